@@ -1,0 +1,10 @@
+"""Names of the columns that every frame of the library uses."""
+
+USER = "user_id"
+ITEM = "item_id"
+TIME = "timestamp"
+WEIGHT = "weight"
+SCORE = "score"
+RANK = "rank"
+GROUP = "group"
+PART = "part"

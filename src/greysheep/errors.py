@@ -1,0 +1,39 @@
+"""Every error and warning class of the library.
+
+Each message is one line: what is wrong, which, how many, what to do.
+"""
+
+
+class GreysheepError(Exception):
+    """Base class: the command turns it into one line on stderr and exit code 2."""
+
+
+class DataError(GreysheepError):
+    """An interaction log, a frame or a file of ids cannot be used as it is."""
+
+
+class ConfigError(GreysheepError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class NotFittedError(GreysheepError):
+    """A model was asked for something it only knows after `fit`."""
+
+
+class UnknownUserError(GreysheepError):
+    """Recommendations were asked for users the model has never seen."""
+
+
+class ModelFolderError(GreysheepError):
+    """A saved model is missing, incomplete or of another format."""
+
+
+class MissingExtraError(GreysheepError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(f"{what} needs an optional part: pip install greysheep[{extra}]")
+
+
+class GreysheepWarning(UserWarning):
+    """Something was dropped, ignored or defaulted; the message counts it."""
