@@ -1,0 +1,40 @@
+# Each goal sets up what it needs in .venv, once; only python3 >= 3.11 has to be there.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test eval lint
+
+help:
+	@echo "make demo   the whole job on a small real data set; writes report.html"
+	@echo "make test   the environment, then every quick test and docstring example"
+	@echo "make eval   the slow tests on full-size real data (GREYSHEEP_DATA)"
+	@echo "make lint   ruff and mypy"
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "greysheep needs Python 3.11 or newer; name one: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv .venv
+
+.venv/stamp-demo: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[report]'
+	@touch $@
+
+.venv/stamp-dev: pyproject.toml constraints.txt | $(BIN)/pip
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@ .venv/stamp-demo
+
+demo: .venv/stamp-demo
+	$(BIN)/greysheep demo
+
+test: .venv/stamp-dev
+	$(BIN)/greysheep doctor
+	$(BIN)/python -m pytest -q
+
+eval: .venv/stamp-dev
+	$(BIN)/python -m pytest -q -m eval
+
+lint: .venv/stamp-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy

@@ -1,0 +1,82 @@
+"""Recommenders for users whose taste few others share.
+
+The public names are loaded on first use, so that `import greysheep` stays quick and does not import torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from greysheep import datasets as datasets
+    from greysheep.datasets import simulate as simulate
+    from greysheep.errors import GreysheepError as GreysheepError
+    from greysheep.errors import GreysheepWarning as GreysheepWarning
+    from greysheep.evaluation import Report as Report
+    from greysheep.evaluation import evaluate as evaluate
+    from greysheep.interactions import Interactions as Interactions
+    from greysheep.mainstream import Mainstream as Mainstream
+    from greysheep.mainstream import mainstream_scores as mainstream_scores
+    from greysheep.models import EASE as EASE
+    from greysheep.models import TALL as TALL
+    from greysheep.models import MultVAE as MultVAE
+    from greysheep.models import Popular as Popular
+    from greysheep.models import WeightedEASE as WeightedEASE
+    from greysheep.models import load as load
+    from greysheep.splitting import Split as Split
+    from greysheep.splitting import split as split
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "EASE": "models",
+    "TALL": "models",
+    "GreysheepError": "errors",
+    "GreysheepWarning": "errors",
+    "Interactions": "interactions",
+    "Mainstream": "mainstream",
+    "MultVAE": "models",
+    "Popular": "models",
+    "Report": "evaluation",
+    "Split": "splitting",
+    "WeightedEASE": "models",
+    "evaluate": "evaluation",
+    "load": "models",
+    "mainstream_scores": "mainstream",
+    "simulate": "datasets",
+    "split": "splitting",
+}
+
+__all__ = [
+    "EASE",
+    "TALL",
+    "GreysheepError",
+    "GreysheepWarning",
+    "Interactions",
+    "Mainstream",
+    "MultVAE",
+    "Popular",
+    "Report",
+    "Split",
+    "WeightedEASE",
+    "__version__",
+    "datasets",
+    "evaluate",
+    "load",
+    "mainstream_scores",
+    "simulate",
+    "split",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "datasets":
+        return import_module("greysheep.datasets")
+    if name not in _HOME:
+        raise AttributeError(f"module 'greysheep' has no attribute {name!r}")
+    value = getattr(import_module(f"greysheep.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
