@@ -1,0 +1,284 @@
+"""An interaction log: unique user-item pairs as integer codes, with the way back to the ids."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from greysheep._cleaning import Summary, core, core_hint, merge_pairs
+from greysheep._reading import RATING, Columns, read_columns, read_id_column
+from greysheep.columns import ITEM, TIME, USER, WEIGHT
+from greysheep.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """A cleaned log with one row a (user, item) pair, rows sorted by user, then item.
+
+    "Code" is the position of a user or item in `user_ids` or `item_ids`; "id" is what the source calls it.
+    U users, I items, n rows.
+
+    >>> log = Interactions.read(pl.DataFrame({"user_id": ["b", "a", "b"], "item_id": [7, 7, 9]}))
+    >>> log.n_users, log.n_items, len(log)
+    (2, 2, 3)
+    >>> log.matrix().toarray().tolist()
+    [[1.0, 0.0], [1.0, 1.0]]
+    """
+
+    user_ids: pl.Series
+    """[U] unique ids, ascending, in the type of the source."""
+    item_ids: pl.Series
+    """[I] unique ids, ascending, in the type of the source."""
+    users: NDArray[np.int32]
+    """[n] user code of each row."""
+    items: NDArray[np.int32]
+    """[n] item code of each row."""
+    weights: NDArray[np.float32] | None = None
+    """[n] weights, 0 or more, or None."""
+    times: pl.Series | None = None
+    """[n] numbers, dates or datetimes, or None."""
+    summary: Summary = field(default_factory=Summary)
+    """What came in, what left and why."""
+
+    @classmethod
+    def read(
+        cls,
+        source: Any,
+        *,
+        user_col: str = USER,
+        item_col: str = ITEM,
+        time_col: str | None = None,
+        weight_col: str | None = None,
+        rating_col: str | None = None,
+        min_rating: float | None = None,
+        min_user_items: int = 0,
+        min_item_users: int = 0,
+    ) -> Interactions:
+        """Read a log: rows below `min_rating` leave, then equal pairs merge, then the k-core is cut.
+
+        Merged pairs keep the latest time and the sum of their weights. Ids come back as they are: with their
+        type from a frame or parquet file (categories become text); from a text file as integers only if
+        every one is a canonical integer ('12', not '012' or '+12'), else as text.
+
+        Args:
+            source: Path of a .parquet, .csv or .tsv file or of a folder of .parquet parts, or a pandas,
+                polars or Arrow frame.
+            user_col: Column of user ids.
+            item_col: Column of item ids.
+            time_col: Column of times; None takes "timestamp" if there is one.
+            weight_col: Column of weights; None takes "weight" if there is one.
+            rating_col: Column of ratings; None takes "rating". Read only with `min_rating`.
+            min_rating: Lowest rating that counts as a positive row.
+            min_user_items: Fewest items a user must have (applied with the next until nothing changes).
+            min_item_users: Fewest users an item must have.
+
+        Raises:
+            DataError: If the source cannot be used, in one line that says why.
+        """
+        _check_options(min_rating, min_user_items, min_item_users)
+        names = Columns(user_col, item_col, time_col, weight_col, rating_col)
+        label, frame = read_columns(source, names, need_rating=min_rating is not None)
+        rows_in, users_in, items_in = frame.height, frame[USER].n_unique(), frame[ITEM].n_unique()
+        if min_rating is not None:
+            highest = float(frame[RATING].max())  # type: ignore[arg-type]
+            frame = frame.filter(pl.col(RATING) >= min_rating)
+            if frame.height == 0:
+                raise DataError(
+                    f"min_rating={min_rating:g} leaves none of the {rows_in} rows of {label}; "
+                    f"the highest rating is {highest:g}, so min_rating={highest:g} would leave some"
+                )
+        rated = frame.height
+        user_ids, users = _encode(frame[USER])
+        item_ids, items = _encode(frame[ITEM])
+        users, items, weights, times = merge_pairs(
+            users, items, len(item_ids), frame[WEIGHT] if WEIGHT in frame.columns else None,
+            frame[TIME] if TIME in frame.columns else None,
+        )  # fmt: skip
+        merged = len(users)
+        keep = core(users, items, min_user_items, min_item_users)
+        if not keep.any():
+            raise DataError(f"{core_hint(users, items, min_user_items, min_item_users)} (source: {label})")
+        if not keep.all():
+            users, items = users[keep], items[keep]
+            weights = None if weights is None else weights[keep]
+            times = None if times is None else times.filter(pl.Series(keep))
+            user_ids, users = _drop_unused(user_ids, users)
+            item_ids, items = _drop_unused(item_ids, items)
+        summary = Summary(
+            source=label, rows_in=rows_in, users_in=users_in, items_in=items_in, min_rating=min_rating,
+            min_user_items=min_user_items, min_item_users=min_item_users, below_min_rating=rows_in - rated,
+            duplicates_merged=rated - merged, outside_core=merged - len(users), rows=len(users),
+            users=len(user_ids), items=len(item_ids),
+        )  # fmt: skip
+        return cls(user_ids, item_ids, users, items, weights, times, summary)
+
+    @property
+    def n_users(self) -> int:
+        """U, the number of users."""
+        return len(self.user_ids)
+
+    @property
+    def n_items(self) -> int:
+        """I, the number of items."""
+        return len(self.item_ids)
+
+    def __len__(self) -> int:
+        """The number of rows, n."""
+        return len(self.users)
+
+    def __repr__(self) -> str:
+        """Sizes and types in one line."""
+        extra = "".join(
+            f", {w}" for w, x in (("weights", self.weights), ("times", self.times)) if x is not None
+        )
+        return f"Interactions({len(self):,} rows, {self.n_users:,} users, {self.n_items:,} items{extra})"
+
+    def matrix(self, mask: NDArray[np.bool_] | None = None, *, weighted: bool = False) -> sp.csr_matrix:
+        """The rows where `mask` ([n], default all) as a [U, I] float32 CSR matrix with sorted indices.
+
+        Stored values are 1, or the weights if `weighted` and the log has them.
+        """
+        rows = slice(None) if mask is None else np.asarray(mask, dtype=bool)
+        users, items = self.users[rows], self.items[rows]
+        counts = np.bincount(users, minlength=self.n_users)
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        data = np.ones(len(items), dtype=np.float32)
+        if weighted and self.weights is not None:
+            data = self.weights[rows].copy()
+        out = sp.csr_matrix((data, items.copy(), indptr), shape=(self.n_users, self.n_items))
+        out.has_sorted_indices = True
+        return out
+
+    def encode_users(self, ids: Any) -> NDArray[np.int64]:
+        """Codes of user ids (list, array or Series); -1 for unknown ones, ids of another type included."""
+        return _lookup(self.user_ids, ids)
+
+    def encode_items(self, ids: Any) -> NDArray[np.int64]:
+        """Codes of item ids (list, array or Series); -1 for unknown ones, ids of another type included."""
+        return _lookup(self.item_ids, ids)
+
+    def decode_users(self, codes: Any) -> pl.Series:
+        """Ids of user codes, null for -1."""
+        return _gather(self.user_ids, codes)
+
+    def decode_items(self, codes: Any) -> pl.Series:
+        """Ids of item codes, null for -1."""
+        return _gather(self.item_ids, codes)
+
+    def frame(self) -> pl.DataFrame:
+        """The rows with their ids: user_id, item_id [, weight] [, timestamp]."""
+        columns = [self.decode_users(self.users).alias(USER), self.decode_items(self.items).alias(ITEM)]
+        if self.weights is not None:
+            columns.append(pl.Series(WEIGHT, self.weights))
+        if self.times is not None:
+            columns.append(self.times.alias(TIME))
+        return pl.DataFrame(columns)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of ids, rows, weights and times; the same whatever the row order or file format was."""
+        digest = hashlib.sha256()
+        for ids in (self.user_ids, self.item_ids):
+            text = ids.cast(pl.String)
+            digest.update(f"{'text' if ids.dtype == pl.String else 'integer'} {len(ids)}\n".encode())
+            digest.update(text.str.len_bytes().to_numpy().astype("<u8").tobytes())
+            digest.update(text.str.join("").item().encode())
+        for codes in (self.users, self.items):
+            digest.update(codes.astype("<i4").tobytes())
+        if self.weights is not None:
+            digest.update(b"weights" + self.weights.astype("<f4").tobytes())
+        if self.times is not None:
+            digest.update(b"times" + _time_bytes(self.times))
+        return digest.hexdigest()
+
+
+def _time_bytes(times: pl.Series) -> bytes:
+    """Times as bytes that don't depend on how wide the source stored them."""
+    if times.dtype.is_numeric():
+        wide = (
+            pl.Int64 if times.dtype.is_integer() and times.dtype not in (pl.UInt64, pl.Int128) else pl.Float64
+        )
+        return str(wide).encode() + times.cast(wide).to_numpy().tobytes()
+    return str(times.dtype).encode() + times.to_physical().cast(pl.Int64).to_numpy().tobytes()
+
+
+def _check_options(min_rating: float | None, min_user_items: int, min_item_users: int) -> None:
+    if min_rating is not None and not math.isfinite(min_rating):
+        raise DataError(f"min_rating={min_rating} is not a number a rating can be compared with")
+    for name, value in (("min_user_items", min_user_items), ("min_item_users", min_item_users)):
+        if value < 0:
+            raise DataError(f"{name}={value} is negative; 0 means no filter")
+
+
+def _encode(column: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
+    """Unique ids ascending, and the code of each value."""
+    ids = column.unique().sort()
+    # Integers: a binary search is faster than the hash join that text needs.
+    codes = _join_codes(ids, column) if column.dtype == pl.String else ids.search_sorted(column).to_numpy()
+    return ids, codes.astype(np.int32)
+
+
+def _join_codes(ids: pl.Series, values: pl.Series) -> NDArray[np.int64]:
+    """Position in `ids` of each value, -1 where it is not there; both of one type."""
+    table = pl.DataFrame({"id": ids, "code": np.arange(len(ids), dtype=np.int64)})
+    found = pl.DataFrame({"id": values}).join(table, on="id", how="left", maintain_order="left")
+    return found["code"].fill_null(-1).to_numpy().astype(np.int64)
+
+
+def _drop_unused(ids: pl.Series, codes: NDArray[np.int32]) -> tuple[pl.Series, NDArray[np.int32]]:
+    used = np.zeros(len(ids), dtype=bool)
+    used[codes] = True
+    return ids.filter(pl.Series(used)), (np.cumsum(used, dtype=np.int32) - 1)[codes].astype(np.int32)
+
+
+def _lookup(known: pl.Series, ids: Any) -> NDArray[np.int64]:
+    if isinstance(ids, (str, bytes, int, float)):
+        raise DataError(f"ids must come as a list, an array or a Series, not as the single value {ids!r}")
+    values = _as_series(known.dtype, ids)
+    return np.full(len(values), -1, dtype=np.int64) if values.dtype == pl.Null else _join_codes(known, values)
+
+
+def _as_series(dtype: pl.DataType, ids: Any) -> pl.Series:
+    """The ids in the type of the known ones; what does not fit that type becomes null."""
+    if type(ids).__module__.split(".")[0] == "pandas":
+        ids = ids.tolist()
+    if hasattr(ids, "__arrow_c_stream__") and not isinstance(ids, pl.Series):
+        ids = pl.Series(ids)
+    if isinstance(ids, np.ndarray):
+        ids = pl.Series(ids) if ids.dtype.kind in "iufb" else ids.tolist()
+    is_text = dtype == pl.String
+    if isinstance(ids, pl.Series):
+        series = ids.cast(pl.String) if isinstance(ids.dtype, (pl.Categorical, pl.Enum)) else ids
+        if series.dtype == pl.String if is_text else series.dtype.is_integer():
+            return series.cast(dtype, strict=False)
+        return pl.Series([None] * len(series), dtype=pl.Null)
+    fits: list[Any] = []
+    for value in ids:
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if is_text:
+            fits.append(str(value) if isinstance(value, str) else None)
+        else:
+            fits.append(int(value) if whole else None)
+    return pl.Series(fits, dtype=dtype, strict=False)
+
+
+def _gather(ids: pl.Series, codes: Any) -> pl.Series:
+    positions = np.asarray(codes, dtype=np.int64)
+    if len(positions) and (positions.min() < -1 or positions.max() >= len(ids)):
+        raise IndexError(f"codes must lie between -1 and {len(ids) - 1}")
+    index = pl.Series(positions)
+    if len(positions) and positions.min() < 0:
+        index = pl.select(pl.when(index >= 0).then(index)).to_series()
+    return ids.gather(index)
+
+
+def read_ids(source: str | Path, column: str) -> pl.Series:
+    """One column of ids from a .parquet, .csv or .tsv file, read by the same rules as a log's."""
+    return read_id_column(source, column)
