@@ -1,0 +1,298 @@
+"""Deal the rows of a log into train, gate, validation and test parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from greysheep._sources import UNREADABLE, first_line
+from greysheep.columns import ITEM, PART, USER
+from greysheep.errors import ConfigError, DataError
+from greysheep.interactions import Interactions
+
+PARTS = ("train", "gate", "validation", "test")
+TRAIN, GATE, VALIDATION, TEST = 0, 1, 2, 3
+Stage = Literal["validation", "test", "serving"]
+Parts = NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A log and the part of each of its rows; U users, I items, n rows."""
+
+    log: Interactions
+    part: Parts
+    """[n] TRAIN, GATE, VALIDATION or TEST, in the row order of the log."""
+    protocol: str
+    seed: int
+
+    def rows(self, *parts: str, weighted: bool = False) -> sp.csr_matrix:
+        """The rows of the named parts as a [U, I] matrix."""
+        wanted = [PARTS.index(p) for p in parts]
+        return self.log.matrix(np.isin(self.part, wanted), weighted=weighted)
+
+    def gate_rows(self) -> sp.csr_matrix:
+        """[U, I] held-out rows that the gate and the adaptive weights read."""
+        return self.rows("validation" if self.protocol == "paper" else "gate")
+
+    def train_rows(self, *, gated: bool, weighted: bool = False) -> sp.csr_matrix:
+        """[U, I] rows that parameters are trained on.
+
+        A model that reads gate rows otherwise (`gated`) trains on train; any other model on train and gate:
+        no model sees a row another may not. In `paper`, every model trains on train.
+        """
+        return self.rows("train", *(() if gated else ("gate",)), weighted=weighted)
+
+    def input_rows(self, stage: Stage, weighted: bool = False) -> sp.csr_matrix:
+        """[U, I] rows shown to the model at a stage; just these leave the candidates."""
+        if stage == "serving":
+            return self.rows(*PARTS, weighted=weighted)
+        if stage not in ("validation", "test"):
+            raise ValueError(f"stage is 'validation', 'test' or 'serving', not {stage!r}")
+        if self.protocol == "paper":
+            return self.rows("train", weighted=weighted)
+        later = ("validation",) if stage == "test" else ()
+        return self.rows("train", "gate", *later, weighted=weighted)
+
+    def summary(self) -> pl.DataFrame:
+        """One line a part: part, rows, users, items."""
+        masks = [self.part == code for code in range(len(PARTS))]
+        return pl.DataFrame(
+            {
+                PART: PARTS,
+                "rows": [int(m.sum()) for m in masks],
+                "users": [len(np.unique(self.log.users[m])) for m in masks],
+                "items": [len(np.unique(self.log.items[m])) for m in masks],
+            }
+        )
+
+    def write(self, directory: str | Path) -> list[Path]:
+        """Write one parquet file for each part that has rows, and split.json; return their paths."""
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        frame = self.log.frame()
+        written = []
+        for code, name in enumerate(PARTS):
+            file = folder / f"{name}.parquet"
+            rows = frame.filter(pl.Series(self.part == code))
+            if rows.height:
+                rows.write_parquet(file)
+                written.append(file)
+            else:
+                file.unlink(missing_ok=True)  # of an earlier split in this folder
+        facts = {
+            "format": 1,
+            "protocol": self.protocol,
+            "seed": self.seed,
+            "rows": {name: int((self.part == code).sum()) for code, name in enumerate(PARTS)},
+            "fingerprint": self.fingerprint(),
+        }
+        (folder / "split.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        return [*written, folder / "split.json"]
+
+    @classmethod
+    def read(cls, directory: str | Path) -> Split:
+        """Read what `write` wrote.
+
+        Raises:
+            DataError: If a file is missing or its rows are not those that were written.
+        """
+        folder = Path(directory)
+        facts = _read_facts(folder)
+        files = []
+        for code, name in enumerate(PARTS):
+            if facts["rows"][name]:
+                file = folder / f"{name}.parquet"
+                if not file.is_file():
+                    raise DataError(f"{folder} is not a whole split: {name}.parquet is missing")
+                files.append((file, pl.lit(code, pl.Int8).alias(PART)))
+        try:
+            frame = pl.concat([pl.read_parquet(file).with_columns(code) for file, code in files])
+        except UNREADABLE as error:
+            raise DataError(f"the parts in {folder} cannot be read: {first_line(error)}") from error
+        log = Interactions.read(frame.drop(PART))
+        key = log.encode_users(frame[USER]) * log.n_items + log.encode_items(frame[ITEM])
+        part = frame[PART].to_numpy()[np.argsort(key)]
+        split = cls(log, part, str(facts["protocol"]), int(facts["seed"]))
+        if len(part) != len(log) or split.fingerprint() != facts["fingerprint"]:
+            raise DataError(f"the rows in {folder} are not those that were written with its split.json")
+        return split
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the log and of every row's part."""
+        return hashlib.sha256(self.log.fingerprint().encode() + self.part.astype("i1").tobytes()).hexdigest()
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    file = folder / "split.json"
+    if not file.is_file():
+        raise DataError(
+            f"{folder} is no split: it has no split.json (greysheep split LOG -o {folder} writes one)"
+        )
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        if facts["format"] != 1 or set(facts["rows"]) != set(PARTS) or not any(facts["rows"].values()):
+            raise ValueError("of another format")
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file} cannot be read: {error}") from error
+    return dict(facts)
+
+
+def split(log: Interactions, protocol: str = "strict", seed: int = 0) -> Split:
+    """Deal the rows of a log into parts.
+
+    - `all`: 5 % of each user's rows to gate and 5 % to validation, at least one each where that leaves her at
+      least half her rows in train; no test rows. A user with 2 or 3 rows has one of the two, by a coin.
+    - `paper`: 10 % of all rows to validation, 20 % to test. A user left without a validation or test row gets
+      one from her train rows, never the last. Where that can't be, and for a user left without a train row,
+      it comes from her larger other part. So with 3 rows or more she has all three.
+    - `strict`: the train and test rows of `paper`; each user's validation rows are dealt in turn to gate and
+      validation, the first by a coin.
+    - `temporal`: each user's rows in order of time to train, gate (5 %), validation (5 %) and test (20 %), at
+      least one each; fewer than 4 rows: all train. Equal times are ordered by the seed.
+
+    The result depends on the log's rows, the protocol and the seed, not on the row order of the source.
+
+    >>> log = Interactions.read(pl.DataFrame({"user_id": [1] * 10, "item_id": range(10)}))
+    >>> split(log, "strict").summary()["rows"].to_list()
+    [7, 0, 1, 2]
+
+    Raises:
+        ConfigError: If there is no such protocol.
+        DataError: If `temporal` is asked for and the log has no times.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"there is no protocol '{protocol}'; choose one of {', '.join(PROTOCOLS)}")
+    if seed < 0:
+        raise ConfigError(f"seed={seed} is negative")
+    return Split(log, PROTOCOLS[protocol](log, seed).astype(np.int8), protocol, seed)
+
+
+def _paper(log: Interactions, seed: int) -> Parts:
+    n = len(log)
+    order = np.random.default_rng(seed).permutation(n)
+    n_validation, n_test = round(0.1 * n), round(0.2 * n)
+    part = np.full(n, TRAIN, dtype=np.int8)
+    part[order[:n_validation]] = VALIDATION
+    part[order[n_validation : n_validation + n_test]] = TEST
+    place = np.empty(n, dtype=np.int64)
+    place[order] = np.arange(n)
+    sizes = np.bincount(log.users, minlength=log.n_users)
+
+    def move(target: int, source: int, when: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> None:
+        """Give each user for whom `when(counts [U, 4])` her first row of `source` in shuffled order."""
+        counts = np.bincount(log.users.astype(np.int64) * 4 + part, minlength=log.n_users * 4).reshape(-1, 4)
+        mine = np.flatnonzero((part == source) & when(counts)[log.users])
+        mine = mine[np.lexsort((place[mine], log.users[mine]))]
+        _, first = np.unique(log.users[mine], return_index=True)
+        part[mine[first]] = target
+
+    # Nobody without a train row: there would be no input for her.
+    move(TRAIN, TEST, lambda c: (c[:, TRAIN] == 0) & (c[:, TEST] >= c[:, VALIDATION]))
+    move(TRAIN, VALIDATION, lambda c: c[:, TRAIN] == 0)
+    move(VALIDATION, TRAIN, lambda c: (c[:, VALIDATION] == 0) & (c[:, TRAIN] > 1))
+    move(TEST, TRAIN, lambda c: (c[:, TEST] == 0) & (c[:, TRAIN] > 1))
+    # Her train row is the last one, but the other held-out part has rows to spare.
+    move(VALIDATION, TEST, lambda c: (c[:, VALIDATION] == 0) & (c[:, TEST] > 1) & (sizes > 2))
+    move(TEST, VALIDATION, lambda c: (c[:, TEST] == 0) & (c[:, VALIDATION] > 1) & (sizes > 2))
+    return part
+
+
+def _strict(log: Interactions, seed: int) -> Parts:
+    part = _paper(log, seed)
+    held = np.flatnonzero(part == VALIDATION)
+    rng = np.random.default_rng([seed, 1])
+    users = log.users[held]
+    turn = _rank_within(users, rng.permutation(len(held))) + rng.integers(0, 2, log.n_users)[users]
+    part[held[turn % 2 == 0]] = GATE
+    return part
+
+
+def _all(log: Interactions, seed: int) -> Parts:
+    rng = np.random.default_rng(seed)
+    n = np.bincount(log.users, minlength=log.n_users)
+    quota = np.maximum(1, np.rint(0.05 * n)).astype(np.int64)
+    held = np.minimum(2 * quota, n // 2)  # at least half of her rows stay in train
+    coin = rng.integers(0, 2, log.n_users)
+    rank = _rank_within(log.users, rng.permutation(len(log)))
+    part = np.where((rank + coin[log.users]) % 2 == 0, GATE, VALIDATION)
+    return np.where(rank < held[log.users], part, TRAIN).astype(np.int8)
+
+
+def _temporal(log: Interactions, seed: int) -> Parts:
+    if log.times is None:
+        raise DataError("the protocol 'temporal' needs times: name their column with time_col (--time-col)")
+    n = np.bincount(log.users, minlength=log.n_users)
+    n_test = np.maximum(1, np.rint(0.2 * n)).astype(np.int64)
+    n_held = np.maximum(1, np.rint(0.05 * n)).astype(np.int64)
+    times = log.times.rank("dense").to_numpy().astype(np.int64)
+    shuffled = np.random.default_rng(seed).permutation(len(log))
+    # From the end: rank 0 is the user's latest row.
+    rank = _rank_within(log.users, times, shuffled)
+    left = n[log.users] - 1 - rank
+    test, validation = n_test[log.users], (n_test + n_held)[log.users]
+    gate = (n_test + 2 * n_held)[log.users]
+    part = np.select([left < test, left < validation, left < gate], [TEST, VALIDATION, GATE], TRAIN)
+    return np.where(n[log.users] < 4, TRAIN, part).astype(np.int8)
+
+
+def _rank_within(groups: NDArray[np.integer], *keys: NDArray[np.integer]) -> NDArray[np.int64]:
+    """[n] place of each row among the rows of its group, ordered by the keys, the first key first."""
+    order = np.lexsort((*reversed(keys), groups))
+    rank = np.empty(len(groups), dtype=np.int64)
+    counts = np.bincount(groups) if len(groups) else np.zeros(0, dtype=np.int64)
+    starts = np.cumsum(counts) - counts
+    rank[order] = np.arange(len(groups)) - starts[groups[order]]
+    return rank
+
+
+PROTOCOLS: dict[str, Callable[[Interactions, int], Parts]] = {
+    "all": _all,
+    "paper": _paper,
+    "strict": _strict,
+    "temporal": _temporal,
+}
+
+
+def unseen_gate_mask(
+    users: NDArray[np.int64], item_ids: pl.Series, times: pl.Series | None
+) -> NDArray[np.bool_]:
+    """Which rows of a history log serve the gate, for users never seen in training.
+
+    A user with m rows gives the latest ceil(m / 8), without times those whose item ids have the smallest
+    hashes; none if m < 2. Equal times are ordered by the hash. The row order does not matter, nor the process.
+
+    Args:
+        users: [n] any integer code of the row's user.
+        item_ids: [n] ids of the items.
+        times: [n] times, or None; a missing time counts as the earliest.
+
+    Returns:
+        [n] True for gate rows.
+    """
+    if not len(users):
+        return np.zeros(0, dtype=bool)
+    groups = np.unique(users, return_inverse=True)[1]
+    counts = np.bincount(groups)
+    unique = item_ids.unique()
+    hashes = pl.DataFrame({"id": unique, "hash": [_hash(text) for text in unique.cast(pl.String)]})
+    rows = pl.DataFrame({"id": item_ids}).join(hashes, on="id", how="left", maintain_order="left")
+    order = rows["hash"].rank("dense").to_numpy().astype(np.int64)
+    keys: tuple[NDArray[np.int64], ...] = (order,)
+    if times is not None:
+        keys = (-times.rank("dense").fill_null(0).to_numpy().astype(np.int64), order)
+    quota = np.where(counts < 2, 0, -(-counts // 8))
+    return _rank_within(groups, *keys) < quota[groups]
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big")
