@@ -17,6 +17,7 @@ from scipy import sparse
 
 from greysheep import mainstream
 from greysheep.errors import DataError, MissingExtraError
+from greysheep.interactions import Interactions
 from greysheep.mainstream import (
     GROUPS,
     Mainstream,
@@ -25,6 +26,7 @@ from greysheep.mainstream import (
     distribution_scores,
     mainstream_scores,
 )
+from greysheep.splitting import split
 
 quick = settings(max_examples=50, deadline=None)
 ROOT = Path(__file__).resolve().parent.parent
@@ -142,6 +144,18 @@ def test_fit_scores_then_cuts():
         Mainstream.from_scores(np.zeros(2), pl.Series([1]))
 
 
+def test_of_split_reads_train_rows_and_computes_once(monkeypatch):
+    users = np.repeat(np.arange(8), 6)
+    items = np.random.default_rng(0).permuted(np.tile(np.arange(12), (8, 1)), axis=1)[:, :6].ravel()
+    log = Interactions.read(pl.DataFrame({"user_id": users, "item_id": items}))
+    parts = split(log, "paper", seed=1)
+    found = Mainstream.of_split(parts)
+    np.testing.assert_array_equal(found.scores, mainstream_scores(parts.rows("train")))
+    assert not np.array_equal(found.scores, mainstream_scores(log.matrix()))
+    monkeypatch.setattr(Mainstream, "fit", None)
+    assert Mainstream.of_split(parts) is found
+
+
 def test_activity_groups_break_ties_by_id():
     groups = activity_groups(np.array([3, 1, 3, 2, 9]), pl.Series(["b", "z", "a", "y", "x"]))
     assert groups.tolist() == [3, 0, 2, 1, 4]
@@ -203,7 +217,7 @@ def test_a_real_log_takes_seconds_and_a_sample_is_exact(name):
 
 
 def test_memory_stays_far_below_a_matrix_of_all_pairs():
-    """12,000 users who all share an item: 144 million pairs, 1.2 GB; in a process of its own, for its peak."""
+    """12,000 users who all share an item are 144 million pairs; in a process of its own, for its peak."""
     pytest.importorskip("resource")
     script = """
 import resource, sys

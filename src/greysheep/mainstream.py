@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,9 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from greysheep.errors import DataError, MissingExtraError
+
+if TYPE_CHECKING:
+    from greysheep.splitting import Split
 
 GROUPS = ("low", "med-low", "medium", "med-high", "high")
 
@@ -156,10 +160,11 @@ class Mainstream:
 
     @classmethod
     def of_split(cls, split: Split) -> Mainstream:
-        """Scores and groups on a split's train rows; computed once for each split."""
-        if split not in _of_split:
-            _of_split[split] = cls.fit(split.rows("train"), split.log.user_ids)
-        return _of_split[split]
+        """Score the users of a split on its train rows; computed once for each split object."""
+        found = _of_split.get(split)
+        if found is None:
+            found = _of_split[split] = cls.fit(split.rows("train"), split.log.user_ids)
+        return found
 
     def assign(self, scores: NDArray[np.float64]) -> NDArray[np.int8]:
         """Return the groups, [n] int8, of new users' scores, [n], by the cut points.
@@ -171,7 +176,7 @@ class Mainstream:
         return np.searchsorted(self.cuts, scores, side="right").astype(np.int8)
 
 
-_of_split: WeakKeyDictionary[Split, Mainstream] = WeakKeyDictionary()
+_of_split: WeakKeyDictionary[Any, Mainstream] = WeakKeyDictionary()  # key: Split
 
 
 def activity_groups(counts: NDArray[Any], user_ids: pl.Series) -> NDArray[np.int8]:
