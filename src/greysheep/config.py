@@ -1,0 +1,68 @@
+"""Settings: what defines a model (its config) and how one run is made (RunOptions)."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from greysheep.errors import ConfigError
+
+
+class ModelConfig(BaseModel):
+    """Base of every model's config: frozen, strict about names, a docstring under each field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class RunOptions(BaseModel):
+    """How a run is made; none of it is part of what the model is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    seed: int = Field(0, ge=0)
+    """Seed of everything random: the split (when `fit` makes one), initial weights, batches, noise."""
+    device: str = "auto"
+    """`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads; None leaves torch's own choice, one a core."""
+    precision: Literal["float32", "float64"] = "float32"
+    """Number type of parameters and losses."""
+    progress: bool | None = None
+    """True: bar on a terminal, a line an epoch elsewhere. False: silent. None: bar on a terminal only."""
+
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def build(kind: type[Settings], values: dict[str, Any], owner: str) -> Settings:
+    """Validate `values` into `kind`; pydantic's complaints become one line of ours.
+
+    Raises:
+        ConfigError: a value is of the wrong type or out of range.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        message = first["msg"][:1].lower() + first["msg"][1:]
+        raise ConfigError(f"{owner}: {key}={first['input']!r} is not possible: {message}{more}") from None
+
+
+def divide(config: type[ModelConfig], keywords: dict[str, Any], owner: str) -> tuple[ModelConfig, RunOptions]:
+    """Give each keyword to the config or to the run options, by name.
+
+    Raises:
+        ConfigError: a keyword is known to neither; the message names the nearest known one.
+    """
+    known = {**config.model_fields, **RunOptions.model_fields}
+    for key in keywords:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            raise ConfigError(f"{owner} has no setting {key!r}; the nearest one is {near[0]!r}")
+    mine = {key: value for key, value in keywords.items() if key in config.model_fields}
+    run = {key: value for key, value in keywords.items() if key not in mine}
+    return build(config, mine, owner), build(RunOptions, run, owner)

@@ -1,0 +1,67 @@
+"""The models, and the registry of their names."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import yaml
+
+from greysheep.errors import ConfigError
+from greysheep.models.base import Model
+from greysheep.models.ease import EASE
+from greysheep.models.ease_weighted import WeightedEASE
+from greysheep.models.multvae import MultVAE
+from greysheep.models.popular import Popular
+from greysheep.models.storage import load
+from greysheep.models.tall import TALL
+
+REGISTRY: dict[str, type[Model]] = {
+    model.name: model for model in (Popular, EASE, WeightedEASE, MultVAE, TALL)
+}
+
+__all__ = [
+    "EASE",
+    "REGISTRY",
+    "TALL",
+    "Model",
+    "MultVAE",
+    "Popular",
+    "WeightedEASE",
+    "create",
+    "load",
+    "parse",
+]
+
+
+def create(name: str, **keywords: Any) -> Model:
+    """Make a model by its registry name.
+
+    Raises:
+        ConfigError: no such model; the message names the nearest one.
+
+    >>> create("tall", n_experts=4).config.n_experts
+    4
+    """
+    if name not in REGISTRY:
+        near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.0)
+        raise ConfigError(f"there is no model {name!r}; the nearest is {near[0]!r} of {', '.join(REGISTRY)}")
+    return REGISTRY[name](**keywords)
+
+
+def parse(text: str, **keywords: Any) -> Model:
+    """Make a model from `name` or `name[key=value,...]`; the text becomes its label.
+
+    >>> parse("tall[gate=uniform,n_experts=4]").label
+    'tall[gate=uniform,n_experts=4]'
+    """
+    name, bracket, rest = text.strip().partition("[")
+    if bracket and not rest.endswith("]"):
+        raise ConfigError(f"{text!r}: a variant is written name[key=value,...]")
+    own = {}
+    for pair in filter(None, rest[:-1].split(",")):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"{text!r}: {pair!r} is not of the form key=value")
+        own[key.strip()] = yaml.safe_load(value)
+    return create(name, **{**keywords, **own, "label": text.strip()})

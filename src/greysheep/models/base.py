@@ -1,0 +1,375 @@
+"""The contract of every model: fit, recommend, similar items, save and load.
+
+A new model is one file: a config, `_fit` (or `_trainer` for iterative ones), `_scores`, `_state` and
+`_restore`, and a line in the registry. Everything about ids, parts of a split, unseen users, lists and
+files is done here once.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from greysheep.columns import GROUP, USER
+from greysheep.config import ModelConfig, RunOptions, divide
+from greysheep.errors import ConfigError, DataError, GreysheepWarning, NotFittedError
+from greysheep.interactions import Interactions
+from greysheep.mainstream import GROUPS, Mainstream, mainstream_scores
+from greysheep.metrics import top_n
+from greysheep.models.recommending import recommend, similar_items
+from greysheep.splitting import TRAIN, VALIDATION, Split, split
+from greysheep.training.loop import Outcome, Trainer, run
+from greysheep.training.objective import Objective
+from greysheep.training.progress import Progress
+
+SCORING_CELLS = 1 << 24
+"""Scores held at once (64 MB in float32)."""
+
+
+class Model(ABC):
+    """Base of all recommenders. Keywords go to the model's config or to RunOptions, by name.
+
+    After `fit`: `split` (the rows and their parts), `gates` ([U, K] or None), `history` (one dict an epoch),
+    `train_seconds`, `epochs`, `best_epoch`, `gate_entropy`, `peak_memory_bytes`.
+    """
+
+    name: ClassVar[str]
+    """Registry name."""
+    Config: ClassVar[type[ModelConfig]]
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    binary: ClassVar[bool] = False
+    """True where weights are ignored."""
+    uses_gate_rows: bool = False
+    """Whether rows of part `gate` are held out from training for a gate or adaptive weights."""
+    n_experts: int | None = None
+
+    config: Any
+    options: RunOptions
+    split: Split
+    gates: NDArray[Any] | None = None
+    history: list[dict[str, Any]]
+    train_seconds: float = 0.0
+    epochs: int = 0
+    best_epoch: int = 0
+    gate_entropy: float | None = None
+    peak_memory_bytes: int = 0
+    has_history: bool = True
+    """False after loading a model that was saved without its rows."""
+
+    def __init__(self, *, preset: str | None = None, label: str | None = None, **keywords: Any):
+        if preset is not None:
+            if preset not in self.presets:
+                known = ", ".join(self.presets) or "none"
+                raise ConfigError(f"{self.name} has no preset {preset!r}; there are: {known}")
+            keywords = {**self.presets[preset], **keywords}
+        self.label = label or self.name
+        self.config, self.options = divide(self.Config, keywords, self.name)
+        self.history = []
+
+    # What a model brings
+
+    @abstractmethod
+    def _fit(self, split: Split) -> None:
+        """Learn from `split.train_rows(gated=self.uses_gate_rows)` (closed-form models: `self.fit_rows`)."""
+
+    @abstractmethod
+    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
+        """Scores [B, I] of users whose input is `rows` [B, I] and whose gates are `gates` [B, K] or None."""
+
+    @abstractmethod
+    def _state(self) -> dict[str, Tensor]:
+        """Learned tensors, for saving."""
+
+    @abstractmethod
+    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+        """Take learned tensors back."""
+
+    def _gates(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any] | None:
+        """Gates [B, K] from input rows and held-out rows; None for models without a gate."""
+        return None
+
+    def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
+        """Similarity [n, I] of items to all items; default: cosine of the items' columns in the stored rows."""
+        columns = self.rows.T.tocsr()
+        norm = np.sqrt(np.maximum(np.asarray(columns.multiply(columns).sum(1)).ravel(), 1e-12))
+        product: NDArray[Any] = (columns[items] @ columns.T).toarray()
+        return product / norm[items, None] / norm
+
+    # What it gets
+
+    def fit(self, data: Interactions | Split, *, refit: bool = False) -> Self:
+        """Train on a log (protocol `all`: every row serves) or on a split's train rows.
+
+        refit: protocol `all` only: after the best number of epochs is known, train once more with the
+            validation rows among the train rows (rows of a gate stay held out, a gate needs them).
+
+        Raises:
+            ConfigError: `refit` under another protocol, where validation rows must not be trained on.
+        """
+        given = (
+            split(data, protocol="all", seed=self.options.seed) if isinstance(data, Interactions) else data
+        )
+        if refit and given.protocol != "all":
+            raise ConfigError(
+                f"refit is for protocol 'all', not {given.protocol!r}: there validation stays unseen"
+            )
+        if self.binary and given.log.weights is not None:
+            message = f"{self.name} is binary: the {len(given.log)} weights of the log are not used"
+            warnings.warn(message, GreysheepWarning, stacklevel=2)
+        self._forget()
+        self.split = given
+        begun = time.perf_counter()
+        with _threads(self.options.threads):
+            self._fit(given)
+            if refit and self.best_epoch:
+                part = np.where(given.part == VALIDATION, TRAIN, given.part).astype(np.int8)
+                self.split = replace(given, part=part)
+                self._refit(self.split)
+            self.train_seconds = time.perf_counter() - begun
+            self._store_gates()
+        self.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return self
+
+    def _refit(self, split: Split) -> None:
+        """Closed-form models already use every row."""
+
+    def _forget(self) -> None:
+        """A second fit is a fresh fit."""
+        self.history, self.gates, self.gate_entropy = [], None, None
+        self.epochs = self.best_epoch = 0
+        for key in ("mainstream", "serving_mainstream", "rows", "trained_items", "item_counts"):
+            self.__dict__.pop(key, None)
+
+    def _store_gates(self) -> None:
+        """Every user's gate, computed once: input = train rows, targets = gate rows."""
+        seen, held_out = self.split.train_rows(gated=self.uses_gate_rows), self.split.gate_rows()
+        parts = [
+            self._gates(seen[rows], held_out[rows]) for rows in self._chunks(np.arange(self.log.n_users))
+        ]
+        known = [part for part in parts if part is not None]
+        if known:
+            self.gates = np.concatenate(known)
+            judged = self.gates[np.diff(held_out.indptr) > 0] if self.uses_gate_rows else self.gates
+            if self.gates.shape[1] > 1 and len(judged):
+                logs = np.log(judged, where=judged > 0, out=np.zeros_like(judged))
+                self.gate_entropy = float(-(judged * logs).sum(1, dtype=np.float64).mean())
+
+    @property
+    def log(self) -> Interactions:
+        """The log behind the split.
+
+        Raises:
+            NotFittedError: before `fit`.
+        """
+        if "split" not in self.__dict__:
+            raise NotFittedError(f"this {self.name} is not fitted: call fit(log) first")
+        return self.split.log
+
+    @property
+    def fit_rows(self) -> csr_matrix:
+        """Rows a closed-form model learns from: it needs no validation, so under `all` these are all rows."""
+        if self.split.protocol == "all":
+            return self.log.matrix(weighted=not self.binary)
+        return self.split.train_rows(gated=self.uses_gate_rows, weighted=not self.binary)
+
+    @cached_property
+    def rows(self) -> csr_matrix:
+        """Every stored row, [U, I]: input and seen items of known users when recommending."""
+        return self.split.input_rows("serving", weighted=not self.binary)
+
+    @cached_property
+    def trained_items(self) -> NDArray[np.bool_]:
+        """[I] whether the item had rows to learn from."""
+        own = self.split.train_rows(gated=self.uses_gate_rows) if self.epochs else self.fit_rows
+        return np.bincount(own.indices, minlength=self.log.n_items) > 0
+
+    @cached_property
+    def item_counts(self) -> NDArray[np.int64]:
+        """[I] stored rows of each item."""
+        return np.bincount(self.log.items, minlength=self.log.n_items)
+
+    @cached_property
+    def mainstream(self) -> Mainstream:
+        """Scores and groups on the split's train rows: those of evaluation."""
+        return Mainstream.of_split(self.split)
+
+    @cached_property
+    def serving_mainstream(self) -> Mainstream:
+        """Scores and groups on every stored row: those a new user is compared with."""
+        return Mainstream.fit(self.log.matrix(), self.log.user_ids)
+
+    def groups_of(self, history: Any) -> pl.DataFrame:
+        """Group of people by their rows (known or not), by the stored cut points: user_id, score, group."""
+        new = history if isinstance(history, Interactions) else Interactions.read(history)
+        codes = self.log.encode_items(new.item_ids)[new.items]
+        known = codes >= 0
+        shape = (new.n_users, self.log.n_items)
+        rows = csr_matrix((np.ones(known.sum(), np.float32), (new.users[known], codes[known])), shape)
+        if not self.has_history:
+            raise DataError(
+                "this model was saved without its rows: a new user has nobody to be compared with"
+            )
+        scores = mainstream_scores(rows, self.log.matrix())
+        groups = np.asarray(GROUPS)[self.serving_mainstream.assign(scores)]
+        return pl.DataFrame({USER: new.user_ids, "score": scores, GROUP: groups})
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device the options ask for."""
+        wanted = self.options.device
+        if wanted == "auto":
+            wanted = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            device = torch.device(wanted)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError):
+            raise ConfigError(f"device {wanted!r} is not to be had here: use auto or cpu") from None
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of parameters."""
+        return torch.float64 if self.options.precision == "float64" else torch.float32
+
+    def _chunks(self, positions: NDArray[Any]) -> Iterator[NDArray[Any]]:
+        """Positions in pieces whose scores fit in SCORING_CELLS."""
+        size = int(np.clip(SCORING_CELLS // max(1, self.log.n_items), 1, 2048))
+        for start in range(0, len(positions), size):
+            yield positions[start : start + size]
+
+    def rank(self, users: NDArray[Any], *, k: int = 20, stage: str = "test") -> NDArray[np.int64]:
+        """Top k of known users among all items but their input of that stage (DESIGN: protocols).
+
+        users: [n] codes. stage: "validation", "test" or "serving".
+        Returns [n, min(k, I)] item codes, best first, -1 where nothing is left.
+        """
+        given = self.split.input_rows(stage, weighted=not self.binary)
+        parts = [np.empty((0, min(k, self.log.n_items)), np.int64)]
+        for chunk in self._chunks(np.asarray(users)):
+            scores = self._scores(given[chunk], None if self.gates is None else self.gates[chunk])
+            mask(scores, given[chunk])
+            parts.append(top_n(scores, k))
+        return np.concatenate(parts)
+
+    def recommend(
+        self,
+        users: Any = None,
+        *,
+        k: int = 20,
+        exclude_seen: bool = True,
+        candidates: Any = None,
+        exclude_items: Any = None,
+        history: Any = None,
+        on_unknown: str = "raise",
+    ) -> pl.DataFrame:
+        """Top-k lists as a frame: user_id, item_id, score, rank (from 1).
+
+        Args:
+            users: ids; None = everybody in `history`, or every known user.
+            k: length of the lists; shorter where fewer items are left.
+            exclude_seen: leave out every stored row of the user, test rows included, and her history.
+            candidates: item ids to choose among. Items without train rows come only when named here.
+            exclude_items: item ids nobody gets.
+            history: rows of people, known or not (anything `Interactions.read` takes); for a known id they
+                replace the stored rows.
+            on_unknown: users with neither stored rows nor history: "raise", "skip", or "popular" items.
+
+        Raises:
+            UnknownUserError: unknown users under on_unknown="raise".
+            DataError: no candidate is known.
+            NotFittedError: before `fit`.
+        """
+        with _threads(self.options.threads):
+            return recommend(self, users, k, exclude_seen, candidates, exclude_items, history, on_unknown)
+
+    def similar_items(self, items: Any, k: int = 20) -> pl.DataFrame:
+        """The k items most like each given one: item_id, similar_item_id, score, rank.
+
+        Raises:
+            DataError: an item is unknown.
+        """
+        return similar_items(self, items, k)
+
+    def save(self, directory: str | Path, *, include_history: bool = True) -> Path:
+        """Write the model as a folder (README: it holds personal data); all of it or nothing.
+
+        include_history: False leaves the users' rows out; recommending then needs `history`.
+        """
+        from greysheep.models.storage import save
+
+        return save(self, Path(directory), include_history)
+
+
+class IterativeModel(Model):
+    """A model trained epoch by epoch by the one loop in `training`."""
+
+    start_epoch: int = 0
+    """Epoch from which patience is counted."""
+    interrupted: bool = False
+
+    @abstractmethod
+    def _trainer(self, split: Split, objective: Objective | None) -> Trainer:
+        """Fresh weights and what the loop needs to train them."""
+
+    def _fit(self, split: Split) -> None:
+        objective: Objective | None = Objective.parse(self.config.objective)
+        if not (split.part == VALIDATION).any():
+            objective = None
+            message = f"no user has a validation row: {self.name} runs all {self.config.epochs} epochs"
+            warnings.warn(message, GreysheepWarning, stacklevel=3)
+        outcome = self._run(split, objective, self.config.epochs, self.label)
+        self.history, self.best_epoch = outcome.history, outcome.best_epoch
+        self.epochs, self.interrupted = len(outcome.history), outcome.interrupted
+        if outcome.interrupted:
+            message = (
+                f"{self.name} was interrupted after {self.epochs} epochs; epoch {self.best_epoch} is kept"
+            )
+            warnings.warn(message, GreysheepWarning, stacklevel=3)
+
+    def _refit(self, split: Split) -> None:
+        if not self.interrupted:
+            self._run(split, None, self.best_epoch, f"{self.label} (refit)")
+
+    def _run(self, split: Split, objective: Objective | None, epochs: int, label: str) -> Outcome:
+        groups = Mainstream.of_split(split).groups
+        return run(
+            self._trainer(split, objective),
+            epochs=epochs,
+            patience=self.config.patience,
+            start_epoch=self.start_epoch,
+            objective=objective,
+            groups=groups,
+            progress=Progress(label, epochs, self.options.progress),
+        )
+
+
+def mask(scores: NDArray[Any], rows: csr_matrix) -> None:
+    """Set the entries of `rows` to -inf in `scores` [B, I], in place."""
+    scores[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
+
+
+@contextmanager
+def _threads(n: int | None) -> Iterator[None]:
+    """Give torch n threads for a while."""
+    before = torch.get_num_threads()
+    if n is not None:
+        torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,62 @@
+"""EASE with user rows and item columns weighted: the closed form that serves niche users."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.sparse import csr_matrix, diags_array
+from torch import Tensor
+
+from greysheep.models.ease import EASE, EASEConfig, item_weights
+from greysheep.splitting import Split
+
+
+class WeightedEASEConfig(EASEConfig):
+    """Settings of weighted EASE; the defaults were chosen on validation rows of ML-1M."""
+
+    regularization: float = Field(1.65, gt=0)
+    """lambda, added to the weighted Gram matrix's diagonal."""
+    user_power: float = Field(0.47, ge=0)
+    """p: a user's row counts n_u^-p in the Gram matrix. 0 = everybody alike a row, 1 = everybody alike."""
+    item_power: float = Field(0.32, ge=0)
+    """b: an item's column is divided by pop_i^b before the fit and multiplied by it afterwards."""
+
+
+class WeightedEASE(EASE):
+    """EASE on diag(n_u^(-p/2)) X diag(pop_i^-b); scores = (X diag(pop^-b)) B diag(pop^b).
+
+    n_u and pop_i count the rows trained on; a popularity of 0 counts as 1.
+
+    >>> import greysheep as gs
+    >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
+    >>> gs.WeightedEASE().fit(log).recommend(log.user_ids[:2], k=3).height
+    6
+    """
+
+    name = "ease-weighted"
+    Config = WeightedEASEConfig
+
+    def _fit(self, split: Split) -> None:
+        rows = self.fit_rows
+        per_user = np.maximum(np.diff(rows.indptr), 1).astype(np.float64)
+        per_item = np.maximum(np.bincount(rows.indices, minlength=rows.shape[1]), 1).astype(np.float64)
+        self.item_scale = per_item**self.config.item_power
+        scaled = (
+            diags_array(per_user ** (-self.config.user_power / 2)) @ rows @ diags_array(1 / self.item_scale)
+        )
+        self.weights = item_weights(csr_matrix(scaled), self.config.regularization)
+
+    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
+        scaled = csr_matrix(rows @ diags_array(1 / self.item_scale), dtype=np.float32)
+        return np.asarray(scaled @ self.weights) * self.item_scale.astype(np.float32)
+
+    def _state(self) -> dict[str, Tensor]:
+        return {**super()._state(), "item_scale": torch.from_numpy(self.item_scale)}
+
+    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+        super()._restore(state, n_items)
+        self.item_scale = state["item_scale"].numpy()

@@ -1,0 +1,44 @@
+"""Popularity: the same list for everybody."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from greysheep.config import ModelConfig
+from greysheep.models.base import Model
+from greysheep.splitting import Split
+
+
+class PopularConfig(ModelConfig):
+    """Popularity has no settings."""
+
+
+class Popular(Model):
+    """Items by their number of rows, or by their sum of weights where the log has weights.
+
+    >>> import greysheep as gs, polars as pl
+    >>> log = gs.Interactions.read(pl.DataFrame({"user_id": ["a", "b", "b"], "item_id": [1, 1, 2]}))
+    >>> gs.Popular().fit(log).recommend(["a"], k=2)["item_id"].to_list()
+    [2]
+    """
+
+    name = "popular"
+    Config = PopularConfig
+
+    def _fit(self, split: Split) -> None:
+        self.counts = np.asarray(self.fit_rows.sum(0), dtype=np.float32).ravel()
+
+    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
+        return np.tile(self.counts, (rows.shape[0], 1))
+
+    def _state(self) -> dict[str, Tensor]:
+        return {"counts": torch.from_numpy(self.counts)}
+
+    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+        self.counts = state["counts"].numpy()

@@ -1,0 +1,185 @@
+"""A fitted model as a folder of safetensors, JSON and parquet files; nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from greysheep import __version__
+from greysheep.columns import GROUP, ITEM, PART, TIME, USER, WEIGHT
+from greysheep.config import RunOptions
+from greysheep.errors import ConfigError, ModelFolderError
+from greysheep.interactions import Interactions
+from greysheep.mainstream import GROUPS, Mainstream
+from greysheep.models.base import Model
+from greysheep.splitting import PARTS, Split
+
+FORMAT = 1
+MAINSTREAM, GATE = "mainstream", "gate"
+
+
+def save(model: Model, directory: Path, include_history: bool) -> Path:
+    """Write a model; the folder appears whole or not at all. An earlier model there is replaced.
+
+    Raises:
+        ModelFolderError: the path is taken by something that is not a saved model, or cannot be written.
+    """
+    check_target(directory)
+    if include_history and not model.has_history:
+        include_history = False
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    except OSError as error:
+        raise ModelFolderError(f"{directory} cannot be written: {error.strerror}") from None
+    try:
+        _write(model, building, include_history)
+        building.chmod(0o755)
+        _swap(building, directory)
+    except OSError as error:
+        raise ModelFolderError(f"{directory} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return directory
+
+
+def check_target(directory: Path) -> None:
+    """Refuse a path that holds something other than a saved model.
+
+    Raises:
+        ModelFolderError: it does.
+    """
+    if directory.is_file():
+        raise ModelFolderError(f"{directory} is a file: a model is saved as a folder")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / "manifest.json").is_file():
+        raise ModelFolderError(f"{directory} is a folder with other things in it: name a new or empty one")
+
+
+def load(directory: str | Path) -> Model:
+    """Read a saved model; nothing in the folder is executed.
+
+    Raises:
+        ModelFolderError: the folder is missing, incomplete, damaged or of another format.
+    """
+    folder = Path(directory)
+    if not (folder / "manifest.json").is_file():
+        raise ModelFolderError(f"{folder} is no saved model: it has no manifest.json")
+    try:
+        return _read(folder)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pl.exceptions.PolarsError,
+            ConfigError, ValidationError) as error:  # fmt: skip
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelFolderError(f"{folder} is damaged or incomplete: {reason}") from error
+
+
+def _write(model: Model, folder: Path, include_history: bool) -> None:
+    log, split = model.log, model.split
+    save_file({k: v.contiguous() for k, v in model._state().items()}, folder / "model.safetensors")
+    run = model.options.model_dump(include={"seed", "precision"})
+    _json(folder / "config.json", {"model": model.name, "label": model.label,
+                                   "config": model.config.model_dump(), "options": run})  # fmt: skip
+    items = {ITEM: log.item_ids, "n_rows": model.item_counts, "trained": model.trained_items}
+    pl.DataFrame(items).write_parquet(folder / "items.parquet")
+    serving, trained = model.serving_mainstream, model.mainstream
+    users = pl.DataFrame({USER: log.user_ids, MAINSTREAM: serving.scores,
+                          GROUP: np.asarray(GROUPS)[serving.groups]})  # fmt: skip
+    if model.gates is not None:
+        users = users.with_columns(pl.Series(GATE, model.gates))
+    users.write_parquet(folder / "users.parquet")
+    if include_history:
+        parts = pl.Series(PART, np.asarray(PARTS)[split.part])
+        log.frame().with_columns(parts).write_parquet(folder / "interactions.parquet")
+    (folder / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in model.history))
+    manifest = {
+        "format": FORMAT,
+        "greysheep": __version__,
+        "fingerprint": log.fingerprint(),
+        "user_id": str(log.user_ids.dtype),
+        "item_id": str(log.item_ids.dtype),
+        "protocol": split.protocol,
+        "seed": split.seed,
+        "has_history": include_history,
+        "cuts_train": _finite(trained.cuts),
+        "cuts_serving": _finite(serving.cuts),
+        "metrics": {"objective": model.history[model.best_epoch - 1]["objective"] if model.history else None},
+        **{key: getattr(model, key) for key in _FACTS},
+    }
+    _json(folder / "manifest.json", manifest)
+
+
+_FACTS = ("train_seconds", "epochs", "best_epoch", "gate_entropy", "peak_memory_bytes")
+
+
+def _read(folder: Path) -> Model:
+    from greysheep.models import create
+
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"format {manifest['format']} (this library reads {FORMAT})")
+    saved = json.loads((folder / "config.json").read_text())
+    model = create(saved["model"], label=saved["label"], **saved["config"])
+    model.options = RunOptions(**saved["options"])
+    users = pl.read_parquet(folder / "users.parquet")
+    items = pl.read_parquet(folder / "items.parquet")
+    model.split = _read_split(folder, manifest, users[USER], items[ITEM])
+    model.has_history = manifest["has_history"]
+    model._restore(load_file(folder / "model.safetensors"), len(items))
+    if GATE in users.columns:
+        model.gates = np.stack(users[GATE].to_list()).astype(users[GATE].to_numpy().dtype, copy=False)
+    for key in _FACTS:
+        setattr(model, key, manifest[key])
+    model.history = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+    codes = users[GROUP].replace_strict({g: i for i, g in enumerate(GROUPS)}, return_dtype=pl.Int8).to_numpy()
+    cuts = np.array([np.inf if cut is None else cut for cut in manifest["cuts_serving"]])
+    model.__dict__["serving_mainstream"] = Mainstream(users[MAINSTREAM].to_numpy(), codes, cuts)
+    model.__dict__["trained_items"] = items["trained"].to_numpy()
+    model.__dict__["item_counts"] = items["n_rows"].to_numpy()
+    return model
+
+
+def _read_split(folder: Path, manifest: dict[str, Any], user_ids: pl.Series, item_ids: pl.Series) -> Split:
+    if not manifest["has_history"]:
+        none = np.empty(0, np.int32)
+        log = Interactions(user_ids, item_ids, none, none)
+        return Split(log, np.empty(0, np.int8), manifest["protocol"], manifest["seed"])
+    rows = pl.read_parquet(folder / "interactions.parquet")
+    ids = Interactions(user_ids, item_ids, np.empty(0, np.int32), np.empty(0, np.int32))
+    users, items = ids.encode_users(rows[USER]), ids.encode_items(rows[ITEM])
+    if (users < 0).any() or (items < 0).any():
+        raise ValueError("interactions.parquet names users or items that the model does not have")
+    weights = rows[WEIGHT].to_numpy().astype(np.float32) if WEIGHT in rows.columns else None
+    times = rows[TIME] if TIME in rows.columns else None
+    log = Interactions(user_ids, item_ids, users.astype(np.int32), items.astype(np.int32), weights, times)
+    part = rows[PART].replace_strict({p: i for i, p in enumerate(PARTS)}, return_dtype=pl.Int8).to_numpy()
+    return Split(log, part, manifest["protocol"], manifest["seed"])
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Put `new` in the place of `target`; the old folder goes last."""
+    if not target.exists():
+        os.replace(new, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _finite(cuts: Any) -> list[float | None]:
+    """Cut points for JSON, which has no infinity (an empty group)."""
+    return [float(cut) if np.isfinite(cut) else None for cut in cuts]
+
+
+def _json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")

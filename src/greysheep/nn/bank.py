@@ -1,0 +1,136 @@
+"""K MultVAE experts as stacked tensors, and the two passes a mixture makes over them.
+
+No function here holds anything of size B x K x I: the gate's losses take the experts one after the
+other through one B x I buffer, and the mixture is one product over the stacked, gated latents.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from greysheep.nn.likelihood import held_out_nll, log_softmax_without
+from greysheep.nn.rows import SparseRows
+
+
+class _SparseLinear(torch.autograd.Function):
+    """x @ W_k for every expert, x sparse [B, I], W [K, I, H] -> [K, B, H]."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows: SparseRows, values: Tensor) -> Tensor:
+        ctx.rows, ctx.values = rows, values
+        out = weight.new_empty(weight.shape[0], rows.n_rows, weight.shape[2])
+        for k, expert in enumerate(weight):
+            out[k] = rows.gather_sum(expert, values)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (grad,) = grad_outputs
+        rows: SparseRows = ctx.rows
+        transposed, order = rows.transposed()
+        values = ctx.values[order]
+        out = grad.new_empty(grad.shape[0], rows.n_items, grad.shape[2])
+        for k, expert in enumerate(grad):
+            out[k] = transposed.gather_sum(expert.contiguous(), values)
+        return out, None, None
+
+
+class _HeldOutLosses(torch.autograd.Function):
+    """Every expert's held-out loss; backward computes each expert's logits again instead of keeping them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, seen: SparseRows, held_out: SparseRows, fill: float
+    ) -> Tensor:
+        ctx.save_for_backward(z, weight, bias)
+        ctx.seen, ctx.held_out, ctx.fill = seen, held_out, fill
+        losses = z.new_empty(z.shape[1], z.shape[0])
+        logits = z.new_empty(z.shape[1], bias.shape[1])
+        for k in range(z.shape[0]):
+            torch.addmm(bias[k], z[k], weight[k], out=logits)
+            losses[:, k] = held_out_nll(logits, seen, held_out, fill)
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
+        z, weight, bias = ctx.saved_tensors
+        held_out: SparseRows = ctx.held_out
+        grad_z, grad_weight, grad_bias = (torch.empty_like(t) for t in (z, weight, bias))
+        for k in range(z.shape[0]):
+            logits = torch.addmm(bias[k], z[k], weight[k])
+            slope = log_softmax_without(logits, ctx.seen, ctx.fill).exp_()
+            slope.view(-1)[ctx.seen.flat] = 0.0  # a seen item's logit was replaced by a constant
+            # rows without held-out items have no loss, whatever their softmax
+            slope = torch.where(held_out.lengths[:, None] > 0, slope, 0.0)
+            slope.mul_((grad[:, k] * held_out.lengths).unsqueeze(1))
+            slope.view(-1).index_add_(0, held_out.flat, -grad[held_out.row, k])
+            grad_z[k] = slope @ weight[k].T
+            grad_weight[k] = z[k].T @ slope
+            grad_bias[k] = slope.sum(0)
+        return grad_z, grad_weight, grad_bias, None, None, None
+
+
+class ExpertBank(nn.Module):
+    """K one-layer MultVAE experts (PAPER.md, "The model").
+
+    encoder_weight [K, I, 2D], encoder_bias [K, 2D]: x / ||x|| -> (mu, log-variance).
+    decoder_weight [K, D, I], decoder_bias [K, I]: z -> logits over items.
+    Initial values are those of `torch.nn.Linear`, drawn expert by expert from `generator`.
+    """
+
+    def __init__(self, n_experts: int, n_items: int, latent: int, generator: torch.Generator | None = None):
+        super().__init__()
+        self.encoder_weight = nn.Parameter(torch.empty(n_experts, n_items, 2 * latent))
+        self.encoder_bias = nn.Parameter(torch.empty(n_experts, 2 * latent))
+        self.decoder_weight = nn.Parameter(torch.empty(n_experts, latent, n_items))
+        self.decoder_bias = nn.Parameter(torch.empty(n_experts, n_items))
+        with torch.no_grad():
+            for parameters, fan_in in (
+                ((self.encoder_weight, self.encoder_bias), n_items),
+                ((self.decoder_weight, self.decoder_bias), latent),
+            ):
+                for parameter in parameters:
+                    for expert in parameter:
+                        expert.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
+
+    @property
+    def n_experts(self) -> int:
+        """K."""
+        return self.encoder_weight.shape[0]
+
+    @property
+    def latent(self) -> int:
+        """D."""
+        return self.decoder_weight.shape[1]
+
+    def encode(self, rows: SparseRows, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Latent means and log-variances of B rows: two [K, B, D] tensors.
+
+        keep: [nnz] factors of the input entries (dropout while training); None = all 1.
+        """
+        values = rows.unit_values(self.encoder_weight.dtype)
+        if keep is not None:
+            values = values * keep
+        h = _SparseLinear.apply(self.encoder_weight, rows, values) + self.encoder_bias[:, None]
+        mu, logvar = h.split(self.latent, dim=-1)
+        return mu, logvar
+
+    def held_out_losses(
+        self, z: Tensor, seen: SparseRows, held_out: SparseRows, fill: float = -torch.inf
+    ) -> Tensor:
+        """L_k(u) = sum over held-out items of -log softmax among unseen items: [K, B, D] -> [B, K].
+
+        Users without held-out items get 0. `fill` is explained at `log_softmax_without`.
+        """
+        result: Tensor = _HeldOutLosses.apply(z, self.decoder_weight, self.decoder_bias, seen, held_out, fill)
+        return result
+
+    def mix(self, z: Tensor, gate: Tensor) -> Tensor:
+        """Mixture logits s(u) = sum_k G_k(u) (z_k W_k + b_k): z [K, B, D], gate [B, K] -> [B, I]."""
+        stacked = (z * gate.T.unsqueeze(-1)).transpose(0, 1).reshape(z.shape[1], -1)
+        weight = self.decoder_weight.flatten(0, 1)
+        return torch.addmm(gate @ self.decoder_bias, stacked, weight)

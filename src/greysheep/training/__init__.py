@@ -1,0 +1,1 @@
+"""The one training loop, early stopping and progress."""

@@ -1,0 +1,118 @@
+"""The one epoch loop: train, validate, keep the best weights, stop early, report."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greysheep.errors import ConfigError, GreysheepWarning
+from greysheep.mainstream import GROUPS
+from greysheep.training.objective import Objective, mean
+from greysheep.training.progress import Progress
+
+Tick = Callable[[float], None]
+
+
+class Trainer(Protocol):
+    """What an iterative model gives to the loop."""
+
+    def train_epoch(self, epoch: int, tick: Tick) -> dict[str, Any]:
+        """Pass once over the users; `tick` takes the share done. Returns the epoch's losses;
+        the key `weight`, if there, holds one training weight a user [U], NaN = not trained on."""
+
+    def validate(self) -> dict[str, NDArray[np.float64]]:
+        """Metrics on validation rows, one value a user [U], NaN = no validation rows; `gate_entropy` may be among them."""
+
+    def snapshot(self) -> Any:
+        """Copy of the weights."""
+
+    def restore(self, snapshot: Any) -> None:
+        """Go back to a copy."""
+
+
+@dataclass
+class Outcome:
+    """What a run left behind; the trainer itself holds the best weights."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    interrupted: bool = False
+
+
+def run(
+    trainer: Trainer,
+    *,
+    epochs: int,
+    patience: int,
+    start_epoch: int,
+    objective: Objective | None,
+    groups: NDArray[np.int8],
+    progress: Progress,
+) -> Outcome:
+    """Train until `epochs`, or until `patience` epochs after the best one (counted from `start_epoch` on).
+
+    objective: None = no validation rows: all epochs are run and the last weights kept.
+    groups: [U] mainstream group of each user, for the means in the history.
+    Ctrl-C ends the run with the best weights so far; before the end of the first epoch it is passed on.
+    """
+    outcome, best_value, best = Outcome(), -np.inf, None
+    with progress:
+        for epoch in range(1, epochs + 1):
+            try:
+                row = _epoch(trainer, epoch, objective, groups, progress)
+            except KeyboardInterrupt:
+                if not outcome.history:
+                    raise
+                outcome.interrupted = True
+                break
+            outcome.history.append(row)
+            if not np.isfinite(row["loss"]):
+                message = (
+                    f"training diverged in epoch {epoch} (loss {row['loss']}); try a smaller learning_rate"
+                )
+                if best is None:
+                    raise ConfigError(message)
+                warnings.warn(f"{message}: the best weights so far are kept", GreysheepWarning, stacklevel=2)
+                break
+            if objective is None:
+                outcome.best_epoch = epoch
+            elif row["objective"] > best_value:
+                best_value, best, outcome.best_epoch = row["objective"], trainer.snapshot(), epoch
+            progress.epoch(row, outcome.best_epoch, patience, start_epoch)
+            if objective is not None and epoch - max(outcome.best_epoch, start_epoch) >= patience:
+                break
+    if best is not None:
+        trainer.restore(best)
+    return outcome
+
+
+def _epoch(
+    trainer: Trainer, epoch: int, objective: Objective | None, groups: NDArray[np.int8], progress: Progress
+) -> dict[str, Any]:
+    """One epoch as a line of the history."""
+    begun = time.perf_counter()
+    losses = trainer.train_epoch(epoch, lambda share: progress.within(epoch, share))
+    trained = time.perf_counter()
+    weight = losses.pop("weight", None)
+    if not np.isfinite(losses["loss"]):
+        objective = None  # diverged: there is nothing left to rank
+    per_user = trainer.validate() if objective is not None else {}
+    validated = time.perf_counter()
+    entropy = per_user.pop("gate_entropy", None)
+    row: dict[str, Any] = {"epoch": epoch, **losses}
+    row |= {name: mean(values) for name, values in per_user.items()}
+    row["objective"] = objective.value(per_user, groups) if objective is not None else None
+    row["by_group"] = {
+        group: {name: mean(values[groups == g]) for name, values in per_user.items()}
+        | ({} if weight is None else {"weight": mean(weight[groups == g])})
+        for g, group in enumerate(GROUPS)
+    }
+    row["gate_entropy"] = None if entropy is None else mean(entropy)
+    row |= {"train_seconds": trained - begun, "validation_seconds": validated - trained}
+    return row

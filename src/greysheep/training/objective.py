@@ -1,0 +1,75 @@
+"""What early stopping maximises: a metric on validation rows, of everybody or of one group."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from greysheep.errors import ConfigError
+from greysheep.mainstream import GROUPS
+from greysheep.metrics import METRICS
+
+MEAN_NDCG_CUTS = (1, 5, 10, 20)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Parsed form of `<metric>[:<who>]`.
+
+    metric: `mean-ndcg` (mean of NDCG@1, 5, 10 and 20, as in the paper) or `<name>@<N>`.
+    who: everybody when left out, a group's name, or `worst` for the group served worst at that moment.
+
+    >>> Objective.parse("recall@20:low")
+    Objective(keys=('recall@20',), who='low')
+    """
+
+    keys: tuple[str, ...]
+    who: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Objective:
+        """Read the text of a config.
+
+        Raises:
+            ConfigError: no such metric or group.
+        """
+        metric, _, who = text.partition(":")
+        if who not in ("", "worst", *GROUPS):
+            raise ConfigError(f"objective {text!r}: the part after ':' is one of worst, {', '.join(GROUPS)}")
+        if metric == "mean-ndcg":
+            return cls(tuple(f"ndcg@{n}" for n in MEAN_NDCG_CUTS), who or None)
+        match = re.fullmatch(r"([a-z_]+)@([1-9][0-9]*)", metric)
+        if not match or match[1] not in METRICS:
+            raise ConfigError(
+                f"objective {text!r}: write mean-ndcg or NAME@N with NAME one of {', '.join(METRICS)}"
+            )
+        return cls((metric,), who or None)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Metric names it needs."""
+        return tuple(dict.fromkeys(key.partition("@")[0] for key in self.keys))
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """List lengths it needs."""
+        return tuple(int(key.partition("@")[2]) for key in self.keys)
+
+    def value(self, per_user: dict[str, NDArray[np.float64]], groups: NDArray[np.int8]) -> float:
+        """The objective from one value a user ([U], NaN = no validation rows) and groups [U]; NaN if nobody counts."""
+        values = np.mean([per_user[key] for key in self.keys], axis=0)
+        if self.who is None:
+            return mean(values)
+        means = [mean(values[groups == g]) for g in range(len(GROUPS))]
+        if self.who == "worst":
+            return float(np.nanmin(means)) if not np.isnan(means).all() else float("nan")
+        return means[GROUPS.index(self.who)]
+
+
+def mean(values: NDArray[np.float64]) -> float:
+    """Mean of the users that have a value; NaN, without a warning, when none has."""
+    counted = values[~np.isnan(values)]
+    return float(counted.mean()) if len(counted) else float("nan")

@@ -1,0 +1,70 @@
+"""Progress of long work: a bar on a terminal, a line an epoch in a pipe, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress as Bar, TaskID, TextColumn, TimeElapsedColumn
+
+
+class Progress:
+    """Shows epoch, validation NDCG overall and of `low`, and the time left.
+
+    show: True = bar on a terminal, plain lines elsewhere; False = silent; None = bar on a terminal only.
+    """
+
+    def __init__(self, label: str, epochs: int, show: bool | None):
+        self.label, self.epochs = label, epochs
+        terminal = sys.stderr.isatty()
+        self.lines = bool(show) and not terminal
+        self.bar: Bar | None = None
+        self.task: TaskID | None = None
+        self.begun = time.perf_counter()
+        if terminal and show is not False:
+            self.bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=20),
+                TextColumn("{task.fields[state]}"),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+
+    def __enter__(self) -> Progress:
+        self.begun = time.perf_counter()
+        if self.bar is not None:
+            self.bar.start()
+            self.task = self.bar.add_task(self.label, total=self.epochs, state="first epoch")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def within(self, epoch: int, share: float) -> None:
+        """Move the bar inside an epoch."""
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=epoch - 1 + share)
+
+    def epoch(self, row: dict[str, Any], best_epoch: int, patience: int, start_epoch: int) -> None:
+        """Show a finished epoch."""
+        if self.bar is None and not self.lines:
+            return
+        # training ends `patience` epochs after the best one unless a better one comes first
+        last = min(self.epochs, max(best_epoch, start_epoch) + patience)
+        per_epoch = (time.perf_counter() - self.begun) / row["epoch"]
+        left = (last - row["epoch"]) * per_epoch
+        parts = [f"epoch {row['epoch']}", f"loss {row['loss']:.1f}"]
+        low = row["by_group"].get("low", {})
+        if row.get("ndcg@20") is not None:
+            parts.append(f"ndcg@20 {row['ndcg@20']:.4f} (low {low.get('ndcg@20', float('nan')):.4f})")
+            parts.append(f"best epoch {best_epoch}")
+        parts.append(f"about {left:.0f} s left unless it gets better")
+        text = " · ".join(parts)
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=row["epoch"], state=text)
+        else:
+            print(f"{self.label}: {text}", file=sys.stderr, flush=True)
