@@ -249,7 +249,7 @@ def _as_series(dtype: pl.DataType, ids: Any) -> pl.Series:
     """The ids in the type of the known ones; what does not fit that type becomes null."""
     if type(ids).__module__.split(".")[0] == "pandas":
         ids = ids.tolist()
-    if hasattr(ids, "__arrow_c_stream__") and not isinstance(ids, pl.Series):
+    if hasattr(ids, "__arrow_c_array__") or hasattr(ids, "__arrow_c_stream__"):
         ids = pl.Series(ids)
     if isinstance(ids, np.ndarray):
         ids = pl.Series(ids) if ids.dtype.kind in "iufb" else ids.tolist()

@@ -269,7 +269,7 @@ def unseen_gate_mask(
     """Which rows of a history log serve the gate, for users never seen in training.
 
     A user with m rows gives the latest ceil(m / 8), without times those whose item ids have the smallest
-    hashes; none if m < 2. Equal times are ordered by the hash. The row order does not matter, nor the process.
+    hashes; none if m < 2. Equal times are ordered by the hash. Row order and process do not matter.
 
     Args:
         users: [n] any integer code of the row's user.
