@@ -37,6 +37,8 @@ class Split:
 
     def rows(self, *parts: str, weighted: bool = False) -> sp.csr_matrix:
         """The rows of the named parts as a [U, I] matrix."""
+        if unknown := [p for p in parts if p not in PARTS]:
+            raise ValueError(f"there is no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
         wanted = [PARTS.index(p) for p in parts]
         return self.log.matrix(np.isin(self.part, wanted), weighted=weighted)
 
