@@ -32,7 +32,7 @@ from greysheep.interactions import Interactions
 from greysheep.mainstream import GROUPS, Mainstream, mainstream_scores
 from greysheep.metrics import top_n
 from greysheep.models.recommending import recommend, similar_items
-from greysheep.splitting import TRAIN, VALIDATION, Split, split
+from greysheep.splitting import TRAIN, VALIDATION, Split, Stage, split
 from greysheep.training.loop import Outcome, Trainer, run
 from greysheep.training.objective import Objective
 from greysheep.training.progress import Progress
@@ -54,10 +54,6 @@ class Model(ABC):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     binary: ClassVar[bool] = False
     """True where weights are ignored."""
-    uses_gate_rows: bool = False
-    """Whether rows of part `gate` are held out from training for a gate or adaptive weights."""
-    n_experts: int | None = None
-
     config: Any
     options: RunOptions
     split: Split
@@ -80,6 +76,16 @@ class Model(ABC):
         self.label = label or self.name
         self.config, self.options = divide(self.Config, keywords, self.name)
         self.history = []
+
+    @property
+    def uses_gate_rows(self) -> bool:
+        """Whether rows of part `gate` are held out from training for a gate or adaptive weights."""
+        return False
+
+    @property
+    def n_experts(self) -> int | None:
+        """K, for mixtures."""
+        return None
 
     # What a model brings
 
@@ -104,11 +110,12 @@ class Model(ABC):
         return None
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
-        """Similarity [n, I] of items to all items; default: cosine of the items' columns in the stored rows."""
+        """Similarity [n, I] of items to all items; default: cosine of their columns in the stored rows."""
         columns = self.rows.T.tocsr()
         norm = np.sqrt(np.maximum(np.asarray(columns.multiply(columns).sum(1)).ravel(), 1e-12))
         product: NDArray[Any] = (columns[items] @ columns.T).toarray()
-        return product / norm[items, None] / norm
+        cosine: NDArray[Any] = product / norm[items, None] / norm
+        return cosine
 
     # What it gets
 
@@ -145,8 +152,8 @@ class Model(ABC):
         self.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return self
 
-    def _refit(self, split: Split) -> None:
-        """Closed-form models already use every row."""
+    def _refit(self, split: Split) -> None:  # noqa: B027 - a hook that need not be filled
+        """Train again on `split`; closed-form models already use every row."""
 
     def _forget(self) -> None:
         """A second fit is a fresh fit."""
@@ -252,7 +259,7 @@ class Model(ABC):
         for start in range(0, len(positions), size):
             yield positions[start : start + size]
 
-    def rank(self, users: NDArray[Any], *, k: int = 20, stage: str = "test") -> NDArray[np.int64]:
+    def rank(self, users: NDArray[Any], *, k: int = 20, stage: Stage = "test") -> NDArray[np.int64]:
         """Top k of known users among all items but their input of that stage (DESIGN: protocols).
 
         users: [n] codes. stage: "validation", "test" or "serving".
@@ -318,9 +325,12 @@ class Model(ABC):
 class IterativeModel(Model):
     """A model trained epoch by epoch by the one loop in `training`."""
 
-    start_epoch: int = 0
-    """Epoch from which patience is counted."""
     interrupted: bool = False
+
+    @property
+    def start_epoch(self) -> int:
+        """Epoch from which patience is counted."""
+        return 0
 
     @abstractmethod
     def _trainer(self, split: Split, objective: Objective | None) -> Trainer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ class EASE(Model):
     """
 
     name = "ease"
-    Config = EASEConfig
+    Config: ClassVar[type[EASEConfig]] = EASEConfig
 
     def _fit(self, split: Split) -> None:
         self.weights = item_weights(self.fit_rows, self.config.regularization)

@@ -52,7 +52,8 @@ class WeightedEASE(EASE):
 
     def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
         scaled = csr_matrix(rows @ diags_array(1 / self.item_scale), dtype=np.float32)
-        return np.asarray(scaled @ self.weights) * self.item_scale.astype(np.float32)
+        scores: NDArray[Any] = np.asarray(scaled @ self.weights) * self.item_scale.astype(np.float32)
+        return scores
 
     def _state(self) -> dict[str, Tensor]:
         return {**super()._state(), "item_scale": torch.from_numpy(self.item_scale)}

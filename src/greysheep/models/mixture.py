@@ -37,7 +37,7 @@ class Mixture(nn.Module):
 
     def __init__(self, config: MultVAEConfig, n_items: int, generator: torch.Generator | None = None):
         super().__init__()
-        self.config = config
+        self.config: Any = config
         self.gate_kind: str = getattr(config, "gate", "uniform")
         self.authors = config.variant == "authors"
         n_experts: int = getattr(config, "n_experts", 1)
@@ -52,7 +52,7 @@ class Mixture(nn.Module):
     @property
     def gradient_through_gate(self) -> bool:
         """PAPER.md, row 2."""
-        return self.authors or getattr(self.config, "gate_gradient", False)
+        return bool(self.authors or getattr(self.config, "gate_gradient", False))
 
     def gate(self, z: Tensor, seen: SparseRows, held_out: SparseRows) -> Tensor:
         """Gate [B, K] of users with latents z [K, B, D], train rows `seen` and gate rows `held_out`."""
@@ -65,7 +65,7 @@ class Mixture(nn.Module):
             losses = self.bank.held_out_losses(z, seen, held_out, self.seen_fill)
             if self.gate_kind == "loss":
                 return loss_gate(losses, held_out.lengths)
-            temperature, shrinkage = self.config.temperature, self.config.shrinkage  # type: ignore[attr-defined]
+            temperature, shrinkage = self.config.temperature, self.config.shrinkage
             return temperature_gate(losses, held_out.lengths, temperature, shrinkage)
 
     def kl(self, gate: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class Mixture(nn.Module):
         each = gaussian_kl(mu, logvar).T  # [B, K]
         if not self.authors:
             return (gate * each).sum()
-        if self.bank.n_experts == 1:  # the authors' MultVAE script
+        if not hasattr(self.config, "n_experts"):  # the authors' MultVAE script; their TALL sums for K = 1 too
             return each.mean()
         return (gate * each.mean(0)).sum()
 
@@ -153,7 +153,7 @@ class MixtureTrainer:
         beta = self.config.beta * min(1.0, self.step / self.config.anneal_steps)
         loss = ce + beta * kl
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         self.step += 1
         return {"loss": loss.item(), "ce": ce.item(), "kl": kl.item()}, weight.cpu().numpy()
@@ -173,7 +173,8 @@ class MixtureTrainer:
         if self.config.dropout == 0:
             return None
         kept = torch.full(rows.items.shape, 1 - self.config.dropout, device=self.device, dtype=self.dtype)
-        return torch.bernoulli(kept, generator=self.random) / (1 - self.config.dropout)
+        factors: Tensor = torch.bernoulli(kept, generator=self.random) / (1 - self.config.dropout)
+        return factors
 
     def _rows(self, matrix: csr_matrix, users: NDArray[np.int64]) -> SparseRows:
         return SparseRows.from_csr(matrix[users], self.device)
@@ -228,11 +229,11 @@ class MixtureModel(IterativeModel):
     @property
     def start_epoch(self) -> int:
         """Epoch from which patience is counted."""
-        return self.config.start_epoch if getattr(self.config, "weighting", "none") != "none" else 0  # type: ignore[attr-defined]
+        return self.config.start_epoch if getattr(self.config, "weighting", "none") != "none" else 0
 
     def _build(self, n_items: int) -> None:
         random = torch.Generator().manual_seed(self.options.seed)
-        self.net = Mixture(self.config, n_items, random).to(self.device, self.dtype)  # type: ignore[arg-type]
+        self.net = Mixture(self.config, n_items, random).to(self.device, self.dtype)
 
     def _trainer(self, split: Split, objective: Objective | None) -> MixtureTrainer:
         self._build(split.log.n_items)
@@ -249,8 +250,10 @@ class MixtureModel(IterativeModel):
         gate = torch.from_numpy(gates).to(self.device, self.dtype)
         return self.net.scores(SparseRows.from_csr(rows, self.device), gate).cpu().numpy()
 
-    def _item_vectors(self) -> NDArray[Any]:
-        return self.net.bank.decoder_weight.detach().flatten(0, 1).T.cpu().numpy()
+    def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
+        """Cosine of the items' decoder rows, stacked over experts."""
+        vectors = torch.nn.functional.normalize(self.net.bank.decoder_weight.detach().flatten(0, 1), dim=0)
+        return (vectors[:, torch.from_numpy(items)].T @ vectors).cpu().numpy()
 
     def _state(self) -> dict[str, Tensor]:
         return {key: value.detach().cpu() for key, value in self.net.state_dict().items()}

@@ -14,7 +14,7 @@ class MultVAEConfig(ModelConfig):
     """Settings of MultVAE; TALL adds its own to them."""
 
     variant: Literal["default", "authors"] = "default"
-    """`authors` reproduces the TALL authors' program where it differs from the text (PAPER.md's table)."""
+    """`authors` does as the TALL authors' program does where that differs from the paper's text."""
     latent: int = Field(100, ge=1)
     """D, size of the latent space."""
     epochs: int = Field(200, ge=1)
@@ -22,8 +22,8 @@ class MultVAEConfig(ModelConfig):
     patience: int = Field(15, ge=1)
     """Epochs without a better objective before training stops."""
     objective: str = "mean-ndcg"
-    """What early stopping maximises on validation rows: `mean-ndcg` (NDCG@1, 5, 10, 20) or `recall@20` and the
-    like; `:low` (any group) or `:worst` behind it asks for that group instead of everybody."""
+    """What early stopping maximises on validation rows: `mean-ndcg` (NDCG@1, 5, 10, 20) or `recall@20`
+    and the like; `:low` (any group) or `:worst` behind it asks for that group instead of everybody."""
     batch_size: int = Field(512, ge=1)
     """B, users a step."""
     learning_rate: float = Field(1e-3, gt=0)
@@ -41,7 +41,7 @@ class MultVAEConfig(ModelConfig):
 
 
 class MultVAE(MixtureModel):
-    """Variational autoencoder with multinomial likelihood (Liang et al. 2018), in the form TALL's experts have.
+    """Variational autoencoder with multinomial likelihood, in the form TALL's experts have.
 
     One linear layer each way, input scaled to unit length, no sampling at inference. The KL term is summed
     over the batch beside a mean of cross-entropies, as in TALL; `variant="authors"` takes its mean.

@@ -165,7 +165,7 @@ def _read_history(model: Model, new: Interactions | None) -> tuple[csr_matrix, N
     if not model.binary and new.weights is not None:
         weights = new.weights[keep]
     times = None if new.times is None else new.times.filter(pl.Series(keep))
-    probe = unseen_gate_mask(people, model.log.decode_items(items), times)
+    probe = unseen_gate_mask(people.astype(np.int64), model.log.decode_items(items), times)
 
     def rows(which: NDArray[np.bool_]) -> csr_matrix:
         built = csr_matrix((weights[which], (people[which], items[which])), (new.n_users, n_items))

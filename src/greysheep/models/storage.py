@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -27,6 +26,13 @@ from greysheep.splitting import PARTS, Split
 
 FORMAT = 1
 MAINSTREAM, GATE = "mainstream", "gate"
+
+
+# what reading a broken folder can raise, from JSON, parquet, safetensors and our own checks
+_DAMAGE = (
+    OSError, ValueError, KeyError, TypeError, RuntimeError,
+    SafetensorError, pl.exceptions.PolarsError, ConfigError, ValidationError,
+)  # fmt: skip
 
 
 def save(model: Model, directory: Path, include_history: bool) -> Path:
@@ -77,8 +83,7 @@ def load(directory: str | Path) -> Model:
         raise ModelFolderError(f"{folder} is no saved model: it has no manifest.json")
     try:
         return _read(folder)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, pl.exceptions.PolarsError,
-            ConfigError, ValidationError) as error:  # fmt: skip
+    except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelFolderError(f"{folder} is damaged or incomplete: {reason}") from error
 
@@ -101,6 +106,7 @@ def _write(model: Model, folder: Path, include_history: bool) -> None:
         parts = pl.Series(PART, np.asarray(PARTS)[split.part])
         log.frame().with_columns(parts).write_parquet(folder / "interactions.parquet")
     (folder / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in model.history))
+    best = model.history[model.best_epoch - 1] if model.history else {}
     manifest = {
         "format": FORMAT,
         "greysheep": __version__,
@@ -112,7 +118,7 @@ def _write(model: Model, folder: Path, include_history: bool) -> None:
         "has_history": include_history,
         "cuts_train": _finite(trained.cuts),
         "cuts_serving": _finite(serving.cuts),
-        "metrics": {"objective": model.history[model.best_epoch - 1]["objective"] if model.history else None},
+        "metrics": {key: best[key] for key in ("objective", "ndcg@20") if key in best},
         **{key: getattr(model, key) for key in _FACTS},
     }
     _json(folder / "manifest.json", manifest)

@@ -1,4 +1,4 @@
-"""TALL (Pan, Zhu, Wang, Lin, Caverlee, ECIR 2024): a gated mixture of MultVAE experts with adaptive weights."""
+"""TALL (Pan et al., ECIR 2024): a gated mixture of MultVAE experts with adaptive user weights."""
 
 from __future__ import annotations
 

@@ -115,7 +115,8 @@ class ExpertBank(nn.Module):
         values = rows.unit_values(self.encoder_weight.dtype)
         if keep is not None:
             values = values * keep
-        h = _SparseLinear.apply(self.encoder_weight, rows, values) + self.encoder_bias[:, None]
+        h = _SparseLinear.apply(self.encoder_weight, rows, values)  # type: ignore[no-untyped-call]
+        h = h + self.encoder_bias[:, None]
         mu, logvar = h.split(self.latent, dim=-1)
         return mu, logvar
 
@@ -126,8 +127,10 @@ class ExpertBank(nn.Module):
 
         Users without held-out items get 0. `fill` is explained at `log_softmax_without`.
         """
-        result: Tensor = _HeldOutLosses.apply(z, self.decoder_weight, self.decoder_bias, seen, held_out, fill)
-        return result
+        losses: Tensor = _HeldOutLosses.apply(  # type: ignore[no-untyped-call]
+            z, self.decoder_weight, self.decoder_bias, seen, held_out, fill
+        )
+        return losses
 
     def mix(self, z: Tensor, gate: Tensor) -> Tensor:
         """Mixture logits s(u) = sum_k G_k(u) (z_k W_k + b_k): z [K, B, D], gate [B, K] -> [B, I]."""

@@ -38,7 +38,8 @@ def temperature_gate(losses: Tensor, n_held_out: Tensor, temperature: float, shr
 
 def entropy(gate: Tensor) -> Tensor:
     """Natural-log entropy of each row of a gate: [B, K] -> [B]. log K means a flat gate."""
-    return torch.special.entr(gate).sum(1)
+    terms: Tensor = torch.special.entr(gate)
+    return terms.sum(1)
 
 
 class MLPGate(nn.Module):

@@ -52,7 +52,7 @@ def row_nll(logits: Tensor, rows: SparseRows) -> Tensor:
 
     logits: [B, I]; the softmax runs over all items.
     """
-    result: Tensor = _RowNLL.apply(logits, rows)
+    result: Tensor = _RowNLL.apply(logits, rows)  # type: ignore[no-untyped-call]
     return result
 
 

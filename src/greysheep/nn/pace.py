@@ -17,6 +17,7 @@ def adaptive_weights(signal: Tensor, alpha: float) -> Tensor:
     The solution is w_u = max((S_u - lambda) / (2 alpha), 0) with the one lambda that makes the mean 1;
     it is found by sorting, since the m users with w > 0 are those of largest signal.
     """
+    signal = signal - signal.max()  # changes no weight, and float32 keeps its digits for the differences
     ordered = signal.sort(descending=True).values
     j = torch.arange(1, len(signal) + 1, dtype=signal.dtype, device=signal.device)
     lambdas = (ordered.cumsum(0) - 2 * alpha * len(signal)) / j

@@ -67,5 +67,5 @@ class SparseRows:
         return SparseRows(offsets, self.row[order], self.n_rows), order
 
     def gather_sum(self, table: Tensor, values: Tensor) -> Tensor:
-        """Product of this sparse [B, I] matrix, entries `values` [nnz], and a dense table [I, H] -> [B, H]."""
+        """This sparse [B, I] matrix, entries `values` [nnz], times a dense table [I, H] -> [B, H]."""
         return F.embedding_bag(self.items, table, self.offsets[:-1], mode="sum", per_sample_weights=values)

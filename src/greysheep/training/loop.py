@@ -24,10 +24,14 @@ class Trainer(Protocol):
 
     def train_epoch(self, epoch: int, tick: Tick) -> dict[str, Any]:
         """Pass once over the users; `tick` takes the share done. Returns the epoch's losses;
-        the key `weight`, if there, holds one training weight a user [U], NaN = not trained on."""
+        the key `weight`, if there, holds one training weight a user [U], NaN = not trained on.
+        """
 
     def validate(self) -> dict[str, NDArray[np.float64]]:
-        """Metrics on validation rows, one value a user [U], NaN = no validation rows; `gate_entropy` may be among them."""
+        """Metrics on validation rows, one value a user [U], NaN = no validation rows.
+
+        `gate_entropy` may be among them.
+        """
 
     def snapshot(self) -> Any:
         """Copy of the weights."""

@@ -59,7 +59,10 @@ class Objective:
         return tuple(int(key.partition("@")[2]) for key in self.keys)
 
     def value(self, per_user: dict[str, NDArray[np.float64]], groups: NDArray[np.int8]) -> float:
-        """The objective from one value a user ([U], NaN = no validation rows) and groups [U]; NaN if nobody counts."""
+        """The objective from one value a user ([U], NaN = no validation rows) and groups [U].
+
+        NaN if nobody counts.
+        """
         values = np.mean([per_user[key] for key in self.keys], axis=0)
         if self.who is None:
             return mean(values)

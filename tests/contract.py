@@ -1,0 +1,226 @@
+"""What every model must do. A model's test class inherits `ModelContract` and names the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+import pytest
+
+import greysheep as gs
+from greysheep.errors import ConfigError, DataError, GreysheepWarning, ModelFolderError, UnknownUserError
+from greysheep.splitting import TEST, Split
+
+
+def world(n_users: int = 96, n_items: int = 48, seed: int = 0) -> gs.Interactions:
+    """Two tastes that share no item: even users take even items, odd users odd ones, 12 rows each.
+
+    Ids are text with leading zeros, so that nothing can take them for codes.
+    """
+    random = np.random.default_rng(seed)
+    pairs = [
+        (f"{u:03d}", f"0{i:03d}")
+        for u in range(n_users)
+        for i in random.choice(np.arange(u % 2, n_items, 2), 12, replace=False)
+    ]
+    return gs.Interactions.read(pl.DataFrame(pairs, schema=["user_id", "item_id"], orient="row"))
+
+
+def state_of(model: Any) -> dict[str, np.ndarray]:
+    return {key: value.numpy().copy() for key, value in model._state().items()}
+
+
+def assert_same_state(a: Any, b: Any) -> None:
+    left, right = state_of(a), state_of(b)
+    assert left.keys() == right.keys()
+    for key in left:
+        np.testing.assert_array_equal(left[key], right[key], err_msg=key)
+
+
+class ModelContract:
+    """Inherit, name `kind`, and give the keywords of a quick fit."""
+
+    kind: ClassVar[Any]
+    keywords: ClassVar[dict[str, Any]] = {}
+    personal: ClassVar[bool] = True
+    """False where everybody gets the same list."""
+
+    @classmethod
+    def make(cls, **more: Any) -> Any:
+        return cls.kind(**{"seed": 0, "progress": False, **cls.keywords, **more})
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def log(cls) -> gs.Interactions:
+        return world()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def split(cls, log: gs.Interactions) -> Split:
+        return gs.split(log, protocol="strict", seed=0)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def fitted(cls, log: gs.Interactions) -> Any:
+        return cls.make().fit(log)
+
+    def test_config_survives_a_round_trip(self) -> None:
+        config = self.make().config
+        assert self.kind.Config(**config.model_dump()) == config
+        assert self.kind.Config.model_validate_json(config.model_dump_json()) == config
+        assert all(field.description for field in self.kind.Config.model_fields.values())
+
+    def test_unknown_keyword_names_the_nearest(self) -> None:
+        with pytest.raises(ConfigError, match=r"no setting 'sed'; the nearest one is 'seed'"):
+            self.kind(sed=3)
+
+    def test_is_registered(self) -> None:
+        from greysheep.models import REGISTRY
+
+        assert REGISTRY[self.kind.name] is self.kind
+
+    def test_lists_are_frames_of_ids(self, fitted: Any, log: gs.Interactions) -> None:
+        recs = fitted.recommend(["001", "000"], k=5)
+        assert recs.columns == ["user_id", "item_id", "score", "rank"]
+        assert recs["user_id"].to_list() == ["001"] * 5 + ["000"] * 5
+        assert recs["rank"].to_list() == [1, 2, 3, 4, 5] * 2
+        assert recs["item_id"].is_in(log.item_ids.implode()).all()
+        for _, one in recs.group_by("user_id"):
+            assert one["score"].is_sorted(descending=True)
+            assert one["item_id"].n_unique() == 5
+
+    def test_everybody_by_default_and_seen_items_stay_out(self, fitted: Any, log: gs.Interactions) -> None:
+        recs = fitted.recommend(k=4)
+        assert recs["user_id"].unique(maintain_order=True).to_list() == log.user_ids.to_list()
+        assert recs.join(log.frame(), on=["user_id", "item_id"]).height == 0
+        again = fitted.recommend(k=48, exclude_seen=False)
+        assert again.join(log.frame(), on=["user_id", "item_id"]).height == len(log)
+
+    def test_short_lists_where_few_items_are_left(self, fitted: Any) -> None:
+        assert fitted.recommend(["000"], k=500).height == 48 - 12
+
+    def test_candidates_and_excluded_items(self, fitted: Any) -> None:
+        some = ["0001", "0002", "0003", "0004", "0005", "0006"]
+        recs = fitted.recommend(k=3, candidates=some, exclude_items=["0003"], exclude_seen=False)
+        assert set(recs["item_id"]) == set(some) - {"0003"} or set(recs["item_id"]) < set(some) - {"0003"}
+        with pytest.warns(GreysheepWarning, match="1 of 2 candidates"):
+            assert set(fitted.recommend(candidates=["0001", "nope"])["item_id"]) <= {"0001"}
+        with pytest.raises(DataError, match="none of the candidates"), pytest.warns(GreysheepWarning):
+            fitted.recommend(candidates=[1, 2])
+
+    def test_unknown_users(self, fitted: Any) -> None:
+        with pytest.raises(UnknownUserError, match=r"1 of 2 users are unknown, among them nobody"):
+            fitted.recommend(["000", "nobody"])
+        assert fitted.recommend(["000", "nobody"], on_unknown="skip")["user_id"].unique().to_list() == ["000"]
+        popular = fitted.recommend(["nobody"], k=3, on_unknown="popular")
+        counts = fitted.log.frame().group_by("item_id").len().sort("len", "item_id", descending=[True, False])
+        assert popular["item_id"].to_list() == counts["item_id"].head(3).to_list()
+        with pytest.raises(ConfigError, match="on_unknown"):
+            fitted.recommend(["nobody"], on_unknown="guess")
+
+    def test_no_users_no_rows(self, fitted: Any) -> None:
+        assert fitted.recommend([]).height == 0
+
+    def test_people_unseen_in_training(self, fitted: Any, log: gs.Interactions) -> None:
+        twin = log.frame().filter(pl.col("user_id") == "007").with_columns(user_id=pl.lit("new"))
+        recs = fitted.recommend(history=twin, k=6)
+        assert recs["user_id"].unique().to_list() == ["new"]
+        assert not recs["item_id"].is_in(twin["item_id"].implode()).any()
+        shuffled = fitted.recommend(history=twin.sample(fraction=1, shuffle=True, seed=1), k=6)
+        assert shuffled.equals(recs)
+        lone = fitted.recommend(history=twin.head(1), k=6)
+        assert lone.height == 6 and lone["score"].is_finite().all()
+        strange = pl.concat([twin, pl.DataFrame({"user_id": ["new"], "item_id": ["no such"]})])
+        with pytest.warns(GreysheepWarning, match="1 of 13 items in history"):
+            assert fitted.recommend(history=strange, k=6).equals(recs)
+        nothing = pl.DataFrame({"user_id": ["new"], "item_id": ["no such"]})
+        with pytest.raises(UnknownUserError), pytest.warns(GreysheepWarning):
+            fitted.recommend(history=nothing)
+
+    def test_history_replaces_the_rows_of_a_known_user(self, fitted: Any, log: gs.Interactions) -> None:
+        if not self.personal:
+            pytest.skip("everybody gets the same list")
+        other = log.frame().filter(pl.col("user_id") == "007").with_columns(user_id=pl.lit("000"))
+        recs = fitted.recommend(["000"], history=other, k=8)
+        odd = [int(i) % 2 for i in recs["item_id"]]
+        assert np.mean(odd) > 0.5  # 000 is an even user, 007 an odd one
+
+    def test_learns_the_two_tastes(self, fitted: Any) -> None:
+        if not self.personal:
+            pytest.skip("everybody gets the same list")
+        recs = fitted.recommend(k=5)
+        right = (recs["user_id"].cast(pl.Int64) - recs["item_id"].cast(pl.Int64)) % 2 == 0
+        assert right.mean() > 0.9
+
+    def test_similar_items(self, fitted: Any) -> None:
+        found = fitted.similar_items(["0002", "0005"], k=4)
+        assert found.columns == ["item_id", "similar_item_id", "score", "rank"]
+        assert found["item_id"].to_list() == ["0002"] * 4 + ["0005"] * 4
+        assert (found["item_id"] != found["similar_item_id"]).all()
+        same = (found["item_id"].cast(pl.Int64) - found["similar_item_id"].cast(pl.Int64)) % 2 == 0
+        assert same.mean() >= 0.75
+        with pytest.raises(DataError, match="1 unknown items"):
+            fitted.similar_items(["0002", "nope"])
+
+    def test_a_second_fit_is_a_fresh_fit(self, log: gs.Interactions, fitted: Any) -> None:
+        again = self.make().fit(world(seed=5)).fit(log)
+        assert_same_state(again, fitted)
+        assert again.recommend(k=5).equals(fitted.recommend(k=5))
+
+    def test_row_order_does_not_matter(self, log: gs.Interactions, fitted: Any) -> None:
+        shuffled = gs.Interactions.read(log.frame().sample(fraction=1, shuffle=True, seed=3))
+        assert_same_state(self.make().fit(shuffled), fitted)
+
+    def test_saved_and_loaded_it_is_the_same(self, fitted: Any, tmp_path: Path) -> None:
+        loaded = gs.load(fitted.save(tmp_path / "model"))
+        assert type(loaded) is type(fitted) and loaded.config == fitted.config
+        assert loaded.recommend(k=7).equals(fitted.recommend(k=7))
+        assert loaded.history == fitted.history and loaded.label == fitted.label
+        new = pl.DataFrame({"user_id": ["x"] * 3, "item_id": ["0001", "0003", "0009"]})
+        assert loaded.recommend(history=new).equals(fitted.recommend(history=new))
+        assert loaded.groups_of(new).equals(fitted.groups_of(new))
+        assert not list(tmp_path.rglob("*.pkl")) and not list(tmp_path.glob(".*"))
+        fitted.save(tmp_path / "model")  # replaces the earlier one
+        (tmp_path / "model" / "model.safetensors").write_bytes(b"broken")
+        with pytest.raises(ModelFolderError, match="damaged"):
+            gs.load(tmp_path / "model")
+
+    def test_saved_without_rows(self, fitted: Any, tmp_path: Path) -> None:
+        fitted.save(tmp_path / "model", include_history=False)
+        assert not (tmp_path / "model" / "interactions.parquet").exists()
+        loaded = gs.load(tmp_path / "model")
+        with pytest.raises(UnknownUserError, match="saved without its rows"):
+            loaded.recommend(["000"])
+        new = pl.DataFrame({"user_id": ["x"] * 3, "item_id": ["0001", "0003", "0009"]})
+        assert loaded.recommend(history=new, k=5).equals(fitted.recommend(history=new, k=5))
+        popular = loaded.recommend(["000"], on_unknown="popular", k=3)
+        assert popular["item_id"].equals(fitted.recommend(["?"], on_unknown="popular", k=3)["item_id"])
+
+    def test_test_rows_teach_nothing(self, split: Split) -> None:
+        """Test rows moved to other items of the same catalogue leave every learned number as it was."""
+        log = split.log
+        items = log.items.copy()
+        free = [np.setdiff1d(np.arange(log.n_items), log.items[log.users == u]) for u in range(log.n_users)]
+        for row in np.flatnonzero(split.part == TEST):
+            items[row], free[log.users[row]] = free[log.users[row]][0], free[log.users[row]][1:]
+        order = np.lexsort((items, log.users))
+        moved = gs.Interactions(log.user_ids, log.item_ids, log.users, items[order])
+        other = Split(moved, split.part[order], split.protocol, split.seed)
+        assert_same_state(self.make().fit(split), self.make().fit(other))
+
+    def test_evaluates_above_chance(self, split: Split) -> None:
+        report = gs.evaluate(self.make().fit(split), split, k=10)
+        # 2 or 3 test rows among about 39 items: a random list of 10 has recall .26
+        floor = 0.4 if self.personal else 0.15
+        assert floor < report.overall["recall@10"]["mean"] <= 1
+
+    def test_reads_other_id_types(self) -> None:
+        frame = world(24).frame()
+        big = frame.with_columns(
+            user_id=pl.col("user_id").cast(pl.UInt64) + 2**63, item_id=pl.col("item_id").cast(pl.Int16)
+        )
+        recs = self.make().fit(gs.Interactions.read(big)).recommend([2**63 + 1], k=2)
+        assert recs.schema["user_id"] == pl.UInt64 and recs.schema["item_id"] == pl.Int16
+        assert recs["user_id"].to_list() == [2**63 + 1] * 2
