@@ -1,0 +1,172 @@
+"""The loop, early stopping, objectives, progress and refit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import greysheep as gs
+from contract import assert_same_state, world
+from greysheep.errors import ConfigError, GreysheepWarning
+from greysheep.splitting import TRAIN, VALIDATION, Split
+from greysheep.training.loop import Outcome, run
+from greysheep.training.objective import Objective
+from greysheep.training.progress import Progress
+
+GROUPS = np.array([0, 0, 1, 2, 3, 4], dtype=np.int8)
+
+
+class FakeTrainer:
+    """Validation NDCG of each epoch is given; the weights are the number of the epoch."""
+
+    def __init__(self, values: list[Any], stop_at: int | None = None, diverge_at: int | None = None):
+        self.values, self.stop_at, self.diverge_at = values, stop_at, diverge_at
+        self.weights = 0
+
+    def train_epoch(self, epoch: int, tick: Any) -> dict[str, Any]:
+        if epoch == self.stop_at:
+            raise KeyboardInterrupt
+        self.weights = epoch
+        tick(1.0)
+        return {"loss": np.nan if epoch == self.diverge_at else 1.0, "weight": np.arange(6.0)}
+
+    def validate(self) -> dict[str, np.ndarray]:
+        value = self.values[self.weights - 1]
+        return {"ndcg@20": np.broadcast_to(np.asarray(value, float), 6).copy()}
+
+    def snapshot(self) -> int:
+        return self.weights
+
+    def restore(self, snapshot: int) -> None:
+        self.weights = snapshot
+
+
+def go(trainer: FakeTrainer, patience: int = 2, start_epoch: int = 0, objective: str = "ndcg@20") -> Outcome:
+    return run(
+        trainer,
+        epochs=len(trainer.values),
+        patience=patience,
+        start_epoch=start_epoch,
+        objective=Objective.parse(objective),
+        groups=GROUPS,
+        progress=Progress("fake", len(trainer.values), False),
+    )
+
+
+def test_stops_after_patience_with_the_best_weights() -> None:
+    trainer = FakeTrainer([0.1, 0.3, 0.2, 0.2, 0.9])
+    outcome = go(trainer)
+    assert (len(outcome.history), outcome.best_epoch, trainer.weights) == (4, 2, 2)
+
+
+def test_patience_counts_from_the_start_epoch() -> None:
+    trainer = FakeTrainer([0.3, 0.2, 0.2, 0.2, 0.2, 0.9, 0.1, 0.1, 0.1])
+    outcome = go(trainer, patience=2, start_epoch=5)
+    assert (len(outcome.history), outcome.best_epoch) == (8, 6)
+    assert len(go(FakeTrainer([0.3] + [0.2] * 8), patience=2, start_epoch=5).history) == 7
+
+
+def test_worst_group_can_be_the_objective() -> None:
+    lifted = [0.5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    rich = [0.0, 0.2, 0.9, 0.9, 0.9, 0.9]
+    assert go(FakeTrainer([rich, lifted]), objective="ndcg@20:worst").best_epoch == 2
+    assert go(FakeTrainer([rich, lifted]), objective="ndcg@20").best_epoch == 1
+    assert go(FakeTrainer([rich, lifted]), objective="ndcg@20:low").best_epoch == 2
+
+
+def test_history_has_means_by_group() -> None:
+    row = go(FakeTrainer([[0.0, 0.2, 0.3, 0.4, np.nan, 0.6]])).history[0]
+    assert row["ndcg@20"] == pytest.approx(0.3)
+    assert row["by_group"]["low"] == pytest.approx({"ndcg@20": 0.1, "weight": 0.5})
+    assert np.isnan(row["by_group"]["med-high"]["ndcg@20"])
+    assert {"epoch", "loss", "objective", "gate_entropy", "train_seconds", "validation_seconds"} <= set(row)
+
+
+def test_ctrl_c_keeps_the_best_weights() -> None:
+    trainer = FakeTrainer([0.3, 0.2, 0.9], stop_at=3)
+    outcome = go(trainer)
+    assert outcome.interrupted and outcome.best_epoch == 1 and trainer.weights == 1
+    with pytest.raises(KeyboardInterrupt):
+        go(FakeTrainer([0.3], stop_at=1))
+
+
+def test_divergence_is_said_and_the_best_weights_kept() -> None:
+    trainer = FakeTrainer([0.3, 0.2, 0.9], diverge_at=2)
+    with pytest.warns(GreysheepWarning, match="diverged in epoch 2"):
+        outcome = go(trainer)
+    assert trainer.weights == 1 and outcome.best_epoch == 1
+    with pytest.raises(ConfigError, match="diverged in epoch 1"):
+        go(FakeTrainer([0.3], diverge_at=1))
+
+
+@pytest.mark.parametrize("text", ["ndcg", "ndcg@0", "ndcg@x", "sharpe@5", "mean-ndcg:lowest", "eval('1')"])
+def test_bad_objectives(text: str) -> None:
+    with pytest.raises(ConfigError, match="objective"):
+        Objective.parse(text)
+
+
+def test_mean_ndcg_is_the_mean_of_four() -> None:
+    objective = Objective.parse("mean-ndcg")
+    values = {f"ndcg@{n}": np.array([float(n), np.nan]) for n in (1, 5, 10, 20)}
+    assert objective.value(values, np.zeros(2, np.int8)) == 9.0
+
+
+def test_lines_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    log = world(24)
+    gs.MultVAE(latent=4, epochs=2, progress=True).fit(log)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2 and lines[1].startswith("multvae: epoch 2 · loss ") and "low" in lines[1]
+    gs.MultVAE(latent=4, epochs=2, progress=False).fit(log)
+    assert capsys.readouterr().err == ""
+
+
+def test_refit_trains_on_validation_rows_for_the_best_number_of_epochs() -> None:
+    log = world(48)
+    keywords = {"latent": 8, "epochs": 12, "batch_size": 16, "learning_rate": 1e-2, "progress": False}
+    model = gs.MultVAE(**keywords).fit(log, refit=True)
+    everything = Split(log, np.full(len(log), TRAIN, np.int8), "all", 0)
+    with pytest.warns(GreysheepWarning, match="no user has a validation row"):
+        plain = gs.MultVAE(**{**keywords, "epochs": model.best_epoch}).fit(everything)
+    assert_same_state(model, plain)
+    assert not (model.split.part == VALIDATION).any() and len(model.history) == model.epochs
+    with pytest.raises(ConfigError, match="protocol 'all'"):
+        gs.MultVAE(**keywords).fit(gs.split(log), refit=True)
+
+
+def test_weights_of_a_log_are_said_to_be_unused() -> None:
+    frame = world(24).frame().with_columns(weight=pl.lit(2.0))
+    with pytest.warns(GreysheepWarning, match="multvae is binary"):
+        gs.MultVAE(latent=4, epochs=1, progress=False).fit(gs.Interactions.read(frame))
+
+
+def test_a_log_too_small_to_validate() -> None:
+    log = gs.Interactions.read(pl.DataFrame({"user_id": [1, 2, 3], "item_id": ["a", "b", "c"]}))
+    with pytest.warns(GreysheepWarning, match="no user has a validation row"):
+        model = gs.TALL(n_experts=2, latent=4, epochs=3, start_epoch=1, progress=False).fit(log)
+    assert model.epochs == model.best_epoch == 3
+    np.testing.assert_allclose(model.gates, 0.5)
+    assert model.recommend([1], k=5)["item_id"].to_list() != []
+
+
+def test_training_log_of_tall() -> None:
+    log = world(48)
+    model = gs.TALL(n_experts=2, latent=8, epochs=4, start_epoch=2, batch_size=16, progress=False).fit(log)
+    assert [row["epoch"] for row in model.history] == [1, 2, 3, 4]
+    means = [[g["weight"] for g in row["by_group"].values()] for row in model.history]
+    assert means[0] == means[1] == [1.0] * 5 and means[3] != [1.0] * 5
+    assert all(0 < row["gate_entropy"] <= np.log(2) + 1e-6 for row in model.history)
+    assert model.gate_entropy == pytest.approx(np.log(2), abs=0.01)
+
+
+def test_presets_and_devices() -> None:
+    assert gs.TALL(preset="yelp").config.alpha == 0.6
+    assert gs.TALL(preset="yelp", alpha=0.5).config.alpha == 0.5
+    with pytest.raises(ConfigError, match="no preset 'netflix'"):
+        gs.TALL(preset="netflix")
+    with pytest.raises(ConfigError, match="device 'abacus'"):
+        gs.MultVAE(epochs=1, device="abacus", progress=False).fit(world(24))
+    with pytest.raises(ConfigError, match="n_experts=0 is not possible"):
+        gs.TALL(n_experts=0)
