@@ -1,0 +1,111 @@
+"""The command `greysheep`: arguments in, tables out; everything else is the public Python API.
+
+Exit code 0 = done, 2 = a mistake that the user can mend, told in one line on stderr, 130 = interrupted,
+141 = the reader of a pipe left.
+Torch and the data frames are imported inside the commands, so that `--help` answers at once.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, TextIO
+
+import typer
+
+import greysheep
+from greysheep.cli import about, data, logs, results, training
+from greysheep.errors import GreysheepError, GreysheepWarning
+
+app = typer.Typer(
+    name="greysheep",
+    help="Recommenders for users whose taste few others share, measured user group by user group.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.command()(logs.mainstream)
+app.command()(logs.split)
+app.command()(training.fit)
+app.command()(results.evaluate)
+app.command()(results.recommend)
+app.command()(about.doctor)
+
+# typer exports only this one of its usage errors; the class they all share is found through it, because its
+# own home moved from click to typer between versions.
+_CommandLineError: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"greysheep {greysheep.__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command on `arguments` and return the exit code; nothing but a bug raises.
+
+    Examples:
+        >>> from greysheep.cli import run
+        >>> run(["--version"])
+        greysheep ...
+        0
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", GreysheepWarning)
+        warnings.showwarning = _show_warning
+        try:
+            code = app(list(arguments), prog_name="greysheep", standalone_mode=False)
+        except GreysheepError as error:
+            return _mistake(str(error))
+        except _CommandLineError as error:
+            return _usage_mistake(error)
+        except SystemExit:
+            # Typer's way to say that the reader of a pipe left (`| head`); it has silenced stdout already.
+            return 128 + 13
+        except OSError as error:
+            if error.filename is None:
+                raise
+            return _mistake(f"{error.filename}: {error.strerror}")
+        except (KeyboardInterrupt, typer.Abort):
+            code = 130
+    if code == 130:
+        print("interrupted", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def _mistake(message: str) -> int:
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def _usage_mistake(error: BaseException) -> int:
+    message = getattr(error, "format_message", error.__str__)()
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context is not None else "greysheep"
+    return _mistake(f"{message.rstrip('.')}; see {where} --help")
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    text = str(message) if issubclass(category, GreysheepWarning) else f"{message} ({filename}:{lineno})"
+    print("warning:", " ".join(text.split()), file=file or sys.stderr)

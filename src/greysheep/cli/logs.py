@@ -1,0 +1,70 @@
+"""Commands that need no model: how mainstream each user is, and a split written to files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from greysheep.cli.options import Log, LogOptions, Overwrite, Seed, expand
+from greysheep.cli.outputs import TABLES, check_file, check_folder, new_folder, write_table
+from greysheep.columns import GROUP, SCORE, USER
+
+
+@expand
+def mainstream(
+    *,
+    log: Log,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File for user_id, score, group: .parquet, .csv or .tsv.")
+    ],
+    options: LogOptions,
+) -> None:
+    """Say who is niche in a log, before any training: each user's mainstream score and group."""
+    check_file(output, suffixes=TABLES, inputs=[log])
+    import polars as pl
+
+    from greysheep.cli.tables import show
+    from greysheep.mainstream import GROUPS, Mainstream
+
+    interactions = options.read(log)
+    typer.echo(str(interactions.summary))
+    rows = interactions.matrix()
+    found = Mainstream.fit(rows, interactions.user_ids)
+    names = pl.Series(GROUP, GROUPS)
+    scores = pl.DataFrame(
+        {USER: interactions.user_ids, SCORE: found.scores, GROUP: names.gather(found.groups)},
+    )
+    write_table(scores, output)
+    counts = scores.with_columns(rows=pl.Series(rows.getnnz(axis=1)))
+    by_group = counts.group_by(GROUP).agg(
+        users=pl.len(),
+        lowest=pl.col(SCORE).min(),
+        highest=pl.col(SCORE).max(),
+        rows_a_user=pl.col("rows").mean(),
+    )
+    show(by_group.sort(pl.col(GROUP).replace_strict(GROUPS, list(range(len(GROUPS))))))
+    typer.echo(f"wrote {scores.height:,} users to {output}")
+
+
+@expand
+def split(
+    *,
+    log: Log,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the parts.")],
+    protocol: Annotated[str, typer.Option(help="strict, paper, temporal or all.")] = "strict",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    options: LogOptions,
+) -> None:
+    """Write the parts of a split to files, so that any other library can train on the same rows."""
+    check_folder(output, marker="split.json", overwrite=overwrite, inputs=[log])
+    from greysheep.cli.tables import show
+    from greysheep.splitting import split as cut
+
+    interactions = options.read(log)
+    typer.echo(str(interactions.summary))
+    parts = cut(interactions, protocol=protocol, seed=seed)
+    with new_folder(output) as draft:
+        parts.write(draft)
+    show(parts.summary())
+    typer.echo(f"wrote the parts to {output}")

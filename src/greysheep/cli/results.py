@@ -1,0 +1,129 @@
+"""`greysheep evaluate` and `greysheep recommend`: what a saved model, or another library's list, is worth."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from greysheep.cli.options import LogOptions, ModelFolder, expand
+from greysheep.cli.outputs import TABLES, check_file, new_file, write_table, write_text
+from greysheep.columns import USER
+from greysheep.errors import ConfigError
+
+if TYPE_CHECKING:
+    from greysheep.evaluation import Report
+
+ListLength = Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the lists.")]
+
+
+@expand
+def evaluate(
+    *,
+    model: Annotated[
+        Path | None, typer.Argument(metavar="[MODEL_DIR]", help="Folder written by `greysheep fit`.")
+    ] = None,
+    test: Annotated[Path | None, typer.Option(help="Log of test rows, instead of the split's own.")] = None,
+    recs: Annotated[
+        Path | None, typer.Option(help="Any library's lists: user_id, item_id, rank or score. With --split.")
+    ] = None,
+    split: Annotated[Path | None, typer.Option(help="Folder written by `greysheep split`.")] = None,
+    k: ListLength = 20,
+    json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write every number; - prints.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained page.")] = None,
+    options: LogOptions,
+) -> None:
+    """Measure a model, or another library's lists, user group by user group."""
+    if (model is None) == (recs is None) or (recs is None) != (split is None):
+        raise ConfigError("evaluate takes either MODEL_DIR, or --recs FILE with --split DIR")
+    inputs = [model, test, recs, split]
+    json_file = Path(json) if json not in (None, "-") else None
+    if json_file is not None:
+        check_file(json_file, inputs=inputs)
+    if html is not None:
+        check_file(html, suffixes=(".html", ".htm"), inputs=inputs)
+
+    report = _report(model, recs, split, test, options, k)
+    if json == "-":
+        typer.echo(report.to_json())
+    else:
+        typer.echo(str(report))
+    if json_file is not None:
+        write_text(report.to_json(), json_file)
+    if html is not None:
+        with new_file(html) as draft:
+            report.to_html(draft)
+
+
+def _report(
+    model: Path | None, recs: Path | None, split: Path | None, test: Path | None, options: LogOptions, k: int
+) -> "Report":
+    from greysheep.cli.ids import read_lists, read_log
+    from greysheep.evaluation import evaluate as measure
+
+    if model is not None:
+        from greysheep.models import load
+
+        recommender = load(model)
+        return measure(recommender, k=k, test=read_log(test, options, recommender.log))
+    from greysheep.splitting import Split
+
+    assert recs is not None and split is not None
+    parts = Split.read(split)
+    return measure(read_lists(recs, parts.log), parts, k=k, test=read_log(test, options, parts.log))
+
+
+@expand
+def recommend(
+    *,
+    model: ModelFolder,
+    users: Annotated[
+        Path | None, typer.Option(help="File of user ids: .parquet, .csv, .tsv, or .txt with one a line.")
+    ] = None,
+    user: Annotated[list[str] | None, typer.Option(metavar="ID", help="One user; repeat it.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="Log of people to recommend to, known or not; LOG options apply.")
+    ] = None,
+    k: ListLength = 20,
+    exclude_seen: Annotated[bool, typer.Option(help="Leave out what the user already has.")] = True,
+    candidates: Annotated[Path | None, typer.Option(help="File of the only item ids to choose from.")] = None,
+    exclude_items: Annotated[Path | None, typer.Option(help="File of item ids never to recommend.")] = None,
+    on_unknown: Annotated[str, typer.Option(help="Unknown users: raise, skip or popular.")] = "raise",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File: .parquet, .csv or .tsv; a table if not given."),
+    ] = None,
+    options: LogOptions,
+) -> None:
+    """Recommend items to users of a saved model; to all of them if none are named."""
+    if users is not None and user:
+        raise ConfigError("--users and --user both name users: give one of them")
+    if output is not None:
+        check_file(output, suffixes=TABLES, inputs=[model, users, history, candidates, exclude_items])
+    import polars as pl
+
+    from greysheep.cli.ids import as_stored, read_ids, read_log
+    from greysheep.models import load
+
+    recommender = load(model)
+    user_type, item_type = recommender.log.user_ids.dtype, recommender.log.item_ids.dtype
+    wanted: Any = as_stored(pl.Series(user), user_type, "--user") if user else None
+    if users is not None:
+        wanted = read_ids(users, options.user_col, user_type)
+    frame = recommender.recommend(
+        wanted,
+        k=k,
+        exclude_seen=exclude_seen,
+        candidates=read_ids(candidates, options.item_col, item_type) if candidates is not None else None,
+        exclude_items=read_ids(exclude_items, options.item_col, item_type)
+        if exclude_items is not None
+        else None,
+        history=read_log(history, options, recommender.log),
+        on_unknown=on_unknown,
+    )
+    if output is not None:
+        write_table(frame, output)
+        typer.echo(f"wrote {frame.height:,} rows for {frame[USER].n_unique():,} users to {output}")
+        return
+    from greysheep.cli.tables import show
+
+    show(frame, most=200)

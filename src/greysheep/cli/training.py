@@ -1,0 +1,108 @@
+"""`greysheep fit`: a model folder from a log."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from greysheep.cli.options import Log, LogOptions, Overwrite, expand
+from greysheep.cli.outputs import check_folder
+from greysheep.errors import ConfigError
+
+
+@expand
+def fit(
+    *,
+    log: Log,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Model folder. It holds personal data: ids and rows.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="A registry name, or a variant: 'tall[gate=uniform]'; tall if not given."),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="The paper's settings for ml-1m, yelp or cds; the options below go over it."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of settings by name; `model` and `preset` may be among them."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting, over --config; repeat it."),
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="all, strict, paper or temporal.")] = "all",
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Train once more on all rows for the best number of epochs.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the split and of training; 0.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core if not given.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    history: Annotated[
+        bool, typer.Option(help="Keep the log's rows in the folder; evaluate and recommend need them.")
+    ] = True,
+    overwrite: Overwrite = False,
+    options: LogOptions,
+) -> None:
+    """Train a model on a log and save it as a folder."""
+    check_folder(output, marker="manifest.json", overwrite=overwrite, inputs=[log, config])
+    options_given = {"model": model, "preset": preset, "seed": seed, "threads": threads, "device": device}
+    keywords = (
+        {"model": "tall", "seed": 0, "progress": True} | read_config(config) | read_settings(settings or [])
+    )
+    keywords |= {name: value for name, value in options_given.items() if value is not None}
+
+    from greysheep.models import parse
+    from greysheep.splitting import split
+
+    recommender = parse(str(keywords.pop("model")), **keywords)
+    interactions = options.read(log)
+    typer.echo(str(interactions.summary))
+    recommender.fit(split(interactions, protocol=protocol, seed=recommender.options.seed), refit=refit)
+    recommender.save(output, include_history=history)
+    epochs = f", {recommender.epochs} epochs, best {recommender.best_epoch}" if recommender.epochs else ""
+    typer.echo(f"trained {recommender.label} in {recommender.train_seconds:.1f} s{epochs}; wrote {output}")
+
+
+def read_config(path: Path | None) -> dict[str, Any]:
+    """Read a YAML file of settings.
+
+    Raises:
+        ConfigError: The file is missing, no YAML, or not a mapping of names to values.
+    """
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise ConfigError(f"config file {path} does not exist")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config file {path} is no YAML: {error}") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(f"config file {path} is no list of `name: value` lines")
+    return values
+
+
+def read_settings(texts: list[str]) -> dict[str, Any]:
+    """Read `KEY=VALUE` texts; values are YAML, so numbers, true and null mean what they say.
+
+    Raises:
+        ConfigError: A text has no `=`, or its value is no YAML.
+
+    Examples:
+        >>> read_settings(["n_experts=4", "gate=uniform", "learning_rate=0.01"])
+        {'n_experts': 4, 'gate': 'uniform', 'learning_rate': 0.01}
+    """
+    values = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {text!r} is not of the form KEY=VALUE")
+        try:
+            values[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {text!r}: the value is no YAML") from None
+    return values

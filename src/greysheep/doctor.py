@@ -1,0 +1,141 @@
+"""What greysheep runs on: versions, cores, memory, threads, extras, data, and the fix for a wrong setting."""
+
+import math
+import os
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import greysheep
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of the report; `fix` is what to do when the value is not good."""
+
+    name: str
+    value: str
+    fix: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.name:<22} {self.value}"
+        return f"{line}\n{'':<22} -> {self.fix}" if self.fix else line
+
+
+def facts() -> list[Fact]:
+    """Everything worth knowing before a bug report or a long run. Imports torch."""
+    import numpy
+    import torch
+
+    cores = usable_cores()
+    return [
+        Fact("greysheep", greysheep.__version__),
+        Fact("python", f"{platform.python_version()} on {platform.platform(terse=True)}"),
+        Fact("torch", torch.__version__),
+        Fact("numpy", f"{numpy.__version__}, BLAS {_numpy_blas()}"),
+        *(Fact(name, _version(name)) for name in ("scipy", "polars", "pyarrow")),
+        Fact("cores", f"{cores} usable of {os.cpu_count()}"),
+        Fact("memory", f"{_memory() / 2**30:.1f} GiB"),
+        Fact("torch threads", str(torch.get_num_threads())),
+        *thread_facts(os.environ, cores),
+        Fact(
+            "cuda",
+            torch.cuda.get_device_name() if torch.cuda.is_available() else "none: training runs on the CPU",
+        ),
+        *extras(),
+        data_folder(),
+    ]
+
+
+def thread_facts(environment: Mapping[str, str], cores: int) -> Iterator[Fact]:
+    """Judge the thread variables of an environment.
+
+    Examples:
+        >>> for fact in thread_facts({"OMP_NUM_THREADS": "8"}, cores=2):
+        ...     print(fact)
+        OMP_NUM_THREADS        8, more than the 2 cores: threads wait for each other
+                               -> export OMP_NUM_THREADS=2
+    """
+    for name in THREAD_VARIABLES:
+        text = environment.get(name)
+        if text is None:
+            continue
+        wanted = int(text) if text.isdecimal() else 0
+        if wanted < 1:
+            yield Fact(name, f"{text!r}, not a number of threads", f"unset {name}")
+        elif wanted > cores:
+            reason = f"{wanted}, more than the {cores} cores: threads wait for each other"
+            yield Fact(name, reason, f"export {name}={cores}")
+        elif wanted == 1 and cores > 1:
+            yield Fact(name, f"1, so one core of {cores} works and training is slow", f"unset {name}")
+        else:
+            yield Fact(name, text)
+
+
+def extras() -> Iterator[Fact]:
+    """Which optional parts are installed, read from the package's own metadata."""
+    wanted: dict[str, list[str]] = {}
+    for line in metadata.requires("greysheep") or []:
+        match = re.match(r"([A-Za-z0-9._-]+).*extra == ['\"]([a-z]+)['\"]", line)
+        if match and match[1] != "greysheep":
+            wanted.setdefault(match[2], []).append(match[1])
+    for extra, packages in sorted(wanted.items()):
+        absent = [name for name in packages if not _version(name)]
+        if absent:
+            missing = f"not installed ({', '.join(absent)})"
+            yield Fact(f"extra {extra}", f"{missing}: pip install 'greysheep[{extra}]'")
+        else:
+            yield Fact(f"extra {extra}", "installed")
+
+
+def usable_cores() -> int:
+    """Cores this process may use: the scheduler's mask, and a container's quota where there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _read(_CGROUP / "cpu.max").split()
+    if len(quota) == 2 and quota[0].isdecimal():
+        cores = min(cores, max(1, math.ceil(int(quota[0]) / int(quota[1]))))
+    return cores
+
+
+def _memory() -> int:
+    """Bytes of memory this process may use: the machine's, or a container's limit where it is lower."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = _read(_CGROUP / "memory.max").strip()
+    return min(memory, int(limit)) if limit.isdecimal() else memory
+
+
+def _numpy_blas() -> str:
+    import numpy
+
+    found = numpy.show_config(mode="dicts")
+    blas = found.get("Build Dependencies", {}).get("blas", {}) if isinstance(found, dict) else {}
+    return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def data_folder() -> Fact:
+    """Where the named data sets are looked for, and which are there."""
+    folder = Path(os.environ.get("GREYSHEEP_DATA") or "../shared/data")
+    if not folder.is_dir():
+        return Fact("data folder", f"{folder} (not found): set GREYSHEEP_DATA to use the large data sets")
+    found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    return Fact("data folder", f"{folder}: {', '.join(found) or 'empty'}")

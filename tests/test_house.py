@@ -1,0 +1,136 @@
+"""Rules of the house that hold for every file, and what `import greysheep` costs."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+
+import greysheep
+from greysheep.cli import run
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def python(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.strip()
+
+
+def test_import_brings_neither_torch_nor_frames():
+    heavy = "{'torch', 'polars', 'numpy', 'scipy', 'pyarrow', 'pydantic', 'typer', 'rich'}"
+    assert python(f"import sys, greysheep; print(sorted({heavy} & set(sys.modules)))") == "[]"
+
+
+def test_help_brings_neither_torch_nor_frames():
+    code = (
+        "import sys; from greysheep.cli import run; code = run(['fit', '--help']); "
+        "print('LOADED', code, sorted({'torch', 'polars', 'numpy', 'scipy', 'pyarrow'} & set(sys.modules)))"
+    )
+    assert python(code).endswith("LOADED 0 []")
+
+
+def test_every_public_name_is_there():
+    for name in greysheep.__all__:
+        assert getattr(greysheep, name) is not None, name
+        assert name in dir(greysheep)
+    assert greysheep.datasets.__name__ == "greysheep.datasets"
+    with pytest.raises(AttributeError, match="no attribute 'TALLL'"):
+        greysheep.TALLL  # noqa: B018
+
+
+def test_public_names_have_a_docstring():
+    names = set(greysheep.__all__) - {"__version__"}
+    assert [name for name in sorted(names) if not getattr(greysheep, name).__doc__] == []
+
+
+def test_version_is_the_installed_one():
+    assert metadata.version("greysheep") == greysheep.__version__
+
+
+PICKLES = {"pickle", "dill", "joblib", "cloudpickle"}
+GLOBAL_STATE = {"eval", "exec", "torch.manual_seed", "np.random.seed", "random.seed"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "src")))
+def test_source_keeps_the_rules(path: Path):
+    text = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else ""
+            assert caught not in ("", "Exception"), f"line {node.lineno}: name what is caught"
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            assert not PICKLES & set(names), f"line {node.lineno}: no pickle"
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in GLOBAL_STATE, f"line {node.lineno}"
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= 100, f"{node.name} has {length} lines"
+    assert not re.search(r"# type: ignore(?!\[)|# noqa(?!: [A-Z])", text)
+
+
+def test_every_setup_uses_the_constraints():
+    makefile = (ROOT / "Makefile").read_text()
+    installs = [line for line in makefile.splitlines() if "/pip install" in line]
+    assert installs and all("-c constraints.txt" in line for line in installs)
+    assert re.search(r"^torch==\d", (ROOT / "constraints.txt").read_text(), flags=re.M)
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_sets_up_once(tmp_path: Path):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def planned(goal: str) -> str:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+        return subprocess.run(
+            ["make", "-n", goal], cwd=tmp_path, capture_output=True, text=True, check=True, env=environment
+        ).stdout
+
+    first = planned("test")
+    assert re.search(r"-m venv .venv.*pip install.*-e '\.\[dev\]'.*doctor.*pytest", first, flags=re.S)
+    assert "dev" not in planned("demo")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("bin/pip", "stamp-demo", "stamp-dev"):
+        (tmp_path / ".venv" / name).touch()
+    assert planned("demo").strip() == ".venv/bin/greysheep demo"
+    assert "pip" not in planned("test")
+
+
+def test_hooks_are_ruff_and_mypy():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert {"ruff-check", "mypy"} <= {hook["id"] for hook in hooks}
+
+
+README_COMMANDS = sorted(set(re.findall(r"^    greysheep ([^#\n]+?)(?: +#.*)?$", README, flags=re.M)))
+
+
+@pytest.mark.parametrize("line", README_COMMANDS)
+def test_readme_commands_exist(line: str, capsys: pytest.CaptureFixture[str]):
+    words = line.split()
+    command = words[: 2 if words[0] == "data" else 1]
+    assert run([*command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Usage: greysheep " + " ".join(command) in text
+    for option in re.findall(r"(?<!\S)--?[a-z][a-z-]*", line):
+        assert re.search(rf"(?<![\w-]){re.escape(option)}\b", text), f"{option} is no option of {command}"
+
+
+def test_readme_options_of_every_log_exist(capsys: pytest.CaptureFixture[str]):
+    named = set(re.findall(r"`(--[a-z-]+-(?:col|rating|items|users))`", README))
+    assert len(named) == 8
+    for command in (["mainstream"], ["split"], ["fit"], ["evaluate"], ["recommend"]):
+        run([*command, "--help"])
+        text = capsys.readouterr().out
+        assert all(option in text for option in named), command
