@@ -1,0 +1,176 @@
+"""MovieLens from where it can be had: a wheel that carries ML-100K, and the publisher's own address.
+
+GroupLens allows research use and forbids redistribution, so files are fetched by each user and cached for her
+only (F. M. Harper, J. A. Konstan, 2015, doi:10.1145/2827872).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+from greysheep._sources import UNREADABLE, first_line
+from greysheep.columns import ITEM, TIME, USER
+from greysheep.errors import DataError
+
+WHEEL = "recbole-1.2.1-py3-none-any.whl"
+WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+WHEEL_FOLDER = "recbole/dataset_example/ml-100k"
+PUBLISHER = "https://files.grouplens.org/datasets/movielens"
+ROWS = {"ml-100k": 100_000, "ml-1m": 1_000_209}
+TIMEOUT = 20.0
+"""Seconds to wait for an address to answer."""
+
+Tables = tuple[pl.DataFrame, pl.DataFrame]
+"""Rows (user_id, item_id, rating, timestamp) and titles (item_id, title)."""
+
+
+class Unreachable(Exception):
+    """One way to a data set is closed; the message says which and why."""
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $XDG_CACHE_HOME/greysheep, or ~/.cache/greysheep."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "greysheep"
+
+
+def fetch(name: str) -> Tables:
+    """ML-100K or ML-1M, from the cache or from the first address that answers.
+
+    Raises:
+        DataError: If none answers; the line says what was tried and what to do.
+    """
+    ways: list[Callable[[], Tables]] = [lambda: _read_zip(name, _cached(f"{name}.zip", _download))]
+    if name == "ml-100k":
+        ways.insert(0, lambda: _read_wheel(_cached(WHEEL, _pip)))
+    tried = []
+    for way in ways:
+        try:
+            return way()
+        except Unreachable as closed:
+            tried.append(str(closed))
+    raise DataError(
+        f"{name} cannot be fetched: {'; '.join(tried)}; try again with a network, put its "
+        f"interactions.parquet in $GREYSHEEP_DATA/{name}, or use 'simulated', which needs no network"
+    )
+
+
+def _cached(file: str, fill: Callable[[Path], None]) -> Path:
+    """The cached file, made by `fill(path)` if it is not there; half a download never gets its name."""
+    target = cache_folder() / file
+    if target.is_file():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as folder:
+            part = Path(folder) / file
+            fill(part)
+            part.replace(target)
+    except OSError as error:
+        raise Unreachable(
+            f"{target.parent} cannot be written ({error.strerror or first_line(error)})"
+        ) from error
+    return target
+
+
+def _pip(target: Path) -> None:
+    """Let pip download the wheel, without what it depends on: only its sample data is wanted."""
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input",
+        "--disable-pip-version-check", "--retries", "1", "--timeout", str(int(TIMEOUT)),
+        "--dest", str(target.parent), "recbole==1.2.1",
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=6 * TIMEOUT, check=False)
+    except (subprocess.SubprocessError, OSError) as error:
+        raise Unreachable(f"pip download recbole==1.2.1 did not end ({type(error).__name__})") from error
+    if done.returncode or not target.is_file():
+        said = (done.stderr.strip().splitlines() or ["no message"])[-1][:160]
+        raise Unreachable(f"pip download recbole==1.2.1 failed ({said})")
+    if not _is_the_wheel(target):
+        raise Unreachable(f"pip brought a {WHEEL} with another SHA-256 than {WHEEL_SHA256[:12]}...")
+
+
+def _download(target: Path) -> None:
+    address = f"{PUBLISHER}/{target.name}"
+    try:
+        with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, target.open("wb") as file:
+            while chunk := answer.read(1 << 20):
+                file.write(chunk)
+    except urllib.error.URLError as error:
+        raise Unreachable(f"{address} does not answer ({first_line(error)})") from error
+    except (http.client.HTTPException, OSError) as error:
+        raise Unreachable(f"{address} broke off ({first_line(error)})") from error
+
+
+def _is_the_wheel(path: Path) -> bool:
+    return hashlib.sha256(path.read_bytes()).hexdigest() == WHEEL_SHA256
+
+
+def _read_wheel(path: Path) -> Tables:
+    if not _is_the_wheel(path):
+        path.unlink()  # damaged since; the next call fetches it anew
+        raise Unreachable(f"{path} was damaged and is removed: try again")
+    with zipfile.ZipFile(path) as wheel:
+        rows = _table(wheel.read(f"{WHEEL_FOLDER}/ml-100k.inter"), "\t", "utf-8", header=True)
+        movies = _table(wheel.read(f"{WHEEL_FOLDER}/ml-100k.item"), "\t", "utf-8", header=True)
+    name, year = pl.nth(1), pl.nth(2)
+    dated = pl.when(year.str.contains(r"^\d{4}$")).then(name + " (" + year + ")").otherwise(name)
+    return _rows(rows), _titles(
+        movies, dated.replace("unkonwn", "unknown")
+    )  # one film, misspelt in the wheel
+
+
+def _read_zip(name: str, path: Path) -> Tables:
+    rows_file, movies_file, rows_separator, movies_separator = {
+        "ml-100k": ("u.data", "u.item", "\t", "|"),
+        "ml-1m": ("ratings.dat", "movies.dat", "::", "::"),
+    }[name]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            rows = _table(archive.read(f"{name}/{rows_file}"), rows_separator, "latin-1")
+            movies = _table(archive.read(f"{name}/{movies_file}"), movies_separator, "latin-1")
+        tables = _rows(rows), _titles(movies, pl.nth(1))
+    except (zipfile.BadZipFile, zlib.error, KeyError, *UNREADABLE) as error:
+        path.unlink()
+        raise Unreachable(f"{PUBLISHER}/{path.name} gave a file that cannot be read") from error
+    if rows.height != ROWS[name]:
+        path.unlink()
+        raise Unreachable(f"{PUBLISHER}/{path.name} has {rows.height} rows in place of {ROWS[name]}")
+    return tables
+
+
+def _table(content: bytes, separator: str, encoding: str, *, header: bool = False) -> pl.DataFrame:
+    """All fields as text; the files have no quotes, but titles may."""
+    text = content.decode(encoding)
+    if len(separator) > 1:  # polars wants one character
+        text, separator = text.replace(separator, "\t"), "\t"
+    file = io.BytesIO(text.encode())
+    return pl.read_csv(file, separator=separator, has_header=header, quote_char=None, infer_schema=False)
+
+
+def _rows(table: pl.DataFrame) -> pl.DataFrame:
+    return table.select(
+        pl.nth(0).cast(pl.Int64).alias(USER),
+        pl.nth(1).cast(pl.Int64).alias(ITEM),
+        pl.nth(2).cast(pl.Float64).alias("rating"),
+        pl.nth(3).cast(pl.Int64).alias(TIME),
+    )
+
+
+def _titles(table: pl.DataFrame, title: pl.Expr) -> pl.DataFrame:
+    return table.select(pl.nth(0).cast(pl.Int64).alias(ITEM), title.alias("title")).sort(ITEM)

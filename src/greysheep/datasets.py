@@ -1,0 +1,242 @@
+"""Named data sets and the simulator."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from greysheep import _movielens
+from greysheep._reading import nearest
+from greysheep._sources import UNREADABLE, first_line
+from greysheep.columns import ITEM, TIME, USER
+from greysheep.errors import ConfigError, DataError
+from greysheep.interactions import Interactions
+
+# "there" = in the folder $GREYSHEEP_DATA
+ABOUT = {
+    "ml-100k": "MovieLens 100K: 100,000 ratings with time and titles, 943 users, 1,682 films; fetched",
+    "ml-1m": "MovieLens 1M: 1,000,209 ratings with titles, 6,040 users, 3,706 films; there or fetched",
+    "yelp": "Yelp: 654,054 pairs, 33,078 users, 25,720 businesses; there",
+    "amazon-cds": "Amazon CDs & Vinyl: 472,265 pairs in order, 17,052 users, 35,118 items; there",
+    "amazon-digital-music": "Amazon Digital Music: 169,781 ratings with time; there",
+    "simulated": "communities of taste, one of them a small minority; needs nothing",
+}
+TIME_COLUMNS = {"amazon-cds": "position"}
+LOG_FILES = ("interactions.parquet", "interactions.csv")
+TITLE_FILE = "items.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A named log, with the titles of its items where they are known."""
+
+    name: str
+    log: Interactions
+    titles: pl.DataFrame | None = None
+    """item_id (typed as in the log), title; None if the set has no titles."""
+
+
+def names() -> list[str]:
+    """Names that `load` and `get` know.
+
+    >>> names()[0]
+    'ml-100k'
+    """
+    return list(ABOUT)
+
+
+def load(name: str, folder: str | Path | None = None, **options: Any) -> Dataset:
+    """Load a data set: from `folder`/name if it is there, else MovieLens sets from the cache or the network.
+
+    Every row counts as positive unless `min_rating` says otherwise.
+
+    Args:
+        name: One of `names()`.
+        folder: Where the sets lie, each in a folder of its name; default $GREYSHEEP_DATA, or ../shared/data.
+        options: Passed to `Interactions.read`, such as `min_rating` or `min_user_items`; for the set
+            'simulated', to `simulate`.
+
+    Raises:
+        DataError: If there is no such set, or it is not reachable; the line says what was tried.
+    """
+    _known(name)
+    if name == "simulated":
+        return simulate(**options)
+    file = _local_log(name, folder)
+    if file is None:
+        rows, titles = _fetch(name, folder)
+        return Dataset(name, Interactions.read(rows, **options), titles)
+    if name in TIME_COLUMNS:
+        options.setdefault("time_col", TIME_COLUMNS[name])
+    log = Interactions.read(file, **options)
+    return Dataset(name, log, _local_titles(file.parent / TITLE_FILE, log.item_ids.dtype))
+
+
+def get(name: str, output: str | Path) -> list[Path]:
+    """Write a data set as files in the folder `output`/name, where `load(name, output)` finds it.
+
+    Returns:
+        The paths of interactions.parquet (user_id, item_id [, rating] [, timestamp]) or what the set has in
+        its place, and of items.parquet (item_id, title) if there are titles.
+
+    Raises:
+        DataError: If there is no such set, it is not reachable, or the folder cannot be written.
+    """
+    _known(name)
+    target = Path(output) / name
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{target} cannot be made: {error.strerror or first_line(error)}") from error
+    try:
+        return _put(name, target)
+    except UNREADABLE as error:
+        raise DataError(f"{target} cannot be written: {first_line(error)}") from error
+
+
+def _put(name: str, target: Path) -> list[Path]:
+    if name == "simulated":
+        made = simulate()
+        return _write(target, made.log.frame(), made.titles)
+    file = _local_log(name, None)
+    if file is None:
+        return _write(target, *_fetch(name, None))
+    files = [f for f in (file, file.parent / TITLE_FILE) if f.is_file()]
+    return [_whole(target / f.name, partial(shutil.copyfile, f), unless=f) for f in files]
+
+
+def _known(name: str) -> None:
+    if name not in ABOUT:
+        near = nearest(name, ABOUT)
+        hint = f"nearest: {', '.join(near)}; " if near else ""
+        raise DataError(f"there is no data set '{name}' ({hint}all: {', '.join(ABOUT)})")
+
+
+def _data_folder(folder: str | Path | None) -> Path:
+    return Path(folder) if folder is not None else Path(os.environ.get("GREYSHEEP_DATA") or "../shared/data")
+
+
+def _local_log(name: str, folder: str | Path | None) -> Path | None:
+    places = [_data_folder(folder) / name / file for file in LOG_FILES]
+    return next((place for place in places if place.is_file()), None)
+
+
+def _fetch(name: str, folder: str | Path | None) -> _movielens.Tables:
+    if name in _movielens.ROWS:
+        return _movielens.fetch(name)
+    raise DataError(
+        f"{name} is not in {_data_folder(folder) / name} (no {' or '.join(LOG_FILES)}) and has no public "
+        f"address; set GREYSHEEP_DATA to the folder that holds it, or use 'ml-100k' or 'simulated'"
+    )
+
+
+def _local_titles(file: Path, dtype: pl.DataType) -> pl.DataFrame | None:
+    if not file.is_file():
+        return None
+    try:
+        return pl.read_parquet(file, columns=[ITEM, "title"]).with_columns(pl.col(ITEM).cast(dtype))
+    except UNREADABLE as error:
+        raise DataError(f"{file} cannot be read as titles: {first_line(error)}") from error
+
+
+def _write(target: Path, rows: pl.DataFrame, titles: pl.DataFrame | None) -> list[Path]:
+    written = [_whole(target / LOG_FILES[0], rows.write_parquet)]
+    return written if titles is None else [*written, _whole(target / TITLE_FILE, titles.write_parquet)]
+
+
+def _whole(target: Path, fill: Callable[[Path], object], unless: Path | None = None) -> Path:
+    """Make a file by `fill(path)`: whole or not at all; nothing to do if it is the file `unless`."""
+    if unless is None or not (target.exists() and target.samefile(unless)):
+        part = target.with_name(f".part-{os.getpid()}-{target.name}")
+        try:
+            fill(part)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    return target
+
+
+def simulate(
+    n_users: int = 600,
+    n_items: int = 300,
+    *,
+    n_communities: int = 4,
+    minority: float = 0.1,
+    rows_per_user: int = 20,
+    noise: float = 0.1,
+    seed: int = 0,
+) -> Dataset:
+    """Communities of taste, the first of them a small minority: users whose taste few others share.
+
+    Users and items are dealt to communities: the share `minority` of the users to community 0, the others
+    evenly to the rest, items evenly to all. The r-th item of a community (from 1) has popularity 1 / (r + 1).
+    A user draws `rows_per_user` different items, each with probability 1 - `noise` by popularity from her own
+    community and otherwise evenly from all items. All users are equally active, so activity explains nothing.
+    `timestamp` counts a user's rows from 0 in the random order in which she met them.
+
+    Ids carry the community: user "u0-007", item "i0-012". Items nobody drew are not in the log.
+
+    >>> simulate(n_users=40, n_items=20, rows_per_user=5).log
+    Interactions(200 rows, 40 users, 20 items, times)
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+    sizes = _community_sizes(n_users, n_communities, minority)
+    _check_simulation(sizes, n_items, rows_per_user, noise)
+    rng = np.random.default_rng(seed)
+    homes = np.repeat(np.arange(n_communities), sizes)
+    kinds = np.sort(np.arange(n_items) % n_communities)
+    places = np.concatenate([np.arange(n) for n in np.bincount(kinds)])
+    popularity = np.where(kinds == np.arange(n_communities)[:, None], 1.0 / (places + 2), 0.0)  # [C, I]
+    popularity = (1 - noise) * popularity / popularity.sum(axis=1, keepdims=True) + noise / n_items
+    drawn = np.empty((n_users, rows_per_user), dtype=np.int64)
+    with np.errstate(divide="ignore"):
+        log_popularity = np.log(popularity)
+    for start in range(0, n_users, 4096):  # bounds the memory: [4096, I] at a time
+        block = log_popularity[homes[start : start + 4096]]
+        # Adding Gumbel noise and taking the largest draws without replacement (Gumbel-top-k).
+        keys = block + rng.gumbel(size=block.shape)
+        drawn[start : start + 4096] = np.argpartition(-keys, rows_per_user - 1)[:, :rows_per_user]
+    user_names = [f"u{c}-{i:0{len(str(n_users - 1))}d}" for i, c in enumerate(homes)]
+    item_names = [f"i{c}-{i:0{len(str(n_items - 1))}d}" for i, c in enumerate(kinds)]
+    order = rng.permuted(np.tile(np.arange(rows_per_user), (n_users, 1)), axis=1)
+    frame = pl.DataFrame(
+        {
+            USER: pl.Series(user_names).gather(np.repeat(np.arange(n_users), rows_per_user)),
+            ITEM: pl.Series(item_names).gather(drawn.ravel()),
+            TIME: order.ravel(),
+        }
+    )
+    titles = [f"Item {r + 1} of community {c}" for c, r in zip(kinds, places, strict=True)]
+    return Dataset("simulated", Interactions.read(frame), pl.DataFrame({ITEM: item_names, "title": titles}))
+
+
+def _community_sizes(n_users: int, n_communities: int, minority: float) -> list[int]:
+    if n_communities < 2 or n_users < n_communities:
+        raise ConfigError(f"n_communities={n_communities} must lie between 2 and n_users={n_users}")
+    if not 0 < minority < 1:
+        raise ConfigError(f"minority={minority} must lie between 0 and 1")
+    rest = n_communities - 1
+    small = min(max(1, round(minority * n_users)), n_users - rest)
+    return [small, *(len(part) for part in np.array_split(np.arange(n_users - small), rest))]
+
+
+def _check_simulation(sizes: list[int], n_items: int, rows_per_user: int, noise: float) -> None:
+    if n_items < len(sizes):
+        raise ConfigError(f"n_items={n_items} is less than an item for each of the {len(sizes)} communities")
+    if not 0 <= noise <= 1:
+        raise ConfigError(f"noise={noise} must lie between 0 and 1")
+    most = n_items if noise else n_items // len(sizes)
+    if not 1 <= rows_per_user <= most:
+        raise ConfigError(
+            f"rows_per_user={rows_per_user} must lie between 1 and {most}, the items she can draw"
+        )
