@@ -8,7 +8,9 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import polars
 import pytest
 import yaml
 
@@ -111,6 +113,45 @@ def test_make_sets_up_once(tmp_path: Path):
 def test_hooks_are_ruff_and_mypy():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     assert {"ruff-check", "mypy"} <= {hook["id"] for hook in hooks}
+
+
+def code_of(name: str) -> str:
+    """The first Python block of a page."""
+    found = re.search(r"^```python\n(.*?)^```", (ROOT / name).read_text(encoding="utf-8"), flags=re.M | re.S)
+    assert found is not None
+    return found[1]
+
+
+def test_readme_code_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    rows = greysheep.simulate(n_users=60, n_items=40, rows_per_user=15).log.frame()
+    known = rows.with_columns(rows["user_id"].replace({"u0-00": "alice", "u1-06": "bob"}))
+    known.write_parquet("log.parquet")
+    assert {"alice", "bob"} <= set(known["user_id"])
+    rows.filter(rows["user_id"] == "u0-01").with_columns(user_id=polars.lit("new")).write_parquet(
+        "new_people.parquet"
+    )
+    names: dict[str, Any] = {}
+    exec(code_of("README.md"), names)
+    assert names["recs"].columns == ["user_id", "item_id", "score", "rank"]
+    assert names["recs"]["user_id"].unique().to_list() == ["new"] and names["recs"].height == 20
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+    assert "low" in capsys.readouterr().out
+
+
+def test_contributing_model_works():
+    names: dict[str, Any] = {}
+    exec(
+        compile(code_of("CONTRIBUTING.md").replace("from __future__ import annotations", ""), "page", "exec"),
+        names,
+    )
+    log = greysheep.simulate(n_users=60, n_items=40).log
+    split = greysheep.split(log, seed=0)
+    report = greysheep.evaluate(names["Cooccurrence"](power=0.3).fit(split), split, k=10)
+    popular = greysheep.evaluate(greysheep.Popular().fit(split), split, k=10)
+    assert report.overall["ndcg@10"]["mean"] > popular.overall["ndcg@10"]["mean"]
 
 
 README_COMMANDS = sorted(set(re.findall(r"^    greysheep ([^#\n]+?)(?: +#.*)?$", README, flags=re.M)))

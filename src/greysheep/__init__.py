@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from greysheep import datasets as datasets
+    from greysheep import models as models
     from greysheep.datasets import simulate as simulate
     from greysheep.errors import GreysheepError as GreysheepError
     from greysheep.errors import GreysheepWarning as GreysheepWarning
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+_ROOMS = ("datasets", "models")
 _HOME = {
     "EASE": "models",
     "TALL": "models",
@@ -63,14 +65,15 @@ __all__ = [
     "evaluate",
     "load",
     "mainstream_scores",
+    "models",
     "simulate",
     "split",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "datasets":
-        return import_module("greysheep.datasets")
+    if name in _ROOMS:
+        return import_module(f"greysheep.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'greysheep' has no attribute {name!r}")
     value = getattr(import_module(f"greysheep.{_HOME[name]}"), name)
