@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 _BLOCK = 1 << 22
 
 
-def bootstrap_means(values: Floats, *, draws: int = 2000, seed: int = 0) -> Floats:
+def bootstrap_means(values: Floats, *, draws: int = 2000, seed: int | Sequence[int] = 0) -> Floats:
     """Return means of users resampled with replacement.
 
     Args:
