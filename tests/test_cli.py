@@ -100,6 +100,7 @@ MISTAKES: dict[str, tuple[Callable[[], None], str, str]] = {
     "unknown protocol": (nothing, "split log.csv --protocol loose -o out", "strict"),
     "unknown model": (nothing, "fit log.csv --model tal -o out", "tall"),
     "broken variant": (nothing, "fit log.csv --model tall[gate=uniform -o out", "tall["),
+    "variant that is no yaml": (nothing, "fit log.csv --model tall[gate=[] -o out", "tall[gate=[]"),
     "unknown setting": (nothing, "fit log.csv --set n_expert=4 -o out", "n_experts"),
     "setting of a wrong type": (nothing, "fit log.csv --set n_experts=many -o out", "n_experts"),
     "setting out of range": (nothing, "fit log.csv --set dropout=2 -o out", "dropout"),

@@ -58,7 +58,11 @@ def fit(
     from greysheep.models import parse
     from greysheep.splitting import split
 
-    recommender = parse(str(keywords.pop("model")), **keywords)
+    named = str(keywords.pop("model"))
+    try:
+        recommender = parse(named, **keywords)
+    except yaml.YAMLError:
+        raise ConfigError(f"--model {named!r}: a value in the brackets is no YAML") from None
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
     recommender.fit(split(interactions, protocol=protocol, seed=recommender.options.seed), refit=refit)
