@@ -286,6 +286,9 @@ def test_lists_of_another_library_are_measured_like_our_own(desk: Path, capfd: C
     assert call("evaluate model --k 5 --json -") == 0
     ours = json.loads(capfd.readouterr().out)
     assert theirs["overall"] == ours["overall"] and theirs["by_group"] == ours["by_group"]
+    lists.rename({"user_id": "u", "rank": "score"}).with_columns(-pl.col("score")).write_parquet("l.parquet")
+    assert call("evaluate --recs l.parquet --user-col u --split split --k 5 --json -") == 0
+    assert json.loads(capfd.readouterr().out)["overall"] == ours["overall"]
 
 
 def test_fit_reads_config_then_set_then_options(desk: Path, capfd: Capture):
@@ -352,6 +355,23 @@ def test_doctor_names_the_fix(capfd: Capture, monkeypatch: pytest.MonkeyPatch):
     for word in ("greysheep", "torch", "BLAS", "cores", "memory", "cuda", "extra report", "data folder"):
         assert word in out
     assert "export OMP_NUM_THREADS=" in out
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"),
+    [("1", "unset X"), ("9", "export X=4"), ("0", "unset X"), ("many", "unset X"), ("4", "")],
+)
+def test_thread_variables_are_judged(value: str, fix: str, monkeypatch: pytest.MonkeyPatch):
+    from greysheep import doctor
+
+    monkeypatch.setattr(doctor, "THREAD_VARIABLES", ("X", "Y"))
+    assert [fact.fix for fact in doctor.thread_facts({"X": value}, cores=4)] == [fix]
+
+
+def test_one_thread_is_right_on_one_core():
+    from greysheep.doctor import thread_facts
+
+    assert [fact.fix for fact in thread_facts({"OMP_NUM_THREADS": "1"}, cores=1)] == [""]
 
 
 def test_installed_command_exits_as_it_should(desk: Path):

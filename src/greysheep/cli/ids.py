@@ -76,15 +76,15 @@ def read_log(path: Path | None, options: "LogOptions", known: Interactions) -> I
     return Interactions.read(frame.with_columns(items).filter(pl.col(ITEM).is_not_null()))
 
 
-def read_lists(path: Path, known: Interactions) -> pl.DataFrame:
-    """Read another library's recommendations: user_id, item_id and rank or score.
+def read_lists(path: Path, options: "LogOptions", known: Interactions) -> pl.DataFrame:
+    """Read another library's recommendations: columns of users, items, and rank or score.
 
     Raises:
         DataError: A column is missing or of the wrong type.
     """
     ids = [
-        as_stored(read_column(path, USER), known.user_ids.dtype, path).alias(USER),
-        as_stored(read_column(path, ITEM), known.item_ids.dtype, path).alias(ITEM),
+        as_stored(read_column(path, options.user_col), known.user_ids.dtype, path).alias(USER),
+        as_stored(read_column(path, options.item_col), known.item_ids.dtype, path).alias(ITEM),
     ]
     if path.suffix.lower() in (".csv", ".tsv"):
         rest = pl.read_csv(path, separator="\t" if path.suffix.lower() == ".tsv" else ",", infer_schema=False)

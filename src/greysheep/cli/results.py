@@ -20,7 +20,7 @@ ListLength = Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the
 def evaluate(
     *,
     model: Annotated[
-        Path | None, typer.Argument(metavar="[MODEL_DIR]", help="Folder written by `greysheep fit`.")
+        Path | None, typer.Argument(metavar="MODEL_DIR", help="Folder written by `greysheep fit`.")
     ] = None,
     test: Annotated[Path | None, typer.Option(help="Log of test rows, instead of the split's own.")] = None,
     recs: Annotated[
@@ -69,7 +69,7 @@ def _report(
 
     assert recs is not None and split is not None
     parts = Split.read(split)
-    return measure(read_lists(recs, parts.log), parts, k=k, test=read_log(test, options, parts.log))
+    return measure(read_lists(recs, options, parts.log), parts, k=k, test=read_log(test, options, parts.log))
 
 
 @expand
