@@ -133,8 +133,9 @@ def test_what_the_model_says_of_itself_is_carried_over(report):
     assert (report.protocol, report.seed, report.k) == ("strict", 1, 5)
 
 
-def test_overall_interval_resamples_within_groups(parts):
-    """Groups that differ a lot but have no spread inside leave no uncertainty."""
+def test_overall_interval_resamples_within_groups():
+    """Groups that differ a lot but have no spread inside leave no uncertainty; 43 users: unequal groups."""
+    parts = split(log_of(n_users=43), "strict", seed=1)
     model = Popularity(parts)
     groups = Mainstream.of_split(parts).groups
     truth = parts.rows("test")
@@ -220,6 +221,12 @@ def test_oddities_of_a_frame_are_counted(parts, report):
         found = evaluate(renamed, parts, k=5)
     assert found.overall["hit_rate@5"]["mean"] <= report.overall["hit_rate@5"]["mean"]
     assert evaluate_quietly(renamed, parts, k=1).overall["ndcg@1"]["mean"] == 0.0
+
+    third = pl.col("rank") == 3
+    two_new = renamed.with_columns(pl.when(third).then(pl.lit("newer")).otherwise(ITEM).alias(ITEM))
+    with pytest.warns(GreysheepWarning, match=f"{2 * len(measured)} places of the lists hold") as caught:
+        evaluate(two_new, parts, k=5)
+    assert len(caught) == 1  # two unknown items are not one item twice
 
     twice = pl.concat([frame, frame.filter(best).with_columns(rank=pl.lit(9, pl.Int64))])
     with pytest.warns(GreysheepWarning, match=r"\d+ rows repeat an item of the same list"):
@@ -354,6 +361,7 @@ def test_users_without_test_rows_are_null_and_leave_the_means():
     row = found.per_user.filter(pl.col(USER) == "only")
     assert row["n_test"].item() == 0 and row["ndcg@5"].item() is None
     assert found.overall["n_users"] == 40
+    assert found.versus(found)["n_users"].to_list() == [40, *found.by_group["n_users"].to_list()]
 
 
 @pytest.mark.parametrize("n_users", [1, 2, 4])
