@@ -406,7 +406,8 @@ def parquet_bytes(frame=SMALL):
         ("a.csv", b"user_id,item_id\n1,2\n1,2,3\n", "line 3 has 3 fields, the header has 2"),
         ("a.csv", b"user_id,item_id,timestamp\n1,2,3\n4,5\n", "line 3 has 2 fields, the header has 3"),
         ("a.csv", b"user_id,item_id\n1,2\n3\n", "line 3 has 1 fields"),
-        ("a.csv", b'user_id,item_id\n"1,2\n3,4\n', "a.csv"),
+        ("a.csv", b'user_id,item_id\n"1,2\n3,4\n', "fields"),
+        ("a.tsv", b'user_id\titem_id\n1\t"2\n', "cannot be read as text with tabs"),
         ("a.csv", b"user_id,item_id\n1,\n,3\n4,5\n,6\n", "'user_id' of {path} has no value in 2 of 4 rows"),
         ("a.csv", b"user_id,item_id\n,\n1,2\n", "no value in 1 of 2 rows"),
         ("a.csv", b"user_id,item_id,weight\n1,2,heavy\n", "'heavy'"),
@@ -430,6 +431,8 @@ def test_bad_files(tmp_path, name, content, says):
 def test_bad_places(tmp_path):
     assert "does not exist" in refused(tmp_path / "none.csv")
     assert "does not exist" in refused("none.parquet")
+    assert "path of the log is empty" in refused("")
+    assert "File name too long" in refused("a" * 5000 + ".csv")
     assert "without .parquet files" in refused(tmp_path)
     text(tmp_path, "user_id,item_id\n1,2\n", "x.csv")
     assert "without .parquet files" in refused(tmp_path)
@@ -437,6 +440,26 @@ def test_bad_places(tmp_path):
     assert "y.parquet" in refused(tmp_path)
     for source in (None, 5, [1, 2], {"user_id": [1]}):
         assert type(source).__name__ in refused(source)
+
+
+def test_other_folders_inside_a_folder_are_left_alone(tmp_path):
+    SMALL.write_parquet(tmp_path / "a.parquet")
+    for other in ("other", ".hidden", "_delta_log"):
+        (tmp_path / other).mkdir()
+        SMALL.with_columns(user_id=pl.lit("z")).write_parquet(tmp_path / other / "b.parquet")
+    assert Interactions.read(tmp_path).user_ids.to_list() == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["a[1].parquet", "a*.csv"])
+def test_names_that_look_like_patterns(tmp_path, name):
+    path = tmp_path / name
+    SMALL.write_parquet(path) if name.endswith("parquet") else SMALL.write_csv(path)
+    assert len(Interactions.read(path)) == 3
+
+
+def test_columns_that_pandas_numbers():
+    log = Interactions.read(pd.DataFrame({0: [1], 1: [2]}), user_col=0, item_col="1")
+    assert rows(log) == {(1, 2)}
 
 
 def test_bad_parts(tmp_path):
@@ -506,7 +529,7 @@ def test_filters_that_leave_nothing_say_what_would():
     assert "min_user_items=1 would leave 2 rows" in message
     assert "min_item_users=1 would leave 2 rows" in message
     assert "1 for both would leave 3 rows" in refused(frame, min_user_items=5, min_item_users=5)
-    for options in ({"min_rating": float("nan")}, {"min_user_items": -1}, {"min_item_users": -2}):
+    for options in ({"min_rating": float("nan")}, {"min_user_items": -1}, {"min_item_users": 2.5}):
         refused(frame, **options)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -26,13 +26,21 @@ TEXT_TIMES = (
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the source's columns; None = the usual name, if it is there."""
+    """Names of the source's columns; None = the usual name, if it is there.
+
+    Names that are no text (pandas numbers unnamed columns) are taken as text.
+    """
 
     user: str = USER
     item: str = ITEM
     time: str | None = None
     weight: str | None = None
     rating: str | None = None
+
+    def __post_init__(self) -> None:
+        for part in fields(self):
+            if (name := getattr(self, part.name)) is not None:
+                object.__setattr__(self, part.name, str(name))
 
 
 def read_columns(source: Any, names: Columns, *, need_rating: bool) -> tuple[str, pl.DataFrame]:

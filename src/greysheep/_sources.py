@@ -29,7 +29,14 @@ class Source:
 def open_source(source: Any) -> Source:
     """Find out what the source is without reading its rows."""
     if isinstance(source, (str, Path)):
-        return _open_path(Path(source).expanduser())
+        if not str(source):
+            raise DataError("the path of the log is empty")
+        try:
+            return _open_path(Path(source).expanduser())
+        except OSError as error:
+            raise DataError(
+                f"{str(source)[:200]} cannot be read: {error.strerror or first_line(error)}"
+            ) from error
     if isinstance(source, pl.LazyFrame):
         source = source.collect()
     if isinstance(source, pl.DataFrame):
@@ -58,11 +65,8 @@ def _open_path(path: Path) -> Source:
         raise DataError(
             f"{path} has the suffix '{suffix}'; a log is .parquet, .csv, .tsv or a folder of .parquet parts"
         )
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
+    with path.open("rb") as file:
+        head = file.read(4096)
     if not head:
         raise DataError(f"{path} is empty (0 bytes)")
     return _open_parquet(path, head) if suffix == ".parquet" else _open_text(path, head, SEPARATORS[suffix])
@@ -74,7 +78,7 @@ def _open_parquet(path: Path, head: bytes) -> Source:
             f"{path} is named .parquet but is no parquet file; if it is text, name it .csv or .tsv"
         )
     try:
-        columns = list(pl.read_parquet_schema(path))
+        columns = pl.scan_parquet(path, hive_partitioning=False, glob=False).collect_schema().names()
     except UNREADABLE as error:
         raise DataError(f"{path} is a damaged or unfinished parquet file: {first_line(error)}") from error
 
@@ -88,7 +92,7 @@ def _open_parquet(path: Path, head: bytes) -> Source:
 
 
 def _open_directory(path: Path) -> Source:
-    files = sorted(p for p in path.rglob("*.parquet") if p.is_file() and not p.name.startswith((".", "_")))
+    files = _parts(path)
     if not files:
         raise DataError(f"{path} is a folder without .parquet files")
     parts = [_open_path(p) for p in files]
@@ -103,6 +107,19 @@ def _open_directory(path: Path) -> Source:
 
     every = list(dict.fromkeys(c for part in parts for c in part.columns))
     return Source(str(path), every, load)
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Parquet files of the folder and of its partitions (folders named key=value), of no other folder."""
+    files: list[Path] = []
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith((".", "_")):
+            continue
+        if entry.is_dir() and "=" in entry.name:
+            files += _parts(entry)
+        elif entry.suffix.lower() == ".parquet" and entry.is_file():
+            files.append(entry)
+    return files
 
 
 def _stack(frames: Sequence[pl.DataFrame], wanted: Sequence[str], label: str) -> pl.DataFrame:
@@ -152,9 +169,8 @@ def _open_text(path: Path, head: bytes, separator: str) -> Source:
         raise DataError(f"{path} is empty") from error
     except UNREADABLE as error:
         _scan_widths(path, separator)
-        raise DataError(
-            f"{path} cannot be read as text with '{separator!r:.4}' between fields: {first_line(error)}"
-        ) from error
+        fields = {",": "commas", "\t": "tabs"}[separator]
+        raise DataError(f"{path} cannot be read as text with {fields}: {first_line(error)}") from error
     if frame.height and frame.get_column(frame.columns[-1]).null_count():
         # polars fills short rows with nulls; only a row whose last field is null can be one.
         blank = _scan_widths(path, separator)

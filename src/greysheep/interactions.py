@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import numbers
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -209,12 +210,13 @@ def _time_bytes(times: pl.Series) -> bytes:
     return str(times.dtype).encode() + times.to_physical().cast(pl.Int64).to_numpy().tobytes()
 
 
-def _check_options(min_rating: float | None, min_user_items: int, min_item_users: int) -> None:
-    if min_rating is not None and not math.isfinite(min_rating):
-        raise DataError(f"min_rating={min_rating} is not a number a rating can be compared with")
+def _check_options(min_rating: Any, min_user_items: Any, min_item_users: Any) -> None:
+    number = isinstance(min_rating, numbers.Real) and math.isfinite(min_rating)
+    if min_rating is not None and not number:
+        raise DataError(f"min_rating={min_rating!r} is not a number that ratings can be compared with")
     for name, value in (("min_user_items", min_user_items), ("min_item_users", min_item_users)):
-        if value < 0:
-            raise DataError(f"{name}={value} is negative; 0 means no filter")
+        if not isinstance(value, numbers.Integral) or value < 0:
+            raise DataError(f"{name}={value!r} is not a whole number from 0 (no filter) up")
 
 
 def _encode(column: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
