@@ -148,6 +148,8 @@ MISTAKES: dict[str, tuple[Callable[[], None], str, str]] = {
     "data set that is not here": (nothing, "data get yelp -o out/deep", "GREYSHEEP_DATA"),
     "impossible simulation": (nothing, "data simulate -o out --minority 2", "minority"),
     "data below a file": (nothing, "data simulate -o log.csv", "log.csv"),
+    "demo of a wrong kind": (nothing, "demo -o report.pdf", ".pdf"),
+    "demo of no data set": (nothing, "demo --data nowhere", "nowhere"),
     "unknown data set": (nothing, "data get nowhere -o out", "nowhere"),
 }  # fmt: skip
 
@@ -321,6 +323,11 @@ def test_simulated_data_can_be_used_at_once(desk: Path, capfd: Capture):
     assert pl.read_parquet("got/simulated/items.parquet").columns == ["item_id", "title"]
     assert run(["data", "list"]) == 0
     assert {"ml-100k", "ml-1m", "simulated"} <= set(capfd.readouterr().out.split())
+
+
+def test_demo_writes_a_page(desk: Path, capfd: Capture):
+    assert call("demo --data simulated --epochs 2 -o page.html") == 0
+    assert "tall" in Path("page.html").read_text() and "page.html" in capfd.readouterr().out
 
 
 def test_interrupt_leaves_nothing(desk: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch):

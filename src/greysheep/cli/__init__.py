@@ -24,6 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(about.demo)
 app.add_typer(data.app, name="data")
 app.command()(logs.mainstream)
 app.command()(logs.split)
