@@ -275,8 +275,9 @@ def test_summary_reads_well():
 
 
 def test_float_sums_do_not_depend_on_row_order():
-    weights = [1e8, 1.0, 1e-8, 3.3, 0.1] * 3
-    frame = pl.DataFrame({"user_id": [1] * 15, "item_id": [1] * 15, "weight": weights})
+    """Three times 2^-30 is lost after 2^24 + 1, but not before; float32 rounds the two sums apart."""
+    weights = [2.0**24 + 1, 2.0**-30, 2.0**-30, 2.0**-30]
+    frame = pl.DataFrame({"user_id": [1] * 4, "item_id": [1] * 4, "weight": weights})
     assert Interactions.read(frame).fingerprint() == Interactions.read(frame.reverse()).fingerprint()
 
 
@@ -556,10 +557,10 @@ def test_ml_1m_is_read_in_a_second():
     path = real("ml-1m/interactions.parquet")
     Interactions.read(SMALL)
     seconds = []
-    for _ in range(2):
-        start = time.perf_counter()
+    for _ in range(3):
+        start = time.process_time()  # of all threads: a busy machine must not fail the test
         log = Interactions.read(path)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert (len(log), log.n_users, log.n_items) == (1_000_209, 6_040, 3_706)
     assert min(seconds) < 1.0
 

@@ -125,6 +125,14 @@ def test_paper_is_what_a_loop_would_do(frame, seed):
     assert split(log, "paper", seed).part.tolist() == naive_paper(log, seed)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_paper_for_many_users_of_few_rows(n):
+    """Every way in which a few rows can fall turns up among 400 users."""
+    frame = pl.DataFrame({"user_id": np.repeat(np.arange(400), n), "item_id": np.tile(np.arange(n), 400)})
+    log = Interactions.read(frame)
+    assert split(log, "paper").part.tolist() == naive_paper(log, 0)
+
+
 def test_paper_shares_of_a_larger_log():
     frame = pl.DataFrame({"user_id": np.repeat(np.arange(50), 200), "item_id": np.tile(np.arange(200), 50)})
     s = split(Interactions.read(frame), "paper")
@@ -363,10 +371,10 @@ def test_ml_1m_is_split_in_a_second(protocol):
         pytest.skip(f"{path} is not there; set GREYSHEEP_DATA")
     log = Interactions.read(path)
     seconds = []
-    for _ in range(2):
-        start = time.perf_counter()
+    for _ in range(3):
+        start = time.process_time()  # a busy machine must not fail the test
         s = split(log, protocol)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     assert min(seconds) < 1.0
     if protocol == "paper":
         _, gate, validation, test = s.summary()["rows"].to_list()
