@@ -79,7 +79,8 @@ class ExpertBank(nn.Module):
 
     encoder_weight [K, I, 2D], encoder_bias [K, 2D]: x / ||x|| -> (mu, log-variance).
     decoder_weight [K, D, I], decoder_bias [K, I]: z -> logits over items.
-    Initial values are those of `torch.nn.Linear`, drawn expert by expert from `generator`.
+    Initial weights are Glorot-normal, as in MultVAE, drawn expert by expert from `generator`; biases are 0.
+    On ML-1M's validation rows this beats the initial values of `torch.nn.Linear`.
     """
 
     def __init__(self, n_experts: int, n_items: int, latent: int, generator: torch.Generator | None = None):
@@ -89,13 +90,12 @@ class ExpertBank(nn.Module):
         self.decoder_weight = nn.Parameter(torch.empty(n_experts, latent, n_items))
         self.decoder_bias = nn.Parameter(torch.empty(n_experts, n_items))
         with torch.no_grad():
-            for parameters, fan_in in (
-                ((self.encoder_weight, self.encoder_bias), n_items),
-                ((self.decoder_weight, self.decoder_bias), latent),
-            ):
-                for parameter in parameters:
-                    for expert in parameter:
-                        expert.uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
+            for weight in (self.encoder_weight, self.decoder_weight):
+                for expert in weight:
+                    spread = (2 / (expert.shape[0] + expert.shape[1])) ** 0.5
+                    expert.normal_(0, spread, generator=generator)
+            self.encoder_bias.zero_()
+            self.decoder_bias.zero_()
 
     @property
     def n_experts(self) -> int:
