@@ -118,8 +118,10 @@ def line(text: str, seeds: tuple[int, ...]) -> list[str]:
     """A model's row: mean over seeds, and the standard deviation over them where there are several."""
     results = [run(text, seed) for seed in seeds]
     values = np.array([means(r) for r in results])
-    cells = [f"{m:.4f}" + (f" ± {s:.4f}" if len(seeds) > 1 else "")
-             for m, s in zip(values.mean(0), values.std(0, ddof=min(1, len(seeds) - 1)), strict=True)]  # fmt: skip
+    cells = [
+        f"{m:.4f}" + (f" ± {s:.4f}" if len(seeds) > 1 else "")
+        for m, s in zip(values.mean(0), values.std(0, ddof=min(1, len(seeds) - 1)), strict=True)
+    ]
     entropy = results[0]["gate_entropy"]
     facts = [
         "" if entropy is None else f"{entropy:.4f}",
@@ -138,16 +140,33 @@ def targets() -> list[tuple[str, str, float, bool]]:
     authors = means(run(EXTRA[-1], 0))[-1]
     harm = harm_of("tall", "multvae", "high")
     return [
-        ("MultVAE mean within .006 of .3254", "mean", mean["multvae"], abs(mean["multvae"] - 0.3254) <= 0.006),
-        ("weighted EASE mean within .006 of .3480", "mean", mean["ease-weighted"],
-         abs(mean["ease-weighted"] - 0.3480) <= 0.006),
+        (
+            "MultVAE mean within .006 of .3254",
+            "mean",
+            mean["multvae"],
+            abs(mean["multvae"] - 0.3254) <= 0.006,
+        ),
+        (
+            "weighted EASE mean within .006 of .3480",
+            "mean",
+            mean["ease-weighted"],
+            abs(mean["ease-weighted"] - 0.3480) <= 0.006,
+        ),
         ("TALL (K = 10) `low` at least 1.03 x MultVAE", "ratio", lift, lift >= 1.03),
         ("TALL (K = 10) mean at least 1.025 x MultVAE", "ratio", gain, gain >= 1.025),
-        (f"TALL (K = 10) `high` no harm at 2 %: {harm.verdict}", "relative difference", harm.ratio,
-         harm.verdict == "no harm"),
-        ("TALL `variant=authors`, seed 0, mean within .008 of .3380", "mean", authors,
-         abs(authors - 0.3380) <= 0.008),
-    ]  # fmt: skip
+        (
+            f"TALL (K = 10) `high` no harm at 2 %: {harm.verdict}",
+            "relative difference",
+            harm.ratio,
+            harm.verdict == "no harm",
+        ),
+        (
+            "TALL `variant=authors`, seed 0, mean within .008 of .3380",
+            "mean",
+            authors,
+            abs(authors - 0.3380) <= 0.008,
+        ),
+    ]
 
 
 def page() -> str:
@@ -168,8 +187,13 @@ def page() -> str:
             "",
             "## Asked and measured",
             "",
-            *table([[what, f"{value:.4f} ({kind})", "yes" if met else "**no**"]
-                    for what, kind, value, met in targets()], ["asked", "measured", "met"]),
+            *table(
+                [
+                    [what, f"{value:.4f} ({kind})", "yes" if met else "**no**"]
+                    for what, kind, value, met in targets()
+                ],
+                ["asked", "measured", "met"],
+            ),
             "",
             "## Seeds 0, 1, 2: mean ± standard deviation over seeds",
             "",
@@ -190,7 +214,7 @@ def page() -> str:
             *table([line(m, (0,)) for m in ("multvae", "tall", *EXTRA)], head),
             "",
         ]
-    )  # fmt: skip
+    )
 
 
 def main() -> None:
