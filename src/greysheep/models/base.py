@@ -31,7 +31,7 @@ from greysheep.errors import ConfigError, DataError, GreysheepWarning, NotFitted
 from greysheep.interactions import Interactions
 from greysheep.mainstream import GROUPS, Mainstream, mainstream_scores
 from greysheep.metrics import top_n
-from greysheep.models.recommending import recommend, similar_items
+from greysheep.models.recommending import mask, recommend, similar_items
 from greysheep.splitting import TRAIN, VALIDATION, Split, Stage, split
 from greysheep.training.loop import Outcome, Trainer, run
 from greysheep.training.objective import Objective
@@ -260,7 +260,7 @@ class Model(ABC):
             yield positions[start : start + size]
 
     def rank(self, users: NDArray[Any], *, k: int = 20, stage: Stage = "test") -> NDArray[np.int64]:
-        """Top k of known users among all items but their input of that stage (DESIGN: protocols).
+        """Top k of known users among all items but their input of that stage (docs/method.md, "Protocols").
 
         users: [n] codes. stage: "validation", "test" or "serving".
         Returns [n, min(k, I)] item codes, best first, -1 where nothing is left.
@@ -293,7 +293,7 @@ class Model(ABC):
             candidates: item ids to choose among. Items without train rows come only when named here.
             exclude_items: item ids nobody gets.
             history: rows of people, known or not (anything `Interactions.read` takes); for a known id they
-                replace the stored rows.
+                replace the stored rows, as input and as seen items.
             on_unknown: users with neither stored rows nor history: "raise", "skip", or "popular" items.
 
         Raises:
@@ -366,11 +366,6 @@ class IterativeModel(Model):
             groups=groups,
             progress=Progress(label, epochs, self.options.progress),
         )
-
-
-def mask(scores: NDArray[Any], rows: csr_matrix) -> None:
-    """Set the entries of `rows` to -inf in `scores` [B, I], in place."""
-    scores[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from greysheep.metrics import hits, per_user, top_n
-from greysheep.models.base import IterativeModel, mask
+from greysheep.models.base import IterativeModel
+from greysheep.models.recommending import mask
 from greysheep.nn.bank import ExpertBank
 from greysheep.nn.gates import MLPGate, entropy, loss_gate, temperature_gate, uniform_gate
 from greysheep.nn.likelihood import gaussian_kl, held_out_nll, row_nll
@@ -46,12 +47,12 @@ class Mixture(nn.Module):
 
     @property
     def seen_fill(self) -> float:
-        """Logit of seen items in the gate's losses (PAPER.md, row 1)."""
+        """Logit of seen items in the gate's losses (docs/method.md, row 1)."""
         return 0.0 if self.authors else -torch.inf
 
     @property
     def gradient_through_gate(self) -> bool:
-        """PAPER.md, row 2."""
+        """Whether the loss passes through the gate (docs/method.md, row 2)."""
         return bool(self.authors or getattr(self.config, "gate_gradient", False))
 
     def gate(self, z: Tensor, seen: SparseRows, held_out: SparseRows) -> Tensor:
@@ -69,11 +70,11 @@ class Mixture(nn.Module):
             return temperature_gate(losses, held_out.lengths, temperature, shrinkage)
 
     def kl(self, gate: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
-        """The batch's KL term (PAPER.md, row 4): gate [B, K], mu and logvar [K, B, D] -> scalar."""
+        """The batch's KL term (docs/method.md, row 4): gate [B, K], mu and logvar [K, B, D] -> scalar."""
         each = gaussian_kl(mu, logvar).T  # [B, K]
         if not self.authors:
             return (gate * each).sum()
-        if not hasattr(self.config, "n_experts"):  # the authors' MultVAE script; their TALL sums for K = 1 too
+        if not hasattr(self.config, "n_experts"):  # the authors' MultVAE; their TALL sums for K = 1 too
             return each.mean()
         return (gate * each.mean(0)).sum()
 

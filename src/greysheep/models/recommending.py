@@ -67,13 +67,16 @@ def recommend(
         scores, seen = _scored(model, audience, chunk)
         scores[:, ~allowed] = -np.inf
         if exclude_seen:
-            from greysheep.models.base import mask
-
             mask(scores, seen)
         best = top_n(scores, k)
         lists.append(best)
         values.append(np.take_along_axis(scores, np.maximum(best, 0), axis=1))
     return _frame(model, audience.ids, positions, lists, values)
+
+
+def mask(scores: NDArray[Any], rows: csr_matrix) -> None:
+    """Set the entries of `rows` to -inf in `scores` [B, I], in place."""
+    scores[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
 
 
 def similar_items(model: Model, items: Any, k: int) -> pl.DataFrame:
@@ -190,8 +193,7 @@ def _scored(model: Model, audience: Audience, chunk: NDArray[Any]) -> tuple[NDAr
     """Scores [B, I] and seen rows of some of the audience; the history comes before the stored rows."""
     code, place = audience.code[chunk], audience.place[chunk]
     stored, given, nobody = (place < 0) & (code >= 0), place >= 0, audience.unknown[chunk]
-    shape = (1, model.log.n_items)
-    blank = csr_matrix(shape, dtype=np.float32)
+    blank = csr_matrix((1, model.log.n_items), dtype=np.float32)
     pool = vstack([blank, audience.history, model.rows[code[stored]]], format="csr")
     pick = np.zeros(len(chunk), dtype=np.int64)
     pick[given] = 1 + place[given]
@@ -205,12 +207,6 @@ def _scored(model: Model, audience: Audience, chunk: NDArray[Any]) -> tuple[NDAr
             gates[given] = audience.gates[place[given]]
     scores = np.array(model._scores(seen, gates))
     scores[nobody] = model.item_counts
-    # seen items of a known user stay out also when her history was replaced for this call
-    both = given & (code >= 0)
-    if both.any():
-        extra = csr_matrix(seen.shape, dtype=np.float32).tolil()
-        extra = vstack([model.rows[c] if b else blank for c, b in zip(code, both, strict=True)], format="csr")
-        seen = (seen + extra).tocsr()
     return scores, seen
 
 

@@ -64,8 +64,6 @@ class _HeldOutLosses(torch.autograd.Function):
             logits = torch.addmm(bias[k], z[k], weight[k])
             slope = log_softmax_without(logits, ctx.seen, ctx.fill).exp_()
             slope.view(-1)[ctx.seen.flat] = 0.0  # a seen item's logit was replaced by a constant
-            # rows without held-out items have no loss, whatever their softmax
-            slope = torch.where(held_out.lengths[:, None] > 0, slope, 0.0)
             slope.mul_((grad[:, k] * held_out.lengths).unsqueeze(1))
             slope.view(-1).index_add_(0, held_out.flat, -grad[held_out.row, k])
             grad_z[k] = slope @ weight[k].T
@@ -75,7 +73,7 @@ class _HeldOutLosses(torch.autograd.Function):
 
 
 class ExpertBank(nn.Module):
-    """K one-layer MultVAE experts (PAPER.md, "The model").
+    """K one-layer MultVAE experts (Pan et al. 2024; docs/method.md, "Experts").
 
     encoder_weight [K, I, 2D], encoder_bias [K, 2D]: x / ||x|| -> (mu, log-variance).
     decoder_weight [K, D, I], decoder_bias [K, I]: z -> logits over items.

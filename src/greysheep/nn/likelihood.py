@@ -14,7 +14,7 @@ def log_softmax_without(logits: Tensor, seen: SparseRows, fill: float) -> Tensor
     """Log-softmax over items after the seen entries of `logits` [B, I] are set to `fill`, in place.
 
     fill = -inf leaves seen items out of the denominator; fill = 0 counts each of them as
-    exp(0) = 1, as the authors' program does (PAPER.md, row 1).
+    exp(0) = 1, as the authors' program does (docs/method.md, row 1).
     """
     logits.view(-1)[seen.flat] = fill
     return torch.log_softmax(logits, dim=1)

@@ -1,4 +1,4 @@
-"""Adaptive weights: how much each user's loss counts at this moment of training (PAPER.md)."""
+"""Adaptive weights: how much each user's loss counts at this moment of training (Pan et al. 2024)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def adaptive_weights(signal: Tensor, alpha: float) -> Tensor:
 
 
 def authors_weights(signal: Tensor, alpha: float) -> Tensor:
-    """The authors' program: lambda = mean(S) - 2 alpha, weights floored at 1e-8 (PAPER.md, row 3)."""
+    """The authors' program: lambda = mean(S) - 2 alpha, weights floored at 1e-8 (docs/method.md, row 3)."""
     return ((signal - signal.mean() + 2 * alpha) / (2 * alpha)).clamp(min=1e-8)
 
 
