@@ -176,15 +176,17 @@ def test_parts_with_different_integer_types(tmp_path):
         tmp_path / "b.parquet"
     )
     pl.DataFrame({"user_id": [], "item_id": []}).write_parquet(tmp_path / "c.parquet")
-    assert rows(Interactions.read(tmp_path)) == {(1, 1), (2**64 - 1, 2)}
+    log = Interactions.read(tmp_path)
+    assert rows(log) == {(1, 1), (2**64 - 1, 2)}
+    assert log.user_ids.dtype == pl.UInt64
 
 
 def test_encode_knows_types():
-    log = Interactions.read(pl.DataFrame({"user_id": [7, 300], "item_id": ["7", "x"]}))
+    log = Interactions.read(pl.DataFrame({"user_id": [1, 7, 300], "item_id": ["7", "x", "x"]}))
     mixed = [300, "7", 7, None, 8, 7.0, True, 2**80, np.int8(7)]
-    assert log.encode_users(mixed).tolist() == [1, -1, 0, -1, -1, -1, -1, -1, 0]
+    assert log.encode_users(mixed).tolist() == [2, -1, 1, -1, -1, -1, -1, -1, 1]
     assert log.encode_items([7, "7", np.str_("x"), None]).tolist() == [-1, 0, 1, -1]
-    assert log.encode_users(np.array([7, 1], dtype=np.uint8)).tolist() == [0, -1]
+    assert log.encode_users(np.array([7, 2], dtype=np.uint8)).tolist() == [1, -1]
     assert log.encode_users(np.array(["7"])).tolist() == [-1]
     assert log.encode_items(np.array(["x", "7"])).tolist() == [1, 0]
     assert log.encode_items(pd.Series(["x", None, 7])).tolist() == [1, -1, -1]
@@ -354,7 +356,9 @@ def test_matrix():
     assert log.matrix(weighted=True).toarray().tolist() == [[2, 0], [0.5, 3]]
     masked = log.matrix(np.array([False, True, True]), weighted=True)
     assert masked.toarray().tolist() == [[0, 0], [0.5, 3]]
-    masked.data[:] = 9
+    for matrix in (masked, log.matrix(weighted=True)):
+        matrix.data[:] = 9
+        matrix.indices[:] = 0
     assert log.weights.tolist() == [2.0, 0.5, 3.0]
     assert log.items.tolist() == [0, 0, 1]
     assert Interactions.read(SMALL).matrix(weighted=True).toarray().tolist() == [[1, 0], [1, 1]]

@@ -110,7 +110,7 @@ def _put(name: str, target: Path) -> list[Path]:
     if file is None:
         return _write(target, *_fetch(name, None))
     files = [f for f in (file, file.parent / TITLE_FILE) if f.is_file()]
-    return [_whole(target / f.name, partial(shutil.copyfile, f), unless=f) for f in files]
+    return [_whole(target / f.name, partial(shutil.copyfile, f)) for f in files]
 
 
 def _known(name: str) -> None:
@@ -152,15 +152,14 @@ def _write(target: Path, rows: pl.DataFrame, titles: pl.DataFrame | None) -> lis
     return written if titles is None else [*written, _whole(target / TITLE_FILE, titles.write_parquet)]
 
 
-def _whole(target: Path, fill: Callable[[Path], object], unless: Path | None = None) -> Path:
-    """Make a file by `fill(path)`: whole or not at all; nothing to do if it is the file `unless`."""
-    if unless is None or not (target.exists() and target.samefile(unless)):
-        part = target.with_name(f".part-{os.getpid()}-{target.name}")
-        try:
-            fill(part)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+def _whole(target: Path, fill: Callable[[Path], object]) -> Path:
+    """Make a file by `fill(path)`: whole or not at all."""
+    part = target.with_name(f".part-{os.getpid()}-{target.name}")
+    try:
+        fill(part)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
     return target
 
 
