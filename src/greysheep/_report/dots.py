@@ -1,0 +1,110 @@
+"""The dot plot of means with their intervals, for the page and as a picture of its own."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from greysheep._report.canvas import WIDTH, add_axes, canvas, inline_svg
+from greysheep._report.palette import BAND, GRID, INK, MUTED, PAPER, Style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Rows from top to bottom as (name, note), and for each model (mean, low, high) a row."""
+
+    rows: Sequence[tuple[str, str]]
+    values: Mapping[str, Sequence[tuple[float, float, float]]]
+    styles: Mapping[str, Style]
+    label: str
+    limits: tuple[float, float]
+
+    @property
+    def height(self) -> float:
+        """Pixels that keep the lanes of the models apart."""
+        return 50 + len(self.rows) * max(46, 14 * len(self.values) + 12)
+
+
+def dot_plot(dots: Dots, name: str, aria: str) -> str:
+    """Inline SVG of a dot plot."""
+    with canvas(WIDTH, dots.height) as figure:
+        _draw(figure, dots, left=84, top=8)
+        return inline_svg(figure, name, aria)
+
+
+def picture(dots: Dots, kind: str, title: str) -> bytes:
+    """The dot plot as a file, `svg` or `png`, with title and legend, on white, its text drawn as paths."""
+    width = 720
+    columns = max(1, min(5, (width - 20) // (48 + 8 * max(map(len, dots.values)))))
+    legend = 22 * math.ceil(len(dots.values) / columns)
+    with canvas(width, 52 + legend + dots.height, text_as_paths=True) as figure:
+        height = 52 + legend + dots.height
+        _draw(figure, dots, left=104, top=50 + legend)
+        figure.text(14 / width, 1 - 16 / height, title, fontsize=14.5, weight="bold", va="top")
+        _legend(figure, dots, columns, (4 / width, 1 - 36 / height))
+        buffer = io.BytesIO()
+        nothing = dict.fromkeys(("Date", "Creator") if kind == "svg" else ("Software",))
+        figure.savefig(
+            buffer, format=kind, dpi=144 if kind == "png" else 72, facecolor=PAPER, metadata=nothing
+        )
+        return buffer.getvalue()
+
+
+def _draw(figure: Figure, dots: Dots, *, left: float, top: float) -> None:
+    """One band a row, one lane a model inside it, the first model on top."""
+    axes = add_axes(figure, left=left, right=14, top=top, bottom=42)
+    for row, (name, note) in enumerate(dots.rows):
+        if row % 2 == 0:
+            axes.axhspan(row - 0.5, row + 0.5, color=BAND, linewidth=0, zorder=0)
+        _row_label(axes, row, name, 7 if note else 0, INK, 12)
+        _row_label(axes, row, note, -8, MUTED, 10.5)
+    lanes = len(dots.values)
+    for lane, (label, values) in enumerate(dots.values.items()):
+        style = dots.styles[label]
+        shift = (lane - (lanes - 1) / 2) * 0.8 / max(lanes, 2)
+        for row, (mean, low, high) in enumerate(values):
+            if not math.isfinite(mean):
+                continue
+            y = row + shift
+            axes.plot([low, high], [y, y], color=style.colour, linewidth=2, solid_capstyle="butt")
+            size = 8 if style.marker in "oDs" else 9.5
+            axes.plot([mean], [y], style.marker, color=style.colour, ms=size, mec=PAPER, mew=1)
+    axes.set_ylim(len(dots.rows) - 0.5, -0.5)
+    axes.set_xlim(*dots.limits)
+    axes.set_yticks([])
+    axes.grid(axis="x", color=GRID, linewidth=0.8, zorder=0.5)
+    axes.set_xlabel(dots.label, color=MUTED, labelpad=6)
+
+
+def _row_label(axes: Axes, row: int, text: str, up: float, colour: str, size: float) -> None:
+    place = ("axes fraction", "data")
+    axes.annotate(
+        text, (0, row), (-8, up), place, "offset points", ha="right", va="center", color=colour, fontsize=size
+    )
+
+
+def _legend(figure: Figure, dots: Dots, columns: int, corner: tuple[float, float]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=style.colour, marker=style.marker, linewidth=2, markersize=7.5)
+        for style in (dots.styles[label] for label in dots.values)
+    ]
+    figure.legend(
+        handles,
+        list(dots.values),
+        loc="upper left",
+        bbox_to_anchor=corner,
+        ncols=columns,
+        frameon=False,
+        fontsize=12,
+        handlelength=1.6,
+        columnspacing=1.6,
+    )

@@ -1,0 +1,148 @@
+"""Reports as a text table, a picture and one self-contained HTML page. Nothing is measured here."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from greysheep._report import page
+from greysheep._report.dots import picture
+from greysheep._report.examples import Example, examples_section, niche_examples
+from greysheep._report.groups import dots_of, groups_section, limits_of
+from greysheep._report.headline import headline
+from greysheep._report.history import training_sections
+from greysheep._report.made import made_section
+from greysheep._report.paired import paired_section
+from greysheep._report.view import View
+from greysheep._report.words import DASH, seconds
+from greysheep.errors import ConfigError
+
+if TYPE_CHECKING:
+    from greysheep.evaluation import Report
+
+__all__ = ["Example", "chart_by_group", "headline", "html", "niche_examples", "text_table", "write_html"]
+
+
+def text_table(reports: Sequence[Report]) -> str:
+    """Plain text for a terminal or a pipe: one row a model; groups niche first, mean, gap, ratio, seconds.
+
+    Fits in 80 columns for labels of up to 14 characters. NDCG stands without its leading zero.
+
+    Raises:
+        ConfigError: There is no report, or they were made for lists of different lengths.
+    """
+    view = View.of(reports)
+    head = ["model", *view.groups, "mean", "gap", "ratio", "seconds"]
+    rows = [head]
+    for name, report in view.reports.items():
+        means = view.by_group(name)
+        values = [means[group][0] if group in means else math.nan for group in view.groups]
+        cells = [_plain(value, 4) for value in (*values, view.overall(name)[0], report.gap())]
+        rows.append([name, *cells, _plain(report.ratio(), 2), _ascii(seconds(report.train_seconds))])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    ends = {
+        1,
+        len(head) - 4,
+        len(head) - 3,
+        len(head) - 1,
+    }  # a wider gap before groups, mean, gap and seconds
+    lines = []
+    for first, *rest in rows:
+        line = first.ljust(widths[0])
+        for n, cell in enumerate(rest, 1):
+            line += ("  " if n in ends else " ") + cell.rjust(widths[n])
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def html(
+    reports: Sequence[Report],
+    *,
+    histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    examples: Sequence[Example] = (),
+    title: str = "greysheep report",
+    reference: str | None = None,
+    facts: Mapping[str, str] | None = None,
+) -> str:
+    """One self-contained HTML page; a section whose data is absent is left out.
+
+    Args:
+        reports: One a model, in the order of the tables.
+        histories: Training by epoch for a label, in place of its report's own history.
+        examples: Users to show with what they chose and what they are recommended, from `niche_examples`.
+        title: What was measured; stands above the headline.
+        reference: Label of the report that the others are compared with; the first one if not given.
+        facts: More lines for "How it was made", such as the log and its filter.
+
+    Raises:
+        ConfigError: No report, different k, or an unknown reference.
+        MissingExtraError: matplotlib is not installed.
+    """
+    view = View.of(reports)
+    names = list(view.reports)
+    if reference is not None and reference not in names:
+        raise ConfigError(f"reference {reference!r} is none of the reports: {', '.join(names)}")
+    told = {name: (histories or {}).get(name, report.history) for name, report in view.reports.items()}
+    first = page.prose(headline(reports))
+    body = [
+        f'<header><p class="over">{escape(title)}</p>\n<h1>{first}</h1></header>',
+        groups_section(view),
+        paired_section(view, reference or names[0]),
+        *training_sections(view, told),
+        examples_section(view, examples),
+        made_section(view, facts or {}),
+    ]
+    return page.document(title, "\n".join(part for part in body if part))
+
+
+def write_html(path: Path | str, text: str) -> Path:
+    """Write a page in one step, so that nobody reads half a file; returns the path."""
+    return _write(Path(path), text.encode("utf-8"))
+
+
+def chart_by_group(reports: Sequence[Report], path: Path | str) -> Path:
+    """Write a picture of the mean NDCG by group with 95 % intervals; returns its path, .svg or .png.
+
+    Raises:
+        ConfigError: Another ending, no report, or different k.
+        MissingExtraError: matplotlib is not installed.
+    """
+    path = Path(path)
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("svg", "png"):
+        raise ConfigError(f"picture {path} ends in {path.suffix or 'nothing'!r}: use .svg or .png")
+    view = View.of(reports)
+    frames = {name: report.by_group for name, report in view.reports.items()}
+    dots = dots_of(view, frames, limits_of(list(frames.values()), view.metric))
+    return _write(path, picture(dots, kind, f"{view.shown} by mainstream group, most niche users first"))
+
+
+def _plain(value: float, places: int) -> str:
+    """A number without the zero before its point; a hyphen where there is none.
+
+    >>> _plain(0.25, 4), _plain(1.0, 2), _plain(float("nan"), 4)
+    ('.2500', '1.00', '-')
+    """
+    if not math.isfinite(value):
+        return "-"
+    text = f"{value:.{places}f}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def _ascii(text: str) -> str:
+    return text.replace(DASH, "-")
+
+
+def _write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
