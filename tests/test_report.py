@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import greysheep as gs
 from greysheep import report
+from greysheep._report.groups import limits_of
 from greysheep._report.history import by_group, peak
 from greysheep._report.lines import spread
 from greysheep._report.palette import CHROME, MODELS, styles
@@ -482,6 +483,13 @@ def test_labels_are_spread_in_order(places: list[float]):
     assert (steps >= 14 - 1e-6).all() and max(moved) <= 200 + 1e-6
     if (np.diff(sorted(places)) >= 14).all():
         assert moved == pytest.approx(places)
+
+
+def test_axis_starts_at_zero_unless_that_wastes_a_third_of_it():
+    low, high = limits_of([frame(GROUPS, TOP)], "ndcg@20")
+    assert low == 0 and 0.52 < high < 0.56
+    low, high = limits_of([frame(GROUPS, (0.4, None, 0.45, 0.5, 0.5))], "ndcg@20")
+    assert 0.36 < low < 0.38 and 0.52 < high < 0.54
 
 
 # Colours
