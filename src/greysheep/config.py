@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from greysheep.errors import ConfigError
@@ -66,3 +68,24 @@ def divide(config: type[ModelConfig], keywords: dict[str, Any], owner: str) -> t
     mine = {key: value for key, value in keywords.items() if key in config.model_fields}
     run = {key: value for key, value in keywords.items() if key not in mine}
     return build(config, mine, owner), build(RunOptions, run, owner)
+
+
+def read_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Read `KEY=VALUE` texts; values are YAML, so numbers, true and null mean what they say.
+
+    Raises:
+        ConfigError: a text has no `=`, or its value is no YAML.
+
+    >>> read_settings(["n_experts=4", "gate=uniform", "learning_rate=0.01"])
+    {'n_experts': 4, 'gate': 'uniform', 'learning_rate': 0.01}
+    """
+    values = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"setting {text!r} is not of the form KEY=VALUE")
+        try:
+            values[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"setting {text!r}: the value is no YAML") from None
+    return values

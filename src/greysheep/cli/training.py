@@ -49,6 +49,8 @@ def fit(
 ) -> None:
     """Train a model on a log and save it as a folder."""
     check_folder(output, marker="manifest.json", overwrite=overwrite, inputs=[log, config])
+    from greysheep.config import read_settings
+
     options_given = {"model": model, "preset": preset, "seed": seed, "threads": threads, "device": device}
     keywords = (
         {"model": "tall", "seed": 0, "progress": True} | read_config(config) | read_settings(settings or [])
@@ -59,10 +61,7 @@ def fit(
     from greysheep.splitting import split
 
     named = str(keywords.pop("model"))
-    try:
-        recommender = parse(named, **keywords)
-    except yaml.YAMLError:
-        raise ConfigError(f"--model {named!r}: a value in the brackets is no YAML") from None
+    recommender = parse(named, **keywords)
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
     recommender.fit(split(interactions, protocol=protocol, seed=recommender.options.seed), refit=refit)
@@ -87,26 +86,4 @@ def read_config(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"config file {path} is no YAML: {error}") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConfigError(f"config file {path} is no list of `name: value` lines")
-    return values
-
-
-def read_settings(texts: list[str]) -> dict[str, Any]:
-    """Read `KEY=VALUE` texts; values are YAML, so numbers, true and null mean what they say.
-
-    Raises:
-        ConfigError: A text has no `=`, or its value is no YAML.
-
-    Examples:
-        >>> read_settings(["n_experts=4", "gate=uniform", "learning_rate=0.01"])
-        {'n_experts': 4, 'gate': 'uniform', 'learning_rate': 0.01}
-    """
-    values = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {text!r} is not of the form KEY=VALUE")
-        try:
-            values[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {text!r}: the value is no YAML") from None
     return values

@@ -5,8 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-import yaml
-
+from greysheep.config import read_settings
 from greysheep.errors import ConfigError
 from greysheep.models.base import Model
 from greysheep.models.ease import EASE
@@ -58,10 +57,5 @@ def parse(text: str, **keywords: Any) -> Model:
     name, bracket, rest = text.strip().partition("[")
     if bracket and not rest.endswith("]"):
         raise ConfigError(f"{text!r}: a variant is written name[key=value,...]")
-    own = {}
-    for pair in filter(None, rest[:-1].split(",")):
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"{text!r}: {pair!r} is not of the form key=value")
-        own[key.strip()] = yaml.safe_load(value)
+    own = read_settings(filter(None, rest[:-1].split(",")))
     return create(name, **{**keywords, **own, "label": text.strip()})
