@@ -1,4 +1,4 @@
-"""Full-size runs on real data (`make eval`): minutes to an hour, resumed from build/ if they were interrupted."""
+"""Full-size runs on real data (`make eval`): up to an hour, resumed from build/ if interrupted."""
 
 from __future__ import annotations
 

@@ -57,5 +57,8 @@ def parse(text: str, **keywords: Any) -> Model:
     name, bracket, rest = text.strip().partition("[")
     if bracket and not rest.endswith("]"):
         raise ConfigError(f"{text!r}: a variant is written name[key=value,...]")
-    own = read_settings(filter(None, rest[:-1].split(",")))
+    try:
+        own = read_settings(filter(None, rest[:-1].split(",")))
+    except ConfigError as error:
+        raise ConfigError(f"model {text!r}: {error}") from None
     return create(name, **{**keywords, **own, "label": text.strip()})
