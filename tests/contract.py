@@ -10,7 +10,14 @@ import polars as pl
 import pytest
 
 import greysheep as gs
-from greysheep.errors import ConfigError, DataError, GreysheepWarning, ModelFolderError, UnknownUserError
+from greysheep.errors import (
+    ConfigError,
+    DataError,
+    GreysheepWarning,
+    ModelFolderError,
+    NotFittedError,
+    UnknownUserError,
+)
 from greysheep.splitting import TEST, Split
 
 
@@ -120,6 +127,18 @@ class ModelContract:
         with pytest.raises(ConfigError, match="on_unknown"):
             fitted.recommend(["nobody"], on_unknown="guess")
 
+    def test_users_are_a_list_of_ids(self, fitted: Any) -> None:
+        for users in ("000", 0, pl.DataFrame({"user_id": ["000"]}), ["000", 1]):
+            with pytest.raises(DataError, match="users"):
+                fitted.recommend(users)
+
+    def test_before_fit_it_says_so(self) -> None:
+        for call in (self.make().recommend, lambda: self.make().similar_items(["0001"])):
+            with pytest.raises(NotFittedError):
+                call()
+        with pytest.raises(DataError, match="fit takes"):
+            self.make().fit("log.csv")
+
     def test_no_users_no_rows(self, fitted: Any) -> None:
         assert fitted.recommend([]).height == 0
 
@@ -136,6 +155,11 @@ class ModelContract:
         with pytest.warns(GreysheepWarning, match="1 of 13 items in history"):
             assert fitted.recommend(history=strange, k=6).equals(recs)
         nothing = pl.DataFrame({"user_id": ["new"], "item_id": ["no such"]})
+        with pytest.raises(UnknownUserError), pytest.warns(GreysheepWarning):
+            fitted.recommend(history=nothing)
+
+    def test_a_history_of_unknown_items_is_an_unknown_user(self, fitted: Any) -> None:
+        nothing = pl.DataFrame({"user_id": ["000"], "item_id": ["no such"]})
         with pytest.raises(UnknownUserError), pytest.warns(GreysheepWarning):
             fitted.recommend(history=nothing)
 
@@ -183,6 +207,12 @@ class ModelContract:
         assert loaded.groups_of(new).equals(fitted.groups_of(new))
         assert not list(tmp_path.rglob("*.pkl")) and not list(tmp_path.glob(".*"))
         fitted.save(tmp_path / "model")  # replaces the earlier one
+        odd = fitted.save(tmp_path / "model[gate=x]")  # brackets are a pattern to some readers
+        assert gs.load(odd).recommend(k=7).equals(fitted.recommend(k=7))
+        other = self.make().fit(world(20, 30)).save(tmp_path / "other")
+        (tmp_path / "model" / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+        with pytest.raises(ModelFolderError, match="damaged"):
+            gs.load(tmp_path / "model")
         (tmp_path / "model" / "model.safetensors").write_bytes(b"broken")
         with pytest.raises(ModelFolderError, match="damaged"):
             gs.load(tmp_path / "model")

@@ -1,9 +1,13 @@
 """Each model keeps the contract."""
 
+from pathlib import Path
 from typing import Any, ClassVar
+
+import pytest
 
 import greysheep as gs
 from contract import ModelContract
+from greysheep.errors import DataError
 
 QUICK = {"latent": 16, "epochs": 60, "batch_size": 16, "learning_rate": 1e-2, "patience": 30}
 
@@ -11,6 +15,11 @@ QUICK = {"latent": 16, "epochs": 60, "batch_size": 16, "learning_rate": 1e-2, "p
 class TestPopular(ModelContract):
     kind = gs.Popular
     personal = False
+
+    def test_similar_items_need_the_rows(self, fitted: Any, tmp_path: Path) -> None:
+        loaded = gs.load(fitted.save(tmp_path / "model", include_history=False))
+        with pytest.raises(DataError, match="saved without its rows"):
+            loaded.similar_items(["0002"])
 
 
 class TestEASE(ModelContract):

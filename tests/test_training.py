@@ -11,6 +11,7 @@ import pytest
 import greysheep as gs
 from contract import assert_same_state, world
 from greysheep.errors import ConfigError, GreysheepWarning
+from greysheep.models.mixture import MixtureTrainer
 from greysheep.splitting import TRAIN, VALIDATION, Split
 from greysheep.training.loop import Outcome, run
 from greysheep.training.objective import Objective
@@ -81,7 +82,7 @@ def test_history_has_means_by_group() -> None:
     row = go(FakeTrainer([[0.0, 0.2, 0.3, 0.4, np.nan, 0.6]])).history[0]
     assert row["ndcg@20"] == pytest.approx(0.3)
     assert row["by_group"]["low"] == pytest.approx({"ndcg@20": 0.1, "weight": 0.5})
-    assert np.isnan(row["by_group"]["med-high"]["ndcg@20"])
+    assert row["by_group"]["med-high"]["ndcg@20"] is None
     assert {"epoch", "loss", "objective", "gate_entropy", "train_seconds", "validation_seconds"} <= set(row)
 
 
@@ -170,3 +171,39 @@ def test_presets_and_devices() -> None:
         gs.MultVAE(epochs=1, device="abacus", progress=False).fit(world(24))
     with pytest.raises(ConfigError, match="n_experts=0 is not possible"):
         gs.TALL(n_experts=0)
+
+
+def test_an_interrupted_refit_keeps_the_first_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = world(48)
+    keywords = {"latent": 8, "epochs": 6, "batch_size": 16, "learning_rate": 1e-2, "progress": False}
+    plain = gs.MultVAE(**keywords).fit(log)
+    passes, original = iter(range(100)), MixtureTrainer.train_epoch
+
+    def stopping(self: MixtureTrainer, epoch: int, tick: Any) -> dict[str, Any]:
+        if next(passes) == plain.epochs + 1:  # the second epoch of the refit
+            raise KeyboardInterrupt
+        return original(self, epoch, tick)
+
+    monkeypatch.setattr(MixtureTrainer, "train_epoch", stopping)
+    with pytest.warns(GreysheepWarning, match="refit of multvae was interrupted"):
+        model = gs.MultVAE(**keywords).fit(log, refit=True)
+    assert model.interrupted and (model.split.part == VALIDATION).any()
+    assert_same_state(model, plain)
+
+
+def test_an_objective_nobody_can_be_measured_on_is_refused() -> None:
+    crowd = [(f"u{u}", f"i{i}") for u in range(40) for i in range(u % 7, u % 7 + 10)]
+    loners = [(f"x{u}", f"only{u}") for u in range(10)]  # one row each: low, and nothing to validate on
+    log = gs.Interactions.read(pl.DataFrame(crowd + loners, schema=["user_id", "item_id"], orient="row"))
+    keywords: dict[str, Any] = {"latent": 4, "epochs": 2, "progress": False}
+    with pytest.raises(ConfigError, match="no user of that group"):
+        gs.MultVAE(objective="ndcg@20:low", **keywords).fit(gs.split(log))
+    model = gs.MultVAE(objective="ndcg@20:worst", **keywords).fit(gs.split(log))
+    assert model.history[0]["by_group"]["low"]["ndcg@20"] is None
+
+
+def test_weights_broken_by_the_last_step_are_a_divergence() -> None:
+    with pytest.raises(ConfigError, match="diverged in epoch 1"):
+        gs.MultVAE(latent=4, epochs=2, learning_rate=1e38, batch_size=96, progress=False).fit(world())
+    with pytest.raises(ConfigError, match="learning_rate=inf"):
+        gs.MultVAE(learning_rate=float("inf"))

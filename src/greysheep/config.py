@@ -15,7 +15,7 @@ from greysheep.errors import ConfigError
 class ModelConfig(BaseModel):
     """Base of every model's config: frozen, strict about names, a docstring under each field."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class RunOptions(BaseModel):

@@ -111,6 +111,8 @@ class Model(ABC):
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
         """Similarity [n, I] of items to all items; default: cosine of their columns in the stored rows."""
+        if not self.has_history:
+            raise DataError(f"this {self.name} was saved without its rows: similar items are read from them")
         columns = self.rows.T.tocsr()
         norm = np.sqrt(np.maximum(np.asarray(columns.multiply(columns).sum(1)).ravel(), 1e-12))
         product: NDArray[Any] = (columns[items] @ columns.T).toarray()
@@ -128,6 +130,8 @@ class Model(ABC):
         Raises:
             ConfigError: `refit` under another protocol, where validation rows must not be trained on.
         """
+        if not isinstance(data, Interactions | Split):
+            raise DataError(f"fit takes what Interactions.read or split gives, not {type(data).__name__}")
         given = (
             split(data, protocol="all", seed=self.options.seed) if isinstance(data, Interactions) else data
         )
@@ -143,17 +147,15 @@ class Model(ABC):
         begun = time.perf_counter()
         with _threads(self.options.threads):
             self._fit(given)
-            if refit and self.best_epoch:
-                part = np.where(given.part == VALIDATION, TRAIN, given.part).astype(np.int8)
-                self.split = replace(given, part=part)
-                self._refit(self.split)
+            if refit:
+                self._refit(given)
             self.train_seconds = time.perf_counter() - begun
             self._store_gates()
         self.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return self
 
     def _refit(self, split: Split) -> None:  # noqa: B027 - a hook that need not be filled
-        """Train again on `split`; closed-form models already use every row."""
+        """Train again, validation rows included; closed-form models already use every row."""
 
     def _forget(self) -> None:
         """A second fit is a fresh fit."""
@@ -202,8 +204,9 @@ class Model(ABC):
     @cached_property
     def trained_items(self) -> NDArray[np.bool_]:
         """[I] whether the item had rows to learn from."""
+        n_items = self.log.n_items
         own = self.split.train_rows(gated=self.uses_gate_rows) if self.epochs else self.fit_rows
-        return np.bincount(own.indices, minlength=self.log.n_items) > 0
+        return np.bincount(own.indices, minlength=n_items) > 0
 
     @cached_property
     def item_counts(self) -> NDArray[np.int64]:
@@ -338,7 +341,13 @@ class IterativeModel(Model):
 
     def _fit(self, split: Split) -> None:
         objective: Objective | None = Objective.parse(self.config.objective)
-        if not (split.part == VALIDATION).any():
+        groups = Mainstream.of_split(split).groups
+        judged = np.bincount(groups[split.log.users[split.part == VALIDATION]], minlength=len(GROUPS))
+        if objective is not None and objective.who in GROUPS and not judged[GROUPS.index(objective.who)]:
+            raise ConfigError(
+                f"objective {self.config.objective!r}: no user of that group has validation rows"
+            )
+        if not judged.any():
             objective = None
             message = f"no user has a validation row: {self.name} runs all {self.config.epochs} epochs"
             warnings.warn(message, GreysheepWarning, stacklevel=3)
@@ -352,8 +361,26 @@ class IterativeModel(Model):
             warnings.warn(message, GreysheepWarning, stacklevel=3)
 
     def _refit(self, split: Split) -> None:
-        if not self.interrupted:
-            self._run(split, None, self.best_epoch, f"{self.label} (refit)")
+        """Train the best number of epochs with validation rows in train; interrupted, keep the first run."""
+        if self.interrupted:
+            return
+        first = {key: value.clone() for key, value in self._state().items()}
+        part = np.where(split.part == VALIDATION, TRAIN, split.part).astype(np.int8)
+        everything = replace(split, part=part)
+        try:
+            self.interrupted = self._run(
+                everything, None, self.best_epoch, f"{self.label} (refit)"
+            ).interrupted
+        except KeyboardInterrupt:
+            self.interrupted = True
+        if self.interrupted:
+            self._restore(first, split.log.n_items)
+            message = (
+                f"the refit of {self.name} was interrupted: the model trained without validation rows is kept"
+            )
+            warnings.warn(message, GreysheepWarning, stacklevel=3)
+        else:
+            self.split = everything
 
     def _run(self, split: Split, objective: Objective | None, epochs: int, label: str) -> Outcome:
         groups = Mainstream.of_split(split).groups
@@ -366,6 +393,13 @@ class IterativeModel(Model):
             groups=groups,
             progress=Progress(label, epochs, self.options.progress),
         )
+
+
+def take(state: dict[str, Tensor], name: str, *shape: int) -> NDArray[Any]:
+    """A saved tensor as an array, refused (ValueError) if it is not of this shape."""
+    if tuple(state[name].shape) != shape:
+        raise ValueError(f"tensor {name} has shape {tuple(state[name].shape)}, not {shape}")
+    return state[name].numpy()
 
 
 @contextmanager

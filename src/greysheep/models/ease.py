@@ -15,7 +15,7 @@ from torch import Tensor
 from greysheep.config import ModelConfig
 from greysheep.errors import ConfigError
 from greysheep.memory import available_bytes, readable
-from greysheep.models.base import Model
+from greysheep.models.base import Model, take
 from greysheep.splitting import Split
 
 
@@ -51,7 +51,7 @@ class EASE(Model):
         return {"weights": torch.from_numpy(self.weights)}
 
     def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
-        self.weights = state["weights"].numpy()
+        self.weights = take(state, "weights", n_items, n_items)
 
 
 def item_weights(rows: csr_matrix, regularization: float) -> NDArray[np.float32]:

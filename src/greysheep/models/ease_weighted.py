@@ -11,6 +11,7 @@ from pydantic import Field
 from scipy.sparse import csr_matrix, diags_array
 from torch import Tensor
 
+from greysheep.models.base import take
 from greysheep.models.ease import EASE, EASEConfig, item_weights
 from greysheep.splitting import Split
 
@@ -60,4 +61,4 @@ class WeightedEASE(EASE):
 
     def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
         super()._restore(state, n_items)
-        self.item_scale = state["item_scale"].numpy()
+        self.item_scale = take(state, "item_scale", n_items)

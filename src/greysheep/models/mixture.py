@@ -138,6 +138,8 @@ class MixtureTrainer:
             for key, value in row.items():
                 sums[key] += value * len(batch)
             tick(min(1.0, (start + len(batch)) / len(users)))
+        if not all(bool(parameter.isfinite().all()) for parameter in self.net.parameters()):
+            sums["loss"] = np.nan  # the last step broke the weights: no batch has seen it yet
         return {key: value / len(users) for key, value in sums.items()} | {"weight": weight}
 
     def _train_batch(self, users: NDArray[np.int64], epoch: int) -> tuple[dict[str, float], NDArray[Any]]:

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.config import ModelConfig
-from greysheep.models.base import Model
+from greysheep.models.base import Model, take
 from greysheep.splitting import Split
 
 
@@ -41,4 +41,4 @@ class Popular(Model):
         return {"counts": torch.from_numpy(self.counts)}
 
     def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
-        self.counts = state["counts"].numpy()
+        self.counts = take(state, "counts", n_items)

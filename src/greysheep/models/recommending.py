@@ -129,17 +129,28 @@ def _audience(model: Model, users: Any, history: Any) -> Audience:
     if history is not None:
         new = history if isinstance(history, Interactions) else Interactions.read(history)
     rows, gates = _read_history(model, new)
-    if users is None:
-        ids = log.user_ids if new is None else new.user_ids
-    else:
-        ids = users if isinstance(users, pl.Series) else pl.Series(USER, list(users), strict=False)
-        ids = ids.unique(maintain_order=True)
+    everybody = log.user_ids if new is None else new.user_ids
+    ids = everybody if users is None else _as_ids(users)
     code = log.encode_users(ids)
     if not model.has_history:
         code = np.full(len(ids), -1)
     place = np.full(len(ids), -1) if new is None else new.encode_users(ids)
-    place[place >= 0] = np.where(np.diff(rows.indptr)[place[place >= 0]] > 0, place[place >= 0], -1)
+    # a history without a known item leaves an unknown user, also where the log has rows of hers
+    empty = place >= 0
+    empty[empty] = np.diff(rows.indptr)[place[empty]] == 0
+    code[empty] = place[empty] = -1
     return Audience(_in_stored_type(ids, log.user_ids.dtype), code, place, rows, gates)
+
+
+def _as_ids(users: Any) -> pl.Series:
+    """A list, array or Series of ids, each once."""
+    if isinstance(users, str | bytes | pl.DataFrame | dict) or not hasattr(users, "__iter__"):
+        raise DataError(f"users is a list, array or Series of ids, not {type(users).__name__}")
+    try:
+        ids = users if isinstance(users, pl.Series) else pl.Series(USER, list(users))
+    except (TypeError, pl.exceptions.PolarsError):
+        raise DataError("users holds ids of different types: make them all text or all numbers") from None
+    return ids.unique(maintain_order=True)
 
 
 def _in_stored_type(ids: pl.Series, dtype: pl.DataType) -> pl.Series:

@@ -42,8 +42,8 @@ def save(model: Model, directory: Path, include_history: bool) -> Path:
         ModelFolderError: the path is taken by something that is not a saved model, or cannot be written.
     """
     check_target(directory)
-    if include_history and not model.has_history:
-        include_history = False
+    directory = directory.expanduser()
+    include_history = include_history and model.has_history
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
@@ -78,7 +78,7 @@ def load(directory: str | Path) -> Model:
     Raises:
         ModelFolderError: the folder is missing, incomplete, damaged or of another format.
     """
-    folder = Path(directory)
+    folder = Path(directory).expanduser()
     if not (folder / "manifest.json").is_file():
         raise ModelFolderError(f"{folder} is no saved model: it has no manifest.json")
     try:
@@ -105,7 +105,8 @@ def _write(model: Model, folder: Path, include_history: bool) -> None:
     if include_history:
         parts = pl.Series(PART, np.asarray(PARTS)[split.part])
         log.frame().with_columns(parts).write_parquet(folder / "interactions.parquet")
-    (folder / "training.jsonl").write_text("".join(json.dumps(row) + "\n" for row in model.history))
+    lines = [json.dumps(row, allow_nan=False) + "\n" for row in model.history]
+    (folder / "training.jsonl").write_text("".join(lines))
     best = model.history[model.best_epoch - 1] if model.history else {}
     manifest = {
         "format": FORMAT,
@@ -136,8 +137,8 @@ def _read(folder: Path) -> Model:
     saved = json.loads((folder / "config.json").read_text())
     model = create(saved["model"], label=saved["label"], **saved["config"])
     model.options = RunOptions(**saved["options"])
-    users = pl.read_parquet(folder / "users.parquet")
-    items = pl.read_parquet(folder / "items.parquet")
+    users = pl.read_parquet(folder / "users.parquet", glob=False)
+    items = pl.read_parquet(folder / "items.parquet", glob=False)
     model.split = _read_split(folder, manifest, users[USER], items[ITEM])
     model.has_history = manifest["has_history"]
     model._restore(load_file(folder / "model.safetensors"), len(items))
@@ -159,7 +160,7 @@ def _read_split(folder: Path, manifest: dict[str, Any], user_ids: pl.Series, ite
         none = np.empty(0, np.int32)
         log = Interactions(user_ids, item_ids, none, none)
         return Split(log, np.empty(0, np.int8), manifest["protocol"], manifest["seed"])
-    rows = pl.read_parquet(folder / "interactions.parquet")
+    rows = pl.read_parquet(folder / "interactions.parquet", glob=False)
     ids = Interactions(user_ids, item_ids, np.empty(0, np.int32), np.empty(0, np.int32))
     users, items = ids.encode_users(rows[USER]), ids.encode_items(rows[ITEM])
     if (users < 0).any() or (items < 0).any():

@@ -75,7 +75,6 @@ def run(
                     raise
                 outcome.interrupted = True
                 break
-            outcome.history.append(row)
             if not np.isfinite(row["loss"]):
                 message = (
                     f"training diverged in epoch {epoch} (loss {row['loss']}); try a smaller learning_rate"
@@ -84,6 +83,7 @@ def run(
                     raise ConfigError(message)
                 warnings.warn(f"{message}: the best weights so far are kept", GreysheepWarning, stacklevel=2)
                 break
+            outcome.history.append(row)
             if objective is None:
                 outcome.best_epoch = epoch
             elif row["objective"] > best_value:
@@ -110,13 +110,19 @@ def _epoch(
     validated = time.perf_counter()
     entropy = per_user.pop("gate_entropy", None)
     row: dict[str, Any] = {"epoch": epoch, **losses}
-    row |= {name: mean(values) for name, values in per_user.items()}
+    row |= {name: _mean(values) for name, values in per_user.items()}
     row["objective"] = objective.value(per_user, groups) if objective is not None else None
     row["by_group"] = {
-        group: {name: mean(values[groups == g]) for name, values in per_user.items()}
-        | ({} if weight is None else {"weight": mean(weight[groups == g])})
+        group: {name: _mean(values[groups == g]) for name, values in per_user.items()}
+        | ({} if weight is None else {"weight": _mean(weight[groups == g])})
         for g, group in enumerate(GROUPS)
     }
-    row["gate_entropy"] = None if entropy is None else mean(entropy)
+    row["gate_entropy"] = None if entropy is None else _mean(entropy)
     row |= {"train_seconds": trained - begun, "validation_seconds": validated - trained}
     return row
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    """Mean of the users that have a value; None, which JSON knows, when none has."""
+    found = mean(values)
+    return None if np.isnan(found) else found

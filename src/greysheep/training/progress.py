@@ -61,7 +61,10 @@ class Progress:
         parts = [f"epoch {row['epoch']}", f"loss {row['loss']:.1f}"]
         low = row["by_group"].get("low", {})
         if row.get("ndcg@20") is not None:
-            parts.append(f"ndcg@20 {row['ndcg@20']:.4f} (low {low.get('ndcg@20', float('nan')):.4f})")
+            of_low = low.get("ndcg@20")
+            parts.append(
+                f"ndcg@20 {row['ndcg@20']:.4f}" + (f" (low {of_low:.4f})" if of_low is not None else "")
+            )
             parts.append(f"best epoch {best_epoch}")
         parts.append(f"about {left:.0f} s left unless it gets better")
         text = " · ".join(parts)
