@@ -191,7 +191,7 @@ def test_user_is_read_as_the_stored_type(desk: Path, capfd: Capture):
     first_words = [line.split()[0] for line in capfd.readouterr().out.splitlines() if line.strip()]
     assert [word for word in first_words if word.isdigit()] == ["3", "3", "5", "5"]
     assert run(["recommend", "numbers", "--user", "03", "-k", "2"]) == 2
-    assert "'03'" in capfd.readouterr().err
+    assert "unknown, among them 03:" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["u.txt", "u.csv", "u.tsv", "u.parquet"])
@@ -217,6 +217,73 @@ def test_history_of_a_text_file_takes_the_models_types(desk: Path, capfd: Captur
     assert recs["user_id"].unique(maintain_order=True).to_list() == ["100", "200"]
     assert not set(recs["item_id"]) & {LARGE + i for i in range(4)}
     assert "1 of" in capfd.readouterr().err  # the item 3 is unknown: one warning, which counts it
+
+
+@pytest.fixture
+def numbers(desk: Path, capfd: Capture) -> Path:
+    """A model whose ids are integers: users 0 to 5, and user u has the items u to u + 3 of 9."""
+    make("numbers.csv", ROWS)()
+    assert call("fit numbers.csv -o numbers --model ease --protocol strict") == 0
+    assert call("split numbers.csv -o parts") == 0
+    capfd.readouterr()
+    return desk
+
+
+def lists_of(line: str) -> dict[str, set[str]]:
+    """The items of each user that `recommend` writes, as text."""
+    assert call(f"recommend numbers {line} -k 9 -o recs.csv") == 0
+    recs = pl.read_csv("recs.csv", infer_schema=False)
+    return {user: set(recs.filter(user_id=user)["item_id"]) for user in recs["user_id"].unique()}
+
+
+def test_people_of_a_history_with_mixed_ids_are_found(numbers: Path, capfd: Capture):
+    make("h.csv", "user_id,item_id\n1,0\n1,8\nnew1,0\nnew1,1\n01,2\n")()
+    everything = set("012345678")
+    assert lists_of("--history h.csv") == {
+        "1": everything - {"0", "8"}, "new1": everything - {"0", "1"}, "01": everything - {"2"}
+    }  # fmt: skip
+    assert lists_of("--history h.csv --user 1") == {"1": everything - {"0", "8"}}
+    assert lists_of("--history h.csv --user new1 --user 2") == {
+        "new1": everything - {"0", "1"}, "2": everything - set("2345")
+    }  # fmt: skip
+    pl.read_csv("h.csv", infer_schema=False).with_columns(pl.col("item_id").cast(int)).write_parquet(
+        "h.parquet"
+    )
+    assert lists_of("--history h.parquet --user 1") == {"1": everything - {"0", "8"}}
+    assert capfd.readouterr().err == ""
+    assert call("recommend numbers --history h.csv --user new2") == 2
+    assert "among them new2" in capfd.readouterr().err
+
+
+def test_a_stray_id_leaves_the_others_in_use(numbers: Path, capfd: Capture):
+    make("t.csv", "user_id,item_id\n0,8\n1,8\nx,8\n2,yy\n")()
+    assert call("evaluate numbers --test t.csv -k 5 --json -") == 0
+    found = capfd.readouterr()
+    assert json.loads(found.out)["overall"]["n_users"] == 2
+    assert "2 of 4 rows of the test log are left out: 1 of unknown users, 1 of unknown items" in found.err
+    test = pl.read_parquet("parts/test.parquet")
+    rows = "".join(f"{u},{i},1\n" for u, i in test[["user_id", "item_id"]].rows())
+    make("r.csv", f"user_id,item_id,rank\n{rows}\nx,1,1\nx,2,2\ny,1,1\n0,i1,0\n0,i2,0\n")()
+    assert call("evaluate --recs r.csv --split parts -k 9 --json -") == 0
+    found = capfd.readouterr()
+    assert json.loads(found.out)["overall"]["recall@9"]["mean"] == 1
+    assert "the lists of 2 users who are not in the log" in found.err
+    assert "2 places of the lists hold items that are not in the log" in found.err
+    make("c.csv", "item_id\n7\n8\nx\n")()
+    assert lists_of("--candidates c.csv --user 0") == {"0": {"7", "8"}}
+    assert "1 of 3 candidates" in capfd.readouterr().err
+    make("t.csv", "user_id,item_id\nx,8\ny,8\n")()
+    assert call("evaluate numbers --test t.csv") == 2
+    assert "none of the 2 ids" in capfd.readouterr().err
+
+
+def test_an_empty_table_says_why(numbers: Path, capfd: Capture):
+    make("u.txt", "new\n77\n")()
+    assert lists_of("--users u.txt --on-unknown skip") == {}
+    assert "2 of 2 users get no list: they are unknown, or no item is left" in capfd.readouterr().err
+    make("c.csv", "item_id\n0\n")()
+    assert lists_of("--user 0 --user 5 --candidates c.csv") == {"5": {"0"}}
+    assert "1 of 2 users get no list: no item is left" in capfd.readouterr().err
 
 
 def test_unknown_users_can_be_skipped_or_get_the_popular(desk: Path, capfd: Capture):

@@ -1,79 +1,103 @@
 """Ids and logs from the command line, read as the type that the model stores.
 
 A text file does not say whether 12 is a number or a text, and a short one may hold only ids that look like
-numbers while the model's log had others too. So the model decides. Parquet files carry types, which are kept.
+numbers while the model's log had others too. So the model decides; an id that cannot be of its type is
+nobody's, not a reason to refuse the others. Parquet files carry types, which are kept for items and test rows.
 """
 
-import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from greysheep._sources import open_source
 from greysheep.columns import ITEM, RANK, SCORE, USER
-from greysheep.errors import DataError, GreysheepWarning
+from greysheep.errors import DataError
 from greysheep.interactions import Interactions
 from greysheep.interactions import read_ids as read_column
 
 if TYPE_CHECKING:
     from greysheep.cli.options import LogOptions
+    from greysheep.models import Model
 
 TEXT_FILES = (".csv", ".tsv", ".txt")
+NO_ID = pl.Series([2**126], dtype=pl.Int128)
+"""Integers from here on are no log's ids."""
 
 
 def read_ids(path: Path, column: str, dtype: pl.DataType) -> pl.Series:
-    """Read a file of ids: `column` of a .parquet, .csv or .tsv file, or a .txt file with an id a line.
+    """Read a file of ids as `as_stored`: `column` of a table, or a .txt file with an id a line.
 
     Raises:
-        DataError: The file cannot be used, or an id is no number while the model's are.
+        DataError: The file cannot be used.
     """
-    ids = _lines(path) if path.suffix.lower() == ".txt" else read_column(path, column)
-    return as_stored(ids.unique(maintain_order=True), dtype, path)
+    return as_stored(_ids_in(path, column).unique(maintain_order=True), dtype, path)
 
 
-def as_stored(ids: pl.Series, dtype: pl.DataType, source: Path | str) -> pl.Series:
-    """Ids of a text source in the stored type; ids of a parquet file as they are.
+def as_stored(ids: pl.Series, dtype: pl.DataType, path: Path) -> pl.Series:
+    """Ids of a text file in the stored type; ids of a parquet file as they are.
+
+    One that cannot be of that type becomes an integer that no log has, so that it counts as an unknown id.
 
     Raises:
-        DataError: An id is not written as a number while the model's ids are numbers.
+        DataError: None of them can be.
 
     Examples:
-        >>> as_stored(pl.Series([7, 12]), pl.String(), "users.csv").to_list()
+        >>> as_stored(pl.Series([7, 12]), pl.String(), Path("users.csv")).to_list()
         ['7', '12']
     """
-    if isinstance(source, Path) and source.suffix.lower() not in TEXT_FILES:
+    if path.suffix.lower() not in TEXT_FILES:
         return ids
     fits = _convert(ids, dtype)
-    wrong = ids.filter(fits.is_null())
-    if len(wrong):
-        count = f"{len(wrong)} of {len(ids)} ids"
+    if fits.null_count() == 0:
+        return fits
+    if fits.null_count() == len(ids):
         raise DataError(
-            f"{source}: {count} cannot be ids of this model, which are {dtype}; the first is {wrong[0]!r}"
+            f"{path}: none of the {len(ids)} ids can be one of this model, which are {dtype}; "
+            f"the first is {ids[0]!r}"
         )
-    return fits
+    nobody = ids.rank("dense").cast(pl.Int128) + NO_ID
+    return fits.cast(pl.Int128).zip_with(fits.is_not_null(), nobody)
 
 
 def read_log(path: Path | None, options: "LogOptions", known: Interactions) -> Interactions | None:
-    """Read a log to be used with a model; rows whose item id cannot be one of the model's leave."""
+    """Read a log to be measured on, its ids `as_stored`."""
     if path is None:
         return None
     log = options.read(path)
-    if path.suffix.lower() not in TEXT_FILES:
-        return log
-    frame = log.frame()
-    users = _convert(frame[USER], known.user_ids.dtype)
-    items = _convert(frame[ITEM], known.item_ids.dtype)
-    if users.null_count() == 0:
-        frame = frame.with_columns(users)
-    lost = items.null_count()
-    if lost == frame.height:
-        raise DataError(
-            f"{path} holds none of the model's items: its item ids are not {known.item_ids.dtype}"
-        )
-    if lost:
-        message = f"{path}: {lost} of {frame.height} rows dropped, their item ids cannot be the model's"
-        warnings.warn(message, GreysheepWarning, stacklevel=2)
-    return Interactions.read(frame.with_columns(items).filter(pl.col(ITEM).is_not_null()))
+    users = as_stored(log.user_ids, known.user_ids.dtype, path)
+    return replace(log, user_ids=users, item_ids=as_stored(log.item_ids, known.item_ids.dtype, path))
+
+
+def read_people(
+    model: "Model", named: list[str] | None, users: Path | None, history: Path | None, options: "LogOptions"
+) -> tuple[pl.Series | None, Interactions | None]:
+    """Read who is to get lists and the log of their rows; None for what is not given.
+
+    People's ids are of the stored type if all of them can be. Else all are text, the model's too, so that
+    'new1' can stand beside 12.
+    """
+    wanted = pl.Series(USER, named, dtype=pl.String) if named else None
+    if users is not None:
+        wanted = _ids_in(users, options.user_col)
+    log = None
+    if history is not None:
+        log = options.read(history)
+        log = replace(log, item_ids=as_stored(log.item_ids, model.log.item_ids.dtype, history))
+    dtype = model.log.user_ids.dtype
+    given = [ids for ids in (wanted, None if log is None else log.user_ids) if ids is not None]
+    if any(_convert(ids, dtype).null_count() for ids in given):
+        dtype = pl.String()
+        model.split = replace(model.split, log=_with_users(model.log, dtype))
+    return (
+        None if wanted is None else wanted.cast(dtype),
+        None if log is None else _with_users(log, dtype),
+    )
+
+
+def _with_users(log: Interactions, dtype: pl.DataType) -> Interactions:
+    return replace(log, user_ids=log.user_ids.cast(dtype))
 
 
 def read_lists(path: Path, options: "LogOptions", known: Interactions) -> pl.DataFrame:
@@ -86,17 +110,18 @@ def read_lists(path: Path, options: "LogOptions", known: Interactions) -> pl.Dat
         as_stored(read_column(path, options.user_col), known.user_ids.dtype, path).alias(USER),
         as_stored(read_column(path, options.item_col), known.item_ids.dtype, path).alias(ITEM),
     ]
-    if path.suffix.lower() in (".csv", ".tsv"):
-        rest = pl.read_csv(path, separator="\t" if path.suffix.lower() == ".tsv" else ",", infer_schema=False)
-    else:
-        rest = pl.read_parquet(path)
-    order = [name for name in (RANK, SCORE) if name in rest.columns]
+    source = open_source(path)
+    order = [name for name in (RANK, SCORE) if name in source.columns]
     if not order:
         raise DataError(f"{path} has neither a column 'rank' nor a column 'score' to order the lists by")
-    numbers = rest[order[0]].cast(pl.Float64, strict=False)
+    numbers = source.load(order[:1])[order[0]].cast(pl.Float64, strict=False)
     if bad := numbers.null_count():
         raise DataError(f"column '{order[0]}' of {path} has {bad} values that are not numbers")
     return pl.DataFrame([*ids, numbers])
+
+
+def _ids_in(path: Path, column: str) -> pl.Series:
+    return _lines(path) if path.suffix.lower() == ".txt" else read_column(path, column)
 
 
 def _lines(path: Path) -> pl.Series:

@@ -1,14 +1,15 @@
 """`greysheep evaluate` and `greysheep recommend`: what a saved model, or another library's list, is worth."""
 
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from greysheep.cli.options import LogOptions, ModelFolder, expand
 from greysheep.cli.outputs import TABLES, check_file, new_file, write_table, write_text
 from greysheep.columns import USER
-from greysheep.errors import ConfigError
+from greysheep.errors import ConfigError, GreysheepWarning
 
 if TYPE_CHECKING:
     from greysheep.evaluation import Report
@@ -99,16 +100,12 @@ def recommend(
         raise ConfigError("--users and --user both name users: give one of them")
     if output is not None:
         check_file(output, suffixes=TABLES, inputs=[model, users, history, candidates, exclude_items])
-    import polars as pl
-
-    from greysheep.cli.ids import as_stored, read_ids, read_log
+    from greysheep.cli.ids import read_ids, read_people
     from greysheep.models import load
 
     recommender = load(model)
-    user_type, item_type = recommender.log.user_ids.dtype, recommender.log.item_ids.dtype
-    wanted: Any = as_stored(pl.Series(user), user_type, "--user") if user else None
-    if users is not None:
-        wanted = read_ids(users, options.user_col, user_type)
+    item_type = recommender.log.item_ids.dtype
+    wanted, people = read_people(recommender, user, users, history, options)
     frame = recommender.recommend(
         wanted,
         k=k,
@@ -117,9 +114,14 @@ def recommend(
         exclude_items=read_ids(exclude_items, options.item_col, item_type)
         if exclude_items is not None
         else None,
-        history=read_log(history, options, recommender.log),
+        history=people,
         on_unknown=on_unknown,
     )
+    asked = (people or recommender.log).user_ids if wanted is None else wanted.unique()
+    if without := len(asked) - frame[USER].n_unique():
+        why = "they are unknown, or " if on_unknown == "skip" else ""
+        message = f"{without} of {len(asked)} users get no list: {why}no item is left for them"
+        warnings.warn(message, GreysheepWarning, stacklevel=2)
     if output is not None:
         write_table(frame, output)
         typer.echo(f"wrote {frame.height:,} rows for {frame[USER].n_unique():,} users to {output}")
