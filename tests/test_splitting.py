@@ -215,8 +215,10 @@ def test_mistakes():
         split(log, "temporal")
     with pytest.raises(ConfigError, match="choose one of all, paper, strict, temporal"):
         split(log, "random")
-    with pytest.raises(ConfigError, match="negative"):
-        split(log, "all", -1)
+    for seed in (-1, "a", 1.5):
+        with pytest.raises(ConfigError, match=f"seed={seed!r} is not a whole number"):
+            split(log, "all", seed)
+    assert split(log, "all", np.int64(1)).seed == 1
     with pytest.raises(ValueError, match="stage"):
         split(log, "all").input_rows("train")
 
@@ -292,6 +294,13 @@ def test_written_and_read_again(tmp_path, protocol):
     assert again.log.fingerprint() == s.log.fingerprint()
     assert again.log.item_ids.dtype == pl.UInt8
     assert Interactions.read(tmp_path / "train.parquet").frame().columns == s.log.frame().columns
+
+
+def test_split_folders_of_any_name(tmp_path, monkeypatch, ten):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    split(ten).write("~/run[1]")
+    assert (tmp_path / "run[1]" / "split.json").is_file()
+    assert placed(Split.read("~/run[1]")) == placed(split(ten))
 
 
 def test_a_broken_split_folder(tmp_path, ten):

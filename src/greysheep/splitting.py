@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ class Split:
 
     def write(self, directory: str | Path) -> list[Path]:
         """Write one parquet file for each part that has rows, and split.json; return their paths."""
-        folder = Path(directory)
+        folder = Path(directory).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         frame = self.log.frame()
         written = []
@@ -108,7 +109,7 @@ class Split:
         Raises:
             DataError: If a file is missing or its rows are not those that were written.
         """
-        folder = Path(directory)
+        folder = Path(directory).expanduser()
         facts = _read_facts(folder)
         files = []
         for code, name in enumerate(PARTS):
@@ -118,7 +119,7 @@ class Split:
                     raise DataError(f"{folder} is not a whole split: {name}.parquet is missing")
                 files.append((file, pl.lit(code, pl.Int8).alias(PART)))
         try:
-            frame = pl.concat([pl.read_parquet(file).with_columns(code) for file, code in files])
+            frame = pl.concat([pl.read_parquet(file, glob=False).with_columns(code) for file, code in files])
         except UNREADABLE as error:
             raise DataError(f"the parts in {folder} cannot be read: {first_line(error)}") from error
         log = Interactions.read(frame.drop(PART))
@@ -169,14 +170,18 @@ def split(log: Interactions, protocol: str = "strict", seed: int = 0) -> Split:
     [7, 0, 1, 2]
 
     Raises:
-        ConfigError: If there is no such protocol.
+        ConfigError: If there is no such protocol, or the seed is no whole number from 0 up.
         DataError: If `temporal` is asked for and the log has no times.
     """
     if protocol not in PROTOCOLS:
         raise ConfigError(f"there is no protocol '{protocol}'; choose one of {', '.join(PROTOCOLS)}")
-    if seed < 0:
-        raise ConfigError(f"seed={seed} is negative")
+    _check_seed(seed)
     return Split(log, PROTOCOLS[protocol](log, seed).astype(np.int8), protocol, seed)
+
+
+def _check_seed(seed: Any) -> None:
+    if not isinstance(seed, numbers.Integral) or seed < 0:
+        raise ConfigError(f"seed={seed!r} is not a whole number from 0 up")
 
 
 def _paper(log: Interactions, seed: int) -> Parts:
