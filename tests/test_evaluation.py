@@ -21,6 +21,7 @@ from greysheep.evaluation import ACTIVITY, METRICS, Report, evaluate
 from greysheep.interactions import Interactions
 from greysheep.mainstream import GROUPS, Mainstream, activity_groups
 from greysheep.metrics import hits, per_user, top_n
+from greysheep.report import chart_by_group
 from greysheep.splitting import Split, split
 
 pytestmark = pytest.mark.filterwarnings("error::greysheep.errors.GreysheepWarning")
@@ -407,6 +408,14 @@ def test_json_has_the_contract_and_comes_back(report, tmp_path):
         back.versus(report)
     with pytest.raises(DataError, match="no report of greysheep"):
         Report.from_dict({"model": "x"})
+
+
+def test_paths_below_the_home_folder(report, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    report.to_json("~/report.json")
+    report.to_html("~/report.html")
+    chart_by_group([report], "~/report.svg")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.json", "report.svg"]
 
 
 def test_numpy_numbers_in_a_config_become_plain(parts):

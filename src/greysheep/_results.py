@@ -158,7 +158,7 @@ class Report:
         """Return the dictionary as JSON text, and write it if a path is given."""
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            Path(path).expanduser().write_text(text, encoding="utf-8")
         return text
 
     @classmethod

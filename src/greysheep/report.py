@@ -101,7 +101,7 @@ def html(
 
 def write_html(path: Path | str, text: str) -> Path:
     """Write a page in one step, so that nobody reads half a file; returns the path."""
-    return _write(Path(path), text.encode("utf-8"))
+    return _write(Path(path).expanduser(), text.encode("utf-8"))
 
 
 def chart_by_group(reports: Sequence[Report], path: Path | str) -> Path:
@@ -111,7 +111,7 @@ def chart_by_group(reports: Sequence[Report], path: Path | str) -> Path:
         ConfigError: Another ending, no report, or different k.
         MissingExtraError: matplotlib is not installed.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("svg", "png"):
         raise ConfigError(f"picture {path} ends in {path.suffix or 'nothing'!r}: use .svg or .png")
