@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -87,7 +88,7 @@ MISTAKES: dict[str, tuple[Callable[[], None], str, str]] = {
     "no log": (nothing, "mainstream none.csv -o out.csv", "none.csv"),
     "empty log": (make("e.csv", ""), "mainstream e.csv -o out.csv", "empty"),
     "only a header": (make("h.csv", "user_id,item_id\n"), "mainstream h.csv -o out.csv", "no rows"),
-    "no such column": (nothing, "mainstream log.csv --user-col who -o out.csv", "who"),
+    "no such column": (nothing, "mainstream log.csv --user-col who -o out.csv", "user_col (--user-col)"),
     "binary log": (make("b.csv", b"\x89PNG\x00\x01"), "fit b.csv -o out", "b.csv"),
     "not utf-8": (make("u.csv", b"user_id,item_id\n\xe9\xff,1\n"), "fit u.csv -o out", "UTF-8"),
     "not parquet": (make("p.parquet", "user_id,item_id"), "fit p.parquet -o out", "p.parquet"),
@@ -109,7 +110,16 @@ MISTAKES: dict[str, tuple[Callable[[], None], str, str]] = {
     "unknown preset": (nothing, "fit log.csv --preset netflix -o out", "netflix"),
     "no config": (nothing, "fit log.csv --config c.yaml -o out", "c.yaml"),
     "config that is no yaml": (make("c.yaml", "a: [1\nb: ]"), "fit log.csv --config c.yaml -o out", "YAML"),
-    "config that is a list": (make("c.yaml", "- a\n- b\n"), "fit log.csv --config c.yaml -o out", "c.yaml"),
+    "config that is a list": (make("c.yaml", "- a\n- b\n"), "fit log.csv --config c.yaml -o out", "mapping"),
+    **{
+        f"setting named {key}": (nothing, f"fit log.csv --set {key}=foo -o out", f"no setting '{key}'")
+        for key in ("name", "text", "self", "label")
+    },
+    "model that is none by --set": (nothing, "fit log.csv --set model=foo -o out", "no model 'foo'"),
+    "name in a config": (make("c.yaml", "name: a"), "fit log.csv --config c.yaml -o out", "'name'"),
+    "label in a variant": (nothing, "fit log.csv --model tall[label=a] -o out", "no setting 'label'"),
+    # found out before the log is read: there is none
+    "unknown objective": (nothing, "fit none.csv --set objective=auc@3 -o out", "auc@3"),
     "no such device": (nothing, "fit log.csv --device warp --set epochs=1 -o out", "warp"),
     "refit of a split": (nothing, "fit log.csv --refit --protocol strict -o out", "refit"),
     "full output folder": (nothing, "split log.csv -o model", "model"),
@@ -277,6 +287,18 @@ def test_a_stray_id_leaves_the_others_in_use(numbers: Path, capfd: Capture):
     assert "none of the 2 ids" in capfd.readouterr().err
 
 
+def test_brackets_in_names_are_no_patterns(numbers: Path, capfd: Capture):
+    folder = Path("run[1]")
+    shutil.copytree("parts", folder)
+    test = pl.read_parquet("parts/test.parquet").with_columns(rank=1)
+    for name in ("r[2].csv", "r[2].parquet"):
+        (test.write_parquet if name.endswith("parquet") else test.write_csv)(folder / name)
+        assert call(f"evaluate --recs {folder / name} --split {folder} -k 2 --json -") == 0
+    make("run[1]/h[3].csv", "user_id,item_id\nnew,0\n")()
+    make("run[1]/u[4].txt", "new\n")()
+    assert lists_of(f"--history {folder}/h[3].csv --users {folder}/u[4].txt") == {"new": set("12345678")}
+
+
 def test_an_empty_table_says_why(numbers: Path, capfd: Capture):
     make("u.txt", "new\n77\n")()
     assert lists_of("--users u.txt --on-unknown skip") == {}
@@ -392,9 +414,22 @@ def test_simulated_data_can_be_used_at_once(desk: Path, capfd: Capture):
     assert {"ml-100k", "ml-1m", "simulated"} <= set(capfd.readouterr().out.split())
 
 
+def test_data_sets_below_the_home_folder(desk: Path, monkeypatch: pytest.MonkeyPatch):
+    from greysheep import datasets
+
+    monkeypatch.setenv("HOME", str(desk))
+    datasets.get("simulated", "~/got[1]")
+    Path("got[1]/simulated").rename("got[1]/yelp")
+    assert datasets.load("yelp", "~/got[1]").titles is not None
+    monkeypatch.setenv("GREYSHEEP_DATA", "~/got[1]")
+    assert len(datasets.load("yelp").log) == 12_000
+
+
 def test_demo_writes_a_page(desk: Path, capfd: Capture):
     assert call("demo --data simulated --epochs 2 -o page.html") == 0
-    assert "tall" in Path("page.html").read_text() and "page.html" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "tall" in Path("page.html").read_text() and "page.html" in out
+    assert re.search(r"^in .* items +simulated$", out, flags=re.M)
 
 
 def test_interrupt_leaves_nothing(desk: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch):

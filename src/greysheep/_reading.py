@@ -126,7 +126,7 @@ def _require(source: Source, column: str, option: str | None) -> None:
         hint = f"nearest: {', '.join(repr(c[:40]) for c in near)}" if near else f"columns: {shown}"
         if source.is_text and len(source.columns) == 1:
             hint = f"its only column is {source.columns[0][:60]!r}: .csv means commas and .tsv means tabs"
-        advice = f"; name the right one with {option}" if option else ""
+        advice = f"; name the right one with {option} (--{option.replace('_', '-')})" if option else ""
         raise DataError(f"{source.label} has no column '{column}' ({hint}){advice}")
     if source.columns.count(column) > 1 or f"{column}_duplicated_0" in source.columns:
         raise DataError(f"{source.label} has two columns named '{column}'; rename one")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def load(name: str, folder: str | Path | None = None, **options: Any) -> Dataset
     file = _local_log(name, folder)
     if file is None:
         rows, titles = _fetch(name, folder)
-        return Dataset(name, Interactions.read(rows, **options), titles)
+        return Dataset(name, _read(name, rows, **options), titles)
     if name in TIME_COLUMNS:
         options.setdefault("time_col", TIME_COLUMNS[name])
     log = Interactions.read(file, **options)
@@ -91,7 +91,7 @@ def get(name: str, output: str | Path) -> list[Path]:
         DataError: If there is no such set, it is not reachable, or the folder cannot be written.
     """
     _known(name)
-    target = Path(output) / name
+    target = Path(output).expanduser() / name
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -121,12 +121,20 @@ def _known(name: str) -> None:
 
 
 def _data_folder(folder: str | Path | None) -> Path:
-    return Path(folder) if folder is not None else Path(os.environ.get("GREYSHEEP_DATA") or "../shared/data")
+    if folder is None:
+        folder = os.environ.get("GREYSHEEP_DATA") or "../shared/data"
+    return Path(folder).expanduser()
 
 
 def _local_log(name: str, folder: str | Path | None) -> Path | None:
     places = [_data_folder(folder) / name / file for file in LOG_FILES]
     return next((place for place in places if place.is_file()), None)
+
+
+def _read(name: str, rows: pl.DataFrame, **options: Any) -> Interactions:
+    """A log whose summary names the set, not just "the frame"."""
+    log = Interactions.read(rows, **options)
+    return replace(log, summary=replace(log.summary, source=name))
 
 
 def _fetch(name: str, folder: str | Path | None) -> _movielens.Tables:
@@ -142,7 +150,8 @@ def _local_titles(file: Path, dtype: pl.DataType) -> pl.DataFrame | None:
     if not file.is_file():
         return None
     try:
-        return pl.read_parquet(file, columns=[ITEM, "title"]).with_columns(pl.col(ITEM).cast(dtype))
+        titles = pl.read_parquet(file, columns=[ITEM, "title"], glob=False)
+        return titles.with_columns(pl.col(ITEM).cast(dtype))
     except UNREADABLE as error:
         raise DataError(f"{file} cannot be read as titles: {first_line(error)}") from error
 
@@ -216,7 +225,7 @@ def simulate(
         }
     )
     titles = [f"Item {r + 1} of community {c}" for c, r in zip(kinds, places, strict=True)]
-    return Dataset("simulated", Interactions.read(frame), pl.DataFrame({ITEM: item_names, "title": titles}))
+    return Dataset("simulated", _read("simulated", frame), pl.DataFrame({ITEM: item_names, "title": titles}))
 
 
 def _community_sizes(n_users: int, n_communities: int, minority: float) -> list[int]:

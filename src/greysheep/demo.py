@@ -48,7 +48,7 @@ def run_demo(
         ConfigError: The output cannot be written, or a number is out of range.
         DataError: There is no data set of this name.
     """
-    target = _target(Path(output))
+    target = _target(Path(output).expanduser())
     if find_spec("matplotlib") is None:
         raise MissingExtraError("report", "the demo's page")
     progress = _Progress(echo)

@@ -134,7 +134,7 @@ def _read(path: Path) -> str:
 
 def data_folder() -> Fact:
     """Where the named data sets are looked for, and which are there."""
-    folder = Path(os.environ.get("GREYSHEEP_DATA") or "../shared/data")
+    folder = Path(os.environ.get("GREYSHEEP_DATA") or "../shared/data").expanduser()
     if not folder.is_dir():
         return Fact("data folder", f"{folder} (not found): set GREYSHEEP_DATA to use the large data sets")
     found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())

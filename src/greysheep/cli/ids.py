@@ -2,7 +2,8 @@
 
 A text file does not say whether 12 is a number or a text, and a short one may hold only ids that look like
 numbers while the model's log had others too. So the model decides; an id that cannot be of its type is
-nobody's, not a reason to refuse the others. Parquet files carry types, which are kept for items and test rows.
+nobody's, not a reason to refuse the others. Parquet files carry types, which are kept where they are not
+people to recommend to.
 """
 
 from dataclasses import replace

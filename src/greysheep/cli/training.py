@@ -85,5 +85,5 @@ def read_config(path: Path | None) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"config file {path} is no YAML: {error}") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"config file {path} is no list of `name: value` lines")
+        raise ConfigError(f"config file {path} is not a mapping of settings (`name: value` lines)")
     return values

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-def create(name: str, **keywords: Any) -> Model:
+def create(name: str, /, **keywords: Any) -> Model:
     """Make a model by its registry name.
 
     Raises:
@@ -48,7 +48,7 @@ def create(name: str, **keywords: Any) -> Model:
     return REGISTRY[name](**keywords)
 
 
-def parse(text: str, **keywords: Any) -> Model:
+def parse(text: str, /, **keywords: Any) -> Model:
     """Make a model from `name` or `name[key=value,...]`; the text becomes its label.
 
     >>> parse("tall[gate=uniform,n_experts=4]").label
@@ -61,4 +61,8 @@ def parse(text: str, **keywords: Any) -> Model:
         own = read_settings(filter(None, rest[:-1].split(",")))
     except ConfigError as error:
         raise ConfigError(f"model {text!r}: {error}") from None
-    return create(name, **{**keywords, **own, "label": text.strip()})
+    given = {**keywords, **own}
+    for key in ("label", "self"):  # names in `Model.__init__` that are no settings
+        if key in given:
+            raise ConfigError(f"{name} has no setting {key!r}")
+    return create(name, **given, label=text.strip())

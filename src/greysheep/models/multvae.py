@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from greysheep.config import ModelConfig
 from greysheep.models.mixture import MixtureModel
+from greysheep.training.objective import Objective
 
 
 class MultVAEConfig(ModelConfig):
@@ -38,6 +39,12 @@ class MultVAEConfig(ModelConfig):
     """Factor of the latent's random part while training."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of input entries dropped while training."""
+
+    @field_validator("objective")
+    @classmethod
+    def _can_be_measured(cls, text: str) -> str:
+        Objective.parse(text)  # its ConfigError passes through pydantic as it is
+        return text
 
 
 class MultVAE(MixtureModel):
