@@ -199,7 +199,7 @@ def page() -> str:
             "## Seeds 0, 1, 2: mean ± standard deviation over seeds",
             "",
             "The seed drives both split and training. Gate entropy: "
-            "natural log, first seed; log 10 = 2.3026 is flat.",
+            "natural log, first seed; log 10 = 2.3026 is flat. Fit seconds: one thread, other runs beside.",
             "",
             *table([line(m, SEEDS) for m in MAIN], head),
             "",
