@@ -205,10 +205,10 @@ def _scored(model: Model, audience: Audience, chunk: NDArray[Any]) -> tuple[NDAr
     code, place = audience.code[chunk], audience.place[chunk]
     stored, given, nobody = (place < 0) & (code >= 0), place >= 0, audience.unknown[chunk]
     blank = csr_matrix((1, model.log.n_items), dtype=np.float32)
-    pool = vstack([blank, audience.history, model.rows[code[stored]]], format="csr")
-    pick = np.zeros(len(chunk), dtype=np.int64)
-    pick[given] = 1 + place[given]
-    pick[stored] = 1 + audience.history.shape[0] + np.arange(stored.sum())
+    pool = vstack([blank, audience.history[place[given]], model.rows[code[stored]]], format="csr")
+    pick = np.zeros(len(chunk), dtype=np.int64)  # nobody's row is the blank one
+    pick[given] = 1 + np.arange(given.sum())
+    pick[stored] = 1 + given.sum() + np.arange(stored.sum())
     seen = pool[pick]
     gates = None
     if model.gates is not None:

@@ -15,7 +15,7 @@ class TALLConfig(MultVAEConfig):
     """Settings of TALL, beside those of its experts."""
 
     n_experts: int = Field(10, ge=1)
-    """K. The paper uses 100; 10 cost a tenth and keep most of the gain."""
+    """K. The paper uses 100; time and memory grow with K."""
     gate: Literal["loss", "temperature", "uniform", "mlp"] = "loss"
     """How experts are mixed for a user: `loss` (published: softmax of 1 / held-out loss), `temperature`
     (softmax of minus the mean held-out loss), `uniform`, or `mlp` (learned from the user's row)."""
