@@ -37,6 +37,7 @@ SEEDS = (0, 1, 2)
 MAIN = ("popular", "ease", "ease-weighted", "multvae", "tall")
 EXTRA = (
     "tall[gate=uniform]",
+    "tall[gate=uniform,weighting=none]",
     "tall[gate=temperature,temperature=0.1,signal_scale=sum,alpha=0.5]",
     "multvae[variant=authors]",
     "tall[variant=authors,signal_scale=sum,alpha=0.08,patience=15]",
