@@ -32,8 +32,9 @@ from greysheep.interactions import Interactions
 from greysheep.mainstream import GROUPS, Mainstream, mainstream_scores
 from greysheep.metrics import top_n
 from greysheep.models.recommending import mask, recommend, similar_items
+from greysheep.search_space import Dimension
 from greysheep.splitting import TRAIN, VALIDATION, Split, Stage, split
-from greysheep.training.loop import Outcome, Trainer, run
+from greysheep.training.loop import Outcome, Trainer, Watch, run
 from greysheep.training.objective import Objective
 from greysheep.training.progress import Progress
 
@@ -54,6 +55,10 @@ class Model(ABC):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     binary: ClassVar[bool] = False
     """True where weights are ignored."""
+    search_space: ClassVar[dict[str, Dimension]] = {}
+    """What `tune` may change; a condition reads settings that stand before it."""
+    search_starts: ClassVar[tuple[dict[str, Any], ...]] = ()
+    """Changes of the defaults that `tune` tries first, the most telling one first."""
     config: Any
     options: RunOptions
     split: Split
@@ -329,6 +334,8 @@ class IterativeModel(Model):
     """A model trained epoch by epoch by the one loop in `training`."""
 
     interrupted: bool = False
+    watch: Watch | None = None
+    """Asked after each validated epoch whether training shall end there."""
 
     @property
     def start_epoch(self) -> int:
@@ -392,6 +399,7 @@ class IterativeModel(Model):
             objective=objective,
             groups=groups,
             progress=Progress(label, epochs, self.options.progress),
+            watch=None if objective is None else self.watch,
         )
 
 

@@ -17,6 +17,8 @@ from greysheep.training.objective import Objective, mean
 from greysheep.training.progress import Progress
 
 Tick = Callable[[float], None]
+Watch = Callable[[dict[str, Any]], bool]
+"""Takes each epoch's line of the history; True ends the run there, with the best weights so far."""
 
 
 class Trainer(Protocol):
@@ -58,11 +60,13 @@ def run(
     objective: Objective | None,
     groups: NDArray[np.int8],
     progress: Progress,
+    watch: Watch | None = None,
 ) -> Outcome:
     """Train until `epochs`, or until `patience` epochs after the best one (counted from `start_epoch` on).
 
     objective: None = no validation rows: all epochs are run and the last weights kept.
     groups: [U] mainstream group of each user, for the means in the history.
+    watch: may end the run early; not asked after an epoch that was the last one anyway.
     Ctrl-C ends the run with the best weights so far; before the end of the first epoch it is passed on.
     """
     outcome, best_value, best = Outcome(), -np.inf, None
@@ -90,6 +94,8 @@ def run(
                 best_value, best, outcome.best_epoch = row["objective"], trainer.snapshot(), epoch
             progress.epoch(row, outcome.best_epoch, patience, start_epoch)
             if objective is not None and epoch - max(outcome.best_epoch, start_epoch) >= patience:
+                break
+            if watch is not None and epoch < epochs and watch(row):
                 break
     if best is not None:
         trainer.restore(best)
