@@ -22,6 +22,10 @@ class TestPopular(ModelContract):
             loaded.similar_items(["0002"])
 
 
+class TestItemKNN(ModelContract):
+    kind = gs.ItemKNN
+
+
 class TestEASE(ModelContract):
     kind = gs.EASE
     keywords: ClassVar[dict[str, Any]] = {"regularization": 10.0}
@@ -29,6 +33,11 @@ class TestEASE(ModelContract):
 
 class TestWeightedEASE(ModelContract):
     kind = gs.WeightedEASE
+
+
+class TestIALS(ModelContract):
+    kind = gs.IALS
+    keywords: ClassVar[dict[str, Any]] = {"factors": 8, "regularization": 1.0, "n_seeds": 2}
 
 
 class TestMultVAE(ModelContract):

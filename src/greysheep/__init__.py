@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from greysheep.mainstream import Mainstream as Mainstream
     from greysheep.mainstream import mainstream_scores as mainstream_scores
     from greysheep.models import EASE as EASE
+    from greysheep.models import IALS as IALS
     from greysheep.models import TALL as TALL
+    from greysheep.models import ItemKNN as ItemKNN
     from greysheep.models import MultVAE as MultVAE
     from greysheep.models import Popular as Popular
     from greysheep.models import WeightedEASE as WeightedEASE
@@ -31,10 +33,12 @@ __version__ = "0.1.0"
 _ROOMS = ("datasets", "models")
 _HOME = {
     "EASE": "models",
+    "IALS": "models",
     "TALL": "models",
     "GreysheepError": "errors",
     "GreysheepWarning": "errors",
     "Interactions": "interactions",
+    "ItemKNN": "models",
     "Mainstream": "mainstream",
     "MultVAE": "models",
     "Popular": "models",
@@ -50,10 +54,12 @@ _HOME = {
 
 __all__ = [
     "EASE",
+    "IALS",
     "TALL",
     "GreysheepError",
     "GreysheepWarning",
     "Interactions",
+    "ItemKNN",
     "Mainstream",
     "MultVAE",
     "Popular",

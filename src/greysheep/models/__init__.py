@@ -10,19 +10,23 @@ from greysheep.errors import ConfigError
 from greysheep.models.base import Model
 from greysheep.models.ease import EASE
 from greysheep.models.ease_weighted import WeightedEASE
+from greysheep.models.ials import IALS
+from greysheep.models.itemknn import ItemKNN
 from greysheep.models.multvae import MultVAE
 from greysheep.models.popular import Popular
 from greysheep.models.storage import load
 from greysheep.models.tall import TALL
 
 REGISTRY: dict[str, type[Model]] = {
-    model.name: model for model in (Popular, EASE, WeightedEASE, MultVAE, TALL)
+    model.name: model for model in (Popular, ItemKNN, EASE, WeightedEASE, IALS, MultVAE, TALL)
 }
 
 __all__ = [
     "EASE",
+    "IALS",
     "REGISTRY",
     "TALL",
+    "ItemKNN",
     "Model",
     "MultVAE",
     "Popular",

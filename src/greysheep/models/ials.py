@@ -1,0 +1,210 @@
+"""iALS (Hu, Koren & Volinsky, ICDM 2008): weighted matrix factorisation, fitted by the package `implicit`."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.sparse import csr_matrix, diags_array
+from torch import Tensor
+
+from greysheep.config import ModelConfig
+from greysheep.errors import ConfigError, GreysheepWarning, MissingExtraError
+from greysheep.models.base import Model
+from greysheep.splitting import Split
+from greysheep.training.progress import Progress
+
+FOLDING_CELLS = 1 << 21
+"""Numbers in one batch of users that are folded in (16 MB in float64)."""
+
+
+class IALSConfig(ModelConfig):
+    """Settings of iALS."""
+
+    factors: int = Field(64, ge=1)
+    """D, length of an item's vector."""
+    alpha: float = Field(4.0, gt=0)
+    """Confidence of a row of weight 1; an item without a row has confidence 1."""
+    regularization: float = Field(10.0, gt=0)
+    """lambda, the same for every user and item, whatever their number of rows."""
+    iterations: int = Field(15, ge=1)
+    """Passes over users and items."""
+    user_power: float = Field(0.0, ge=0)
+    """q: a user's rows are multiplied by n_u^-q. 0 = every row counts alike, larger = busy users less."""
+    n_seeds: int = Field(1, ge=1)
+    """Models from as many random starts, their scores summed; smoother, and as many times slower."""
+
+
+class IALS(Model):
+    """Least squares on preferences 1 (a row) and 0 (none): scores = x_u . y_i, summed over the seeds.
+
+    Minimises sum over all u, i of c_ui (p_ui - x_u . y_i)^2 + lambda (sum |x_u|^2 + sum |y_i|^2).
+    As `implicit` 0.7.3 has it, and unlike the paper's 1 + alpha r: c_ui = alpha * w_ui where user u has item
+    i (w_ui its weight, here times n_u^-user_power, n_u her number of rows), 1 elsewhere; nothing is added,
+    so alpha = 1 says no more about a row than about a gap. lambda is the same for all users and items.
+
+    Only item vectors are kept. A user's vector is solved exactly from her input rows at every stage, so
+    people seen in training and new ones are served alike.
+
+    Fitting runs on the CPU. `implicit`'s own solver takes 3 conjugate-gradient steps a vector; the result
+    depends on the seed, not on the number of threads.
+
+    Raises:
+        MissingExtraError: in `fit`, if `implicit` is not installed.
+
+    >>> import greysheep as gs
+    >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
+    >>> gs.IALS(factors=8, progress=False).fit(log).recommend(log.user_ids[:2], k=3).height
+    6
+    """
+
+    name = "ials"
+    Config = IALSConfig
+    item_factors: NDArray[Any]
+    """[S, I, D], one matrix a seed."""
+
+    def _fit(self, split: Split) -> None:
+        rows, config = self._scaled(self.fit_rows), self.config
+        done: list[NDArray[Any]] = []
+        report = _Iterations(self.label, config.iterations * config.n_seeds, self.options.progress)
+        with report.progress:
+            for number in range(config.n_seeds):
+                factors, whole = self._factorise(rows, number, report)
+                if whole or not done:
+                    done.append(factors)
+                if not whole:
+                    self._say_interrupted(len(done), report.finished)
+                    break
+        self.item_factors = np.stack(done)
+
+    def _factorise(self, rows: csr_matrix, number: int, report: _Iterations) -> tuple[NDArray[Any], bool]:
+        """Item factors [I, D] from the `number`-th random start, and whether all iterations were made.
+
+        Ctrl-C ends the iterations; before the end of the very first one it is passed on.
+        """
+        try:
+            from implicit.cpu.als import AlternatingLeastSquares
+            from implicit.recommender_base import ModelFitError
+            from threadpoolctl import threadpool_limits
+        except ImportError as error:
+            raise MissingExtraError("baselines", "ials (implicit)") from error
+        config, whole = self.config, True
+        # implicit runs its own threads; beside them BLAS's would only make each wait for the other
+        with threadpool_limits(1, "blas"):
+            als = AlternatingLeastSquares(
+                factors=config.factors,
+                alpha=config.alpha,
+                regularization=config.regularization,
+                iterations=config.iterations,
+                dtype=np.dtype(self.options.precision),
+                num_threads=torch.get_num_threads(),
+                random_state=np.random.default_rng([self.options.seed, number]),
+            )
+            try:
+                als.fit(rows, show_progress=False, callback=report)
+            except KeyboardInterrupt:
+                whole = False
+                if not report.finished:
+                    raise
+            except ModelFitError:
+                message = "factors are no numbers: try a larger regularization or a smaller alpha"
+                raise ConfigError(f"{self.label}: {message}") from None
+        return np.asarray(als.item_factors), whole
+
+    def _say_interrupted(self, n_models: int, finished: int) -> None:
+        config = self.config
+        kept = f"{n_models} of {config.n_seeds} seeds"
+        if finished < config.iterations:
+            kept = f"{finished} of {config.iterations} iterations"
+        warnings.warn(f"{self.name} was interrupted: {kept} are kept", GreysheepWarning, stacklevel=4)
+
+    def _scaled(self, rows: csr_matrix) -> csr_matrix:
+        """Rows [B, I] times n_u^-user_power."""
+        if self.config.user_power == 0:
+            return csr_matrix(rows, dtype=np.float32)
+        per_user = np.maximum(np.diff(rows.indptr), 1).astype(np.float64)
+        return csr_matrix(diags_array(per_user**-self.config.user_power) @ rows, dtype=np.float32)
+
+    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
+        scaled = self._scaled(rows)
+        scores = np.zeros(rows.shape, dtype=self.item_factors.dtype)
+        for items in self.item_factors:
+            users = fold_in(scaled, items, self.config.alpha, self.config.regularization)
+            scores += users.astype(items.dtype) @ items.T
+        return scores
+
+    def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
+        """Cosine [n, I] of the items' vectors, the mean over the seeds."""
+        length = np.maximum(np.linalg.norm(self.item_factors, axis=2, keepdims=True), 1e-12)
+        unit = self.item_factors / length
+        return np.asarray((unit[:, items] @ unit.transpose(0, 2, 1)).mean(0))
+
+    def _state(self) -> dict[str, Tensor]:
+        return {"item_factors": torch.from_numpy(self.item_factors)}
+
+    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+        found = tuple(state["item_factors"].shape)
+        if len(found) != 3 or found[1:] != (n_items, self.config.factors):
+            raise ValueError(f"item_factors are {found}, not (seeds, {n_items}, {self.config.factors})")
+        self.item_factors = state["item_factors"].numpy()
+
+
+def fold_in(
+    rows: csr_matrix, items: NDArray[Any], alpha: float, regularization: float
+) -> NDArray[np.float64]:
+    """Exact user vectors [B, D] of rows [B, I], given item vectors [I, D].
+
+    x_u = (Y'Y + lambda 1 + sum over u's items of (c - 1) y y')^-1 (sum of c y), c = alpha times the row's
+    value; zeros for a user without rows. Users of like length are solved together, in float64.
+
+    >>> fold_in(csr_matrix([[1.0, 0.0]]), np.array([[1.0], [2.0]]), alpha=2.0, regularization=4.0)
+    array([[0.2]])
+    """
+    vectors = torch.from_numpy(np.asarray(items, dtype=np.float64))
+    size = vectors.shape[1]
+    out = torch.zeros(rows.shape[0], size, dtype=torch.float64)
+    base = vectors.T @ vectors + regularization * torch.eye(size, dtype=torch.float64)
+    lengths = np.diff(rows.indptr)
+    order = np.argsort(lengths, kind="stable")
+    order = order[lengths[order] > 0]
+    while len(order):
+        # the longest rows first: the batch's padding is what they have more than its shortest one
+        longest = int(lengths[order[-1]])
+        width = max(1, FOLDING_CELLS // (max(longest, size) * size))
+        order, batch = order[:-width], order[-width:]
+        place = rows.indptr[batch, None] + np.arange(longest)
+        filled = np.arange(longest) < lengths[batch, None]
+        place[~filled] = 0
+        confidence = torch.from_numpy(alpha * rows.data[place].astype(np.float64))
+        confidence[torch.from_numpy(~filled)] = 0.0
+        more = torch.where(torch.from_numpy(filled), confidence - 1, 0.0)
+        theirs = vectors[torch.from_numpy(rows.indices[place].astype(np.int64))]  # [b, L, D]
+        matrix = base + theirs.mT @ (more[:, :, None] * theirs)
+        wanted = (confidence[:, None, :] @ theirs).mT  # [b, D, 1]
+        out[torch.from_numpy(batch)] = torch.linalg.solve(matrix, wanted)[:, :, 0]
+    return out.numpy()
+
+
+class _Iterations:
+    """What `implicit` calls after each iteration: moves the bar, or writes a line in a pipe."""
+
+    def __init__(self, label: str, total: int, show: bool | None):
+        self.label, self.total, self.finished = label, total, 0
+        self.progress = Progress(label, total, show)
+        self.begun = time.perf_counter()
+
+    def __call__(self, iteration: int, seconds: float, loss: float | None) -> None:
+        self.finished += 1
+        left = (time.perf_counter() - self.begun) / self.finished * (self.total - self.finished)
+        text = f"iteration {self.finished} of {self.total} · about {left:.0f} s left"
+        bar, task = self.progress.bar, self.progress.task
+        if bar is not None and task is not None:
+            bar.update(task, completed=self.finished, state=text)
+        elif self.progress.lines:
+            print(f"{self.label}: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,101 @@
+"""Item-kNN: what the neighbours of a person's items are (Deshpande & Karypis, TOIS 2004)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from greysheep.config import ModelConfig
+from greysheep.metrics import top_n
+from greysheep.models.base import Model, take
+from greysheep.splitting import Split
+
+BLOCK_CELLS = 1 << 22
+"""Similarities held at once (32 MB in float64)."""
+
+
+class ItemKNNConfig(ModelConfig):
+    """Settings of item-kNN."""
+
+    neighbours: int = Field(100, ge=1)
+    """Most similar items kept of each item, the item itself not counted."""
+    shrinkage: float = Field(0.0, ge=0)
+    """Added to the product of lengths under the cosine: similarities that few users speak for get smaller."""
+
+
+class ItemKNN(Model):
+    """Scores = X W, with W[i, j] = x_i . x_j / (|x_i| |x_j| + shrinkage) where j is a neighbour of i.
+
+    x_i is item i's column of the (weighted) rows, [U]. Item i's neighbours are its `neighbours` most similar
+    other items with a similarity above 0; of equally similar ones those with the smaller code (the earlier
+    id) come first. An item with no rows has no neighbours and is nobody's. So each of a person's items votes
+    for its neighbours, as in the package `implicit`.
+
+    >>> import greysheep as gs
+    >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
+    >>> gs.ItemKNN(neighbours=10).fit(log).recommend(log.user_ids[:2], k=3).height
+    6
+    """
+
+    name = "itemknn"
+    Config = ItemKNNConfig
+
+    def _fit(self, split: Split) -> None:
+        self.weights = neighbour_weights(self.fit_rows, self.config.neighbours, self.config.shrinkage)
+
+    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
+        return np.asarray((rows @ self.weights).toarray())
+
+    def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
+        """Similarity [n, I] of items to their neighbours; 0 to all other items."""
+        return np.asarray(self.weights[items].toarray())
+
+    def _state(self) -> dict[str, Tensor]:
+        w = self.weights
+        return {"data": torch.from_numpy(w.data), "indices": torch.from_numpy(w.indices.astype(np.int64)),
+                "indptr": torch.from_numpy(w.indptr.astype(np.int64))}  # fmt: skip
+
+    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+        starts = take(state, "indptr", n_items + 1)
+        data, indices = (take(state, key, int(starts[-1])) for key in ("data", "indices"))
+        self.weights = csr_matrix((data, indices, starts), shape=(n_items, n_items))
+        self.weights.check_format()  # a ValueError where a code is out of range
+
+
+def neighbour_weights(rows: csr_matrix, neighbours: int, shrinkage: float = 0.0) -> csr_matrix:
+    """Item-kNN's weights of rows [U, I]: [I, I] float32, at most `neighbours` a row, none on the diagonal.
+
+    At most BLOCK_CELLS similarities are dense at a time, so memory grows with I x `neighbours`.
+
+    >>> neighbour_weights(csr_matrix([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]), neighbours=1).toarray().round(4)
+    array([[0.    , 0.7071, 0.    ],
+           [0.7071, 0.    , 0.    ],
+           [0.    , 0.7071, 0.    ]], dtype=float32)
+    """
+    x = rows.astype(np.float64)
+    columns = x.T.tocsr()
+    n = x.shape[1]
+    length = np.sqrt(np.asarray(columns.multiply(columns).sum(1)).ravel())
+    size = max(1, BLOCK_CELLS // max(1, n))
+    counts, codes, values = [np.zeros(1, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    for start in range(0, n, size):
+        block = np.arange(start, min(start + size, n))
+        similarity = (columns[block] @ x).toarray()
+        under = length[block, None] * length + shrinkage
+        np.divide(similarity, under, out=similarity, where=under > 0)
+        similarity[np.arange(len(block)), block] = 0.0
+        similarity[similarity <= 0] = -np.inf
+        best = top_n(similarity, neighbours)
+        best.sort(axis=1)  # by code; the places without a neighbour (-1) come first
+        kept = best >= 0
+        counts.append(kept.sum(1))
+        codes.append(best[kept])
+        values.append(similarity[np.nonzero(kept)[0], best[kept]].astype(np.float32))
+    built = (np.concatenate(values), np.concatenate(codes), np.cumsum(np.concatenate(counts)))
+    return csr_matrix(built, shape=(n, n))
