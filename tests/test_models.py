@@ -40,6 +40,20 @@ class TestIALS(ModelContract):
     keywords: ClassVar[dict[str, Any]] = {"factors": 8, "regularization": 1.0, "n_seeds": 2}
 
 
+class TestBlend(ModelContract):
+    kind = gs.Blend
+    keywords: ClassVar[dict[str, Any]] = {"ials.factors": 8, "ials.regularization": 1.0}
+
+
+class TestBlendOfGates(ModelContract):
+    kind = gs.Blend
+    keywords: ClassVar[dict[str, Any]] = {
+        "models": "multvae+itemknn+tall",
+        "grid": 4,
+        "settings": {"multvae": {**QUICK, "epochs": 6}, "tall": {**QUICK, "epochs": 6, "n_experts": 3}},
+    }
+
+
 class TestMultVAE(ModelContract):
     kind = gs.MultVAE
     keywords: ClassVar[dict[str, Any]] = QUICK

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from greysheep.models import EASE as EASE
     from greysheep.models import IALS as IALS
     from greysheep.models import TALL as TALL
+    from greysheep.models import Blend as Blend
     from greysheep.models import ItemKNN as ItemKNN
     from greysheep.models import MultVAE as MultVAE
     from greysheep.models import Popular as Popular
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 
 _ROOMS = ("datasets", "models")
 _HOME = {
+    "Blend": "models",
     "EASE": "models",
     "IALS": "models",
     "TALL": "models",
@@ -56,6 +58,7 @@ __all__ = [
     "EASE",
     "IALS",
     "TALL",
+    "Blend",
     "GreysheepError",
     "GreysheepWarning",
     "Interactions",

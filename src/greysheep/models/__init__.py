@@ -8,6 +8,7 @@ from typing import Any
 from greysheep.config import read_settings
 from greysheep.errors import ConfigError
 from greysheep.models.base import Model
+from greysheep.models.blend import Blend
 from greysheep.models.ease import EASE
 from greysheep.models.ease_weighted import WeightedEASE
 from greysheep.models.ials import IALS
@@ -18,7 +19,7 @@ from greysheep.models.storage import load
 from greysheep.models.tall import TALL
 
 REGISTRY: dict[str, type[Model]] = {
-    model.name: model for model in (Popular, ItemKNN, EASE, WeightedEASE, IALS, MultVAE, TALL)
+    model.name: model for model in (Popular, ItemKNN, EASE, WeightedEASE, IALS, Blend, MultVAE, TALL)
 }
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "IALS",
     "REGISTRY",
     "TALL",
+    "Blend",
     "ItemKNN",
     "Model",
     "MultVAE",

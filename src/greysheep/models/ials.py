@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 import warnings
 from typing import Any
 
@@ -18,7 +16,7 @@ from greysheep.config import ModelConfig
 from greysheep.errors import ConfigError, GreysheepWarning, MissingExtraError
 from greysheep.models.base import Model
 from greysheep.splitting import Split
-from greysheep.training.progress import Progress
+from greysheep.training.progress import Steps
 
 FOLDING_CELLS = 1 << 21
 """Numbers in one batch of users that are folded in (16 MB in float64)."""
@@ -72,18 +70,17 @@ class IALS(Model):
     def _fit(self, split: Split) -> None:
         rows, config = self._scaled(self.fit_rows), self.config
         done: list[NDArray[Any]] = []
-        report = _Iterations(self.label, config.iterations * config.n_seeds, self.options.progress)
-        with report.progress:
+        with Steps(self.label, config.iterations * config.n_seeds, self.options.progress) as steps:
             for number in range(config.n_seeds):
-                factors, whole = self._factorise(rows, number, report)
+                factors, whole = self._factorise(rows, number, steps)
                 if whole or not done:
                     done.append(factors)
                 if not whole:
-                    self._say_interrupted(len(done), report.finished)
+                    self._say_interrupted(len(done), steps.finished)
                     break
         self.item_factors = np.stack(done)
 
-    def _factorise(self, rows: csr_matrix, number: int, report: _Iterations) -> tuple[NDArray[Any], bool]:
+    def _factorise(self, rows: csr_matrix, number: int, steps: Steps) -> tuple[NDArray[Any], bool]:
         """Item factors [I, D] from the `number`-th random start, and whether all iterations were made.
 
         Ctrl-C ends the iterations; before the end of the very first one it is passed on.
@@ -107,10 +104,10 @@ class IALS(Model):
                 random_state=np.random.default_rng([self.options.seed, number]),
             )
             try:
-                als.fit(rows, show_progress=False, callback=report)
+                als.fit(rows, show_progress=False, callback=lambda *_: steps.step())
             except KeyboardInterrupt:
                 whole = False
-                if not report.finished:
+                if not steps.finished:
                     raise
             except ModelFitError:
                 message = "factors are no numbers: try a larger regularization or a smaller alpha"
@@ -189,22 +186,3 @@ def fold_in(
         wanted = (confidence[:, None, :] @ theirs).mT  # [b, D, 1]
         out[torch.from_numpy(batch)] = torch.linalg.solve(matrix, wanted)[:, :, 0]
     return out.numpy()
-
-
-class _Iterations:
-    """What `implicit` calls after each iteration: moves the bar, or writes a line in a pipe."""
-
-    def __init__(self, label: str, total: int, show: bool | None):
-        self.label, self.total, self.finished = label, total, 0
-        self.progress = Progress(label, total, show)
-        self.begun = time.perf_counter()
-
-    def __call__(self, iteration: int, seconds: float, loss: float | None) -> None:
-        self.finished += 1
-        left = (time.perf_counter() - self.begun) / self.finished * (self.total - self.finished)
-        text = f"iteration {self.finished} of {self.total} · about {left:.0f} s left"
-        bar, task = self.progress.bar, self.progress.task
-        if bar is not None and task is not None:
-            bar.update(task, completed=self.finished, state=text)
-        elif self.progress.lines:
-            print(f"{self.label}: {text}", file=sys.stderr, flush=True)

@@ -72,3 +72,27 @@ class Progress:
             self.bar.update(self.task, completed=row["epoch"], state=text)
         else:
             print(f"{self.label}: {text}", file=sys.stderr, flush=True)
+
+
+class Steps(Progress):
+    """Progress of work that has no epochs, step by step: a bar, or a line a step in a pipe."""
+
+    def __init__(self, label: str, total: int, show: bool | None, unit: str = "iteration"):
+        super().__init__(label, total, show)
+        self.unit, self.finished = unit, 0
+
+    def __enter__(self) -> Steps:
+        super().__enter__()
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, state=f"first {self.unit}")
+        return self
+
+    def step(self) -> None:
+        """Show that one more step is done."""
+        self.finished += 1
+        left = (time.perf_counter() - self.begun) / self.finished * (self.epochs - self.finished)
+        text = f"{self.unit} {self.finished} of {self.epochs} · about {left:.0f} s left"
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=self.finished, state=text)
+        elif self.lines:
+            print(f"{self.label}: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,287 @@
+"""Blend: the scores of several models on one scale, summed with weights chosen on validation rows."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
+from scipy.sparse import csr_matrix, eye_array
+from torch import Tensor
+
+from greysheep.config import ModelConfig, RunOptions
+from greysheep.errors import ConfigError, GreysheepWarning
+from greysheep.mainstream import Mainstream
+from greysheep.metrics import hits, per_user, top_n
+from greysheep.models.base import IterativeModel, Model, take
+from greysheep.models.recommending import mask
+from greysheep.splitting import Split
+from greysheep.training.objective import Objective
+from greysheep.training.progress import Steps
+
+
+class BlendConfig(ModelConfig):
+    """Settings of a blend."""
+
+    models: str = "ials+ease-weighted"
+    """Registry names of its parts, two or more, each once, joined by `+`."""
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Settings of the parts by name, `{"ials": {"alpha": 8}}`; `ials.alpha=8` does the same for one."""
+    weights: tuple[float, ...] | None = None
+    """Weight of each part in the order of `models`, also as a text `0.4+0.6`. None: chosen by `fit`, which
+    records its choice here."""
+    grid: int = Field(10, ge=1)
+    """Weights tried are all multiples of 1 / grid that sum to 1."""
+    objective: str = "mean-ndcg"
+    """What the weights maximise on validation rows: `mean-ndcg` (NDCG@1, 5, 10, 20), `recall@20` and the
+    like; `:low` (any group) or `:worst` behind it asks for that group."""
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _read_weights(cls, given: Any) -> Any:
+        return tuple(float(part) for part in given.split("+")) if isinstance(given, str) else given
+
+    @field_validator("objective")
+    @classmethod
+    def _can_be_measured(cls, text: str) -> str:
+        Objective.parse(text)  # its ConfigError passes through pydantic as it is
+        return text
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> BlendConfig:
+        names = self.names
+        if len(names) < 2 or len(set(names)) < len(names) or "blend" in names:
+            raise ConfigError(
+                f"blend: models={self.models!r} is not two or more models joined by +, each once"
+            )
+        if strange := [name for name in self.settings if name not in names]:
+            raise ConfigError(f"blend has no part {strange[0]!r}: its models are {', '.join(names)}")
+        if self.weights is not None:
+            if len(self.weights) != len(names):
+                raise ConfigError(f"blend: {len(self.weights)} weights for {len(names)} models")
+            if min(self.weights) < 0 or sum(self.weights) == 0:
+                raise ConfigError(f"blend: weights={self.weights} must be 0 or more, one of them above 0")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """The parts."""
+        return [name.strip() for name in self.models.split("+")]
+
+
+class Blend(Model):
+    """Weighted sum of z-scores: score(u, i) = sum over parts m of w_m (s_m(u, i) - mean) / deviation.
+
+    Mean and standard deviation are a user's own, a part at a time, over the items that are not in her input:
+    her own items score far above the rest and would set the scale. A part that gives all of these the same
+    score adds nothing.
+
+    Weights: of all grid points of the simplex the one with the best `objective` on validation rows (input
+    and truth as in early stopping), among equals the most even one. Under protocol `all` closed-form parts
+    are fitted twice: without validation rows to choose, then on every row. Without validation rows all parts
+    weigh alike, and a warning says so. `fit` records the weights in `config.weights`.
+
+    Settings of a part are written with its name in front, as in `blend[models=ials+ease,ials.alpha=8]` or
+    `--set ials.alpha=8`, or as keyword `settings={"ials": {"alpha": 8}}`. Seed, threads and other run
+    options are those of the blend.
+
+    >>> import greysheep as gs
+    >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
+    >>> blend = gs.Blend(models="itemknn+ease", settings={"ease": {"regularization": 10.0}}).fit(log)
+    >>> len(blend.config.weights), blend.recommend(log.user_ids[:2], k=3).height
+    (2, 6)
+    """
+
+    name = "blend"
+    Config = BlendConfig
+    parts: list[Model]
+    weights: NDArray[np.float64]
+    """[M] in use, sum 1."""
+
+    def __init__(self, **keywords: Any):
+        dotted = [key for key in keywords if "." in key]
+        if dotted:
+            settings = {name: dict(own) for name, own in keywords.pop("settings", {}).items()}
+            for key in dotted:
+                part, _, setting = key.partition(".")
+                settings.setdefault(part, {})[setting] = keywords.pop(key)
+            keywords["settings"] = settings
+        super().__init__(**keywords)
+        self._given: tuple[float, ...] | None = self.config.weights
+        self.parts = self._make_parts()
+
+    def _make_parts(self) -> list[Model]:
+        from greysheep.models import create
+
+        options = self.options.model_dump()
+        for name, own in self.config.settings.items():
+            if shared := [key for key in own if key in RunOptions.model_fields]:
+                raise ConfigError(f"{name}.{shared[0]} cannot be set: {shared[0]} is one for the whole blend")
+        return [create(n, **self.config.settings.get(n, {}), **options) for n in self.config.names]
+
+    @property
+    def uses_gate_rows(self) -> bool:
+        """Whether a part holds gate rows out."""
+        return any(part.uses_gate_rows for part in self.parts)
+
+    @cached_property
+    def trained_items(self) -> NDArray[np.bool_]:
+        """[I] whether a part had rows of the item to learn from."""
+        learned: NDArray[np.bool_] = np.any([part.trained_items for part in self.parts], axis=0)
+        return learned
+
+    def _fit(self, split: Split) -> None:
+        self.parts = self._make_parts()
+        shares = self._given
+        choose = shares is None and bool(split.rows("validation").nnz)
+        # under `all` a closed form would learn validation rows, which the weights are to be chosen on
+        held = replace(split, protocol="strict") if choose and split.protocol == "all" else split
+        for part in self.parts:
+            part.fit(split if isinstance(part, IterativeModel) else held)
+        if choose:
+            shares = self._choose(held)
+        elif shares is None:
+            shares = (1 / len(self.parts),) * len(self.parts)
+            message = f"no user has a validation row: the {len(shares)} parts of {self.name} weigh alike"
+            warnings.warn(message, GreysheepWarning, stacklevel=3)
+        if held is not split:
+            for part in self.parts:
+                if not isinstance(part, IterativeModel):
+                    part.fit(split)
+        self.config = self.config.model_copy(update={"weights": shares})
+        self.weights = np.asarray(shares) / sum(shares)
+
+    def _choose(self, split: Split) -> tuple[float, ...]:
+        """The grid point with the best objective on validation rows."""
+        objective = Objective.parse(self.config.objective)
+        points = list(simplex(len(self.parts), self.config.grid))
+        truth, given = split.rows("validation"), split.input_rows("validation", weighted=True)
+        users = np.flatnonzero(np.diff(truth.indptr))
+        found = {key: np.full((len(points), truth.shape[0]), np.nan) for key in objective.keys}
+        chunks = list(self._chunks(users))
+        with Steps(
+            f"{self.label}: weights", len(chunks), self.options.progress, "part of the users"
+        ) as steps:
+            for chunk in chunks:
+                gates = [None if part.gates is None else part.gates[chunk] for part in self.parts]
+                each = self._standard_scores(given[chunk], gates)
+                for row, point in enumerate(points):
+                    scores = np.tensordot(np.asarray(point, each.dtype), each, axes=1)
+                    mask(scores, given[chunk])
+                    hit = hits(top_n(scores, max(objective.cuts)), truth[chunk])
+                    values = per_user(hit, np.diff(truth[chunk].indptr), objective.cuts, objective.names)
+                    for key, per in found.items():
+                        per[row, chunk] = values[key]
+                steps.step()
+        nobody = np.zeros(truth.shape[0], dtype=np.int8)
+        groups = nobody if objective.who is None else Mainstream.of_split(split).groups
+        value = [
+            objective.value({key: per[i] for key, per in found.items()}, groups) for i in range(len(points))
+        ]
+        if np.isnan(value).all():
+            raise ConfigError(f"objective {self.config.objective!r}: no user of it has validation rows")
+        return points[int(np.nanargmax(value))]
+
+    def _standard_scores(self, rows: csr_matrix, gates: list[Any]) -> NDArray[Any]:
+        """Z-scores [M, B, I] of the parts for users whose input is `rows`; gates: a part's own, or None."""
+        ones = csr_matrix((np.ones_like(rows.data), rows.indices, rows.indptr), rows.shape)
+        return np.stack(
+            [
+                standardised(part._scores(ones if part.binary else rows, gate), rows)
+                for part, gate in zip(self.parts, gates, strict=True)
+            ]
+        )
+
+    def _refit(self, split: Split) -> None:
+        for part in self.parts:
+            part._refit(split)
+            part._store_gates()
+
+    def _store_gates(self) -> None:
+        """The parts' gates side by side, [U, sum of K]; the entropy is that of the first part with a gate."""
+        stored = [part.gates for part in self.parts]
+        self.gate_widths = np.array([0 if gate is None else gate.shape[1] for gate in stored])
+        known = [gate for gate in stored if gate is not None]
+        self.gates = np.concatenate(known, axis=1) if known else None
+        entropies = [part.gate_entropy for part in self.parts if part.gate_entropy is not None]
+        self.gate_entropy = entropies[0] if entropies else None
+
+    def _gates(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any] | None:
+        known = [g for part in self.parts if (g := part._gates(seen, held_out)) is not None]
+        return np.concatenate(known, axis=1) if known else None
+
+    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
+        ends = np.cumsum(self.gate_widths)
+        own = [
+            None if gates is None or width == 0 else gates[:, end - width : end]
+            for width, end in zip(self.gate_widths, ends, strict=True)
+        ]
+        each = self._standard_scores(rows, own)
+        return np.asarray(np.tensordot(self.weights.astype(each.dtype), each, axes=1))
+
+    def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
+        """Weighted sum [n, I] of the parts' similarities, each z-scored over the other items."""
+        itself = csr_matrix(eye_array(self.log.n_items, format="csr")[items])
+        each = [standardised(part._similarity(items), itself) for part in self.parts]
+        return np.asarray(np.tensordot(self.weights, np.stack(each), axes=1))
+
+    def _state(self) -> dict[str, Tensor]:
+        own = {"weights": torch.from_numpy(self.weights), "gate_widths": torch.from_numpy(self.gate_widths)}
+        named = zip(self.config.names, self.parts, strict=True)
+        return own | {f"{name}.{key}": value for name, part in named for key, value in part._state().items()}
+
+    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+        self.parts = self._make_parts()
+        self.weights = take(state, "weights", len(self.parts))
+        self.gate_widths = take(state, "gate_widths", len(self.parts))
+        for name, part in zip(self.config.names, self.parts, strict=True):
+            part.split, part.has_history = self.split, self.has_history
+            start = f"{name}."
+            own = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
+            part._restore(own, n_items)
+
+
+def standardised(scores: NDArray[Any], seen: csr_matrix) -> NDArray[Any]:
+    """Scores [B, I] less their mean, over their standard deviation, both a row over the items not in `seen`.
+
+    A row whose unseen items all have one score becomes 0.
+
+    >>> standardised(np.array([[9.0, 1.0, 3.0]]), csr_matrix([[1.0, 0.0, 0.0]]))
+    array([[ 7., -1.,  1.]])
+    """
+    row = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))
+    left = np.maximum(seen.shape[1] - np.diff(seen.indptr), 1)
+
+    def mean(values: NDArray[Any]) -> NDArray[np.float64]:
+        total: NDArray[np.float64] = values.sum(1, dtype=np.float64)
+        total -= np.bincount(row, values[row, seen.indices], minlength=len(total))
+        total /= left
+        return total
+
+    middle = mean(scores)
+    centred: NDArray[Any] = scores - middle[:, None].astype(scores.dtype)
+    deviation = np.sqrt(np.maximum(mean(np.square(centred)), 0))
+    # equal scores differ from their mean by a rounding error, which must not become their scale
+    flat = deviation <= 1e-6 * np.abs(middle)
+    scale = np.where(flat, 0.0, 1 / np.where(flat, 1.0, deviation))
+    centred *= scale[:, None].astype(scores.dtype)
+    return centred
+
+
+def simplex(size: int, grid: int) -> Iterator[tuple[float, ...]]:
+    """All `size` weights that are multiples of 1 / grid and sum to 1, the most even ones first.
+
+    >>> list(simplex(2, 2))
+    [(0.5, 0.5), (0.0, 1.0), (1.0, 0.0)]
+    """
+    dealt = itertools.product(range(grid + 1), repeat=size - 1)
+    whole = [(*some, grid - sum(some)) for some in dealt if sum(some) <= grid]
+    for counts in sorted(whole, key=lambda counts: (sum(n * n for n in counts), counts)):
+        yield tuple(n / grid for n in counts)
