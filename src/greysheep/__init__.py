@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from greysheep import datasets as datasets
     from greysheep import models as models
+    from greysheep.comparison import Comparison as Comparison
+    from greysheep.comparison import compare as compare
     from greysheep.datasets import simulate as simulate
     from greysheep.errors import GreysheepError as GreysheepError
     from greysheep.errors import GreysheepWarning as GreysheepWarning
@@ -34,6 +36,7 @@ __version__ = "0.1.0"
 _ROOMS = ("datasets", "models")
 _HOME = {
     "Blend": "models",
+    "Comparison": "comparison",
     "EASE": "models",
     "IALS": "models",
     "TALL": "models",
@@ -47,6 +50,7 @@ _HOME = {
     "Report": "evaluation",
     "Split": "splitting",
     "WeightedEASE": "models",
+    "compare": "comparison",
     "evaluate": "evaluation",
     "load": "models",
     "mainstream_scores": "mainstream",
@@ -59,6 +63,7 @@ __all__ = [
     "IALS",
     "TALL",
     "Blend",
+    "Comparison",
     "GreysheepError",
     "GreysheepWarning",
     "Interactions",
@@ -70,6 +75,7 @@ __all__ = [
     "Split",
     "WeightedEASE",
     "__version__",
+    "compare",
     "datasets",
     "evaluate",
     "load",

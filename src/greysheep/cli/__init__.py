@@ -13,7 +13,7 @@ from typing import Annotated, TextIO
 import typer
 
 import greysheep
-from greysheep.cli import about, data, logs, results, training
+from greysheep.cli import about, compare, data, logs, results, training
 from greysheep.errors import GreysheepError, GreysheepWarning
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command()(logs.split)
 app.command()(training.fit)
 app.command()(results.evaluate)
 app.command()(results.recommend)
+app.command()(compare.compare)
 app.command()(about.doctor)
 
 # typer exports only this one of its usage errors; the class they all share is found through it, because its

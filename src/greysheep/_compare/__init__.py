@@ -1,0 +1,1 @@
+"""Parts of `greysheep.comparison`: texts of models, folder, progress, tables and sentences."""

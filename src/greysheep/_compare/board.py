@@ -1,0 +1,131 @@
+"""Progress of a comparison: a live table on a terminal, plain lines in a pipe, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from greysheep._results import Report
+from greysheep.memory import readable
+
+EVERY = 30.0
+"""Seconds between two lines of the same run in a pipe."""
+MARKS = {"waiting": ("·", "dim"), "running": ("…", "cyan"), "done": ("✓", "green"), "failed": ("✗", "red")}
+
+Key = tuple[str, int]
+
+
+class Board:
+    """Shows which runs are done, running, waiting and failed, on stderr."""
+
+    def __init__(self, labels: Sequence[str], seeds: Sequence[int], metric: str, show: bool):
+        self.labels, self.seeds, self.metric = labels, seeds, metric
+        self.states: dict[Key, str] = {(label, seed): "waiting" for label in labels for seed in seeds}
+        self.notes: dict[Key, str] = {}
+        self.told: dict[Key, float] = {}
+        self.begun = time.monotonic()
+        terminal = show and sys.stderr.isatty()
+        self.lines = show and not terminal
+        self.live: Live | None = None
+        if terminal:
+            self.live = Live(
+                get_renderable=self.picture,
+                console=Console(stderr=True),
+                refresh_per_second=4,
+                transient=True,
+            )
+
+    def __enter__(self) -> Board:
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def say(self, text: str) -> None:
+        """Tell something about the whole comparison."""
+        if self.lines:
+            counted = sum(state in ("done", "failed") for state in self.states.values())
+            seconds = time.monotonic() - self.begun
+            print(f"[{counted}/{len(self.states)}, {seconds:.0f} s] {text}", file=sys.stderr, flush=True)
+
+    def found(self, report: Report) -> None:
+        """A run that an earlier comparison finished."""
+        key = report.label, report.seed
+        self.states[key], self.notes[key] = "done", result(report, self.metric)
+
+    def started(self, key: Key) -> None:
+        """A process of its own begins."""
+        self.states[key], self.told[key] = "running", time.monotonic()
+        self.notes.pop(key, None)
+        self.say(f"{_name(key)}: started")
+
+    def progress(self, key: Key, text: str) -> None:
+        """What the process said last."""
+        changed = text and self.notes.get(key) != text
+        if not changed:
+            return
+        self.notes[key] = text
+        if time.monotonic() - self.told[key] >= EVERY:
+            self.told[key] = time.monotonic()
+            self.say(f"{_name(key)}: {text}")
+
+    def done(self, report: Report) -> None:
+        """A process ended well."""
+        self.found(report)
+        self.say(f"{_name((report.label, report.seed))}: {self.notes[report.label, report.seed]}")
+
+    def failed(self, key: Key, message: str) -> None:
+        """A process ended otherwise."""
+        self.states[key], self.notes[key] = "failed", message
+        self.say(f"{_name(key)}: failed: {message}")
+
+    def picture(self) -> Group:
+        """A row a model, a cell a seed, and below it what the running and failed ones say."""
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("model")
+        for seed in self.seeds:
+            table.add_column(f"seed {seed}")
+        for label in self.labels:
+            table.add_row(Text(label), *(self._cell((label, seed)) for seed in self.seeds))
+        counts = {state: list(self.states.values()).count(state) for state in MARKS}
+        seconds = time.monotonic() - self.begun
+        head = Text(", ".join(f"{n} {state}" for state, n in counts.items()) + f" · {seconds:.0f} s")
+        notes = [
+            Text(f"{_name(key)}: {self.notes.get(key, 'starting')}", style=MARKS[state][1])
+            for key, state in self.states.items()
+            if state in ("running", "failed")
+        ]
+        return Group(table, *notes, head)
+
+    def _cell(self, key: Key) -> Text:
+        state = self.states[key]
+        mark, style = MARKS[state]
+        number = self.notes[key].split(",")[0].removeprefix(f"{self.metric} ") if state == "done" else ""
+        return Text(f"{mark} {number}".strip(), style=style)
+
+
+def result(report: Report, metric: str) -> str:
+    """What a finished run found, in a few words."""
+    groups = dict(zip(report.by_group["group"], report.by_group[metric], strict=True))
+    parts = [f"{metric} {_value(report.overall[metric]['mean'])}", f"low {_value(groups.get('low'))}"]
+    if report.epochs:
+        parts.append(f"best epoch {report.best_epoch} of {report.epochs}")
+    return ", ".join([*parts, f"fit {report.train_seconds:.1f} s", readable(report.peak_memory_bytes)])
+
+
+def _value(mean: float | None) -> str:
+    return "-" if mean is None else f"{mean:.4f}"
+
+
+def _name(key: Key) -> str:
+    return f"{key[0]}, seed {key[1]}"

@@ -1,0 +1,132 @@
+"""The folder of a comparison: whose it is, who may write to it, and the files of its runs."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+import greysheep
+from greysheep._results import Report
+from greysheep.errors import ConfigError, DataError
+
+MARKER = "compare.json"
+RUNS = "runs"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model on one split, and where its files lie in the folder `out`."""
+
+    label: str
+    seed: int
+    out: Path
+
+    @property
+    def stem(self) -> str:
+        """Name of its files; texts with brackets get a hash, so that no two texts share a name."""
+        safe = re.sub(r"[^a-z0-9.=-]+", "_", self.label.lower())[:60].strip("_")
+        if safe != self.label:
+            safe += "-" + hashlib.sha256(self.label.encode()).hexdigest()[:8]
+        return f"{safe}-s{self.seed}"
+
+    def file(self, suffix: str) -> Path:
+        """OUT/runs/<stem><suffix>."""
+        return self.out / RUNS / (self.stem + suffix)
+
+    def write(self, report: Report, warnings: list[str]) -> None:
+        """Write values per user, then the JSON, whose presence says that the run is finished."""
+        found = report.to_dict() | {"history": report.history, "warnings": warnings}
+        self.file(".json").parent.mkdir(parents=True, exist_ok=True)
+        drafts = {suffix: self.file(f"{suffix}.tmp") for suffix in (".parquet", ".json")}
+        report.per_user.write_parquet(drafts[".parquet"])
+        drafts[".json"].write_text(json.dumps(found) + "\n", encoding="utf-8")
+        for suffix, draft in drafts.items():
+            draft.replace(self.file(suffix))
+
+    def read(self, config: Mapping[str, Any] | None = None) -> Report | None:
+        """Read a finished run; None if there is none, or (given a config) one with other settings."""
+        try:
+            found = json.loads(self.file(".json").read_text(encoding="utf-8"))
+            per_user = pl.read_parquet(self.file(".parquet"), glob=False)
+            report = Report.from_dict(found)
+        except (OSError, ValueError, pl.exceptions.PolarsError, DataError):
+            return None
+        if (report.label, report.seed) != (self.label, self.seed) or config not in (None, report.config):
+            return None
+        return replace(report, per_user=per_user, history=list(found.get("history", ())))
+
+    def warnings(self) -> list[str]:
+        """What a finished run warned about."""
+        return list(json.loads(self.file(".json").read_text(encoding="utf-8")).get("warnings", ()))
+
+
+def check_place(out: Path) -> None:
+    """Refuse a folder that holds something else.
+
+    Raises:
+        ConfigError: it is a file, or it holds files but no marker.
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"output {out} is a file: name a folder")
+    if out.is_dir() and not (out / MARKER).is_file() and any(out.iterdir()):
+        raise ConfigError(
+            f"output {out} holds files but no {MARKER}: greysheep did not make it, name another"
+        )
+
+
+def claim(out: Path, facts: Mapping[str, Any]) -> None:
+    """Mark a new folder with the facts that all its runs share, or check that they are those of an old one.
+
+    facts: fingerprint, protocol, k.
+
+    Raises:
+        ConfigError: the folder was made for another log, protocol, k or version.
+    """
+    check_place(out)
+    wanted = {"format": 1, "version": greysheep.__version__, **facts}
+    marker = out / MARKER
+    if marker.is_file():
+        try:
+            found = dict(json.loads(marker.read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise ConfigError(f"{marker} cannot be read: name another folder") from None
+        for key, value in wanted.items():
+            if found.get(key) != value:
+                raise ConfigError(f"output {out} {_other(key, found.get(key), value)}: name another folder")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    draft = marker.with_suffix(".tmp")
+    draft.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+    draft.replace(marker)
+
+
+def _other(key: str, found: Any, wanted: Any) -> str:
+    if key == "fingerprint":
+        return f"holds runs of another log (fingerprint {str(found)[:8]}, this one {str(wanted)[:8]})"
+    if key == "version":
+        return f"was made by greysheep {found}, this is {wanted}"
+    return f"was made for {key} {found}, not {wanted}"
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keep a second comparison out of the folder meanwhile.
+
+    Raises:
+        ConfigError: another process is at work in it.
+    """
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"another greysheep compare is at work in {out}: wait for it to end") from None
+        yield

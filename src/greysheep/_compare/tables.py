@@ -1,0 +1,161 @@
+"""The two tables of a comparison: means by group with intervals, and paired tests with verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from greysheep._results import N_USERS, TRAIN_ROWS, Report, mean_of
+from greysheep.columns import GROUP, USER
+from greysheep.errors import DataError
+from greysheep.evaluation import ACTIVITY
+from greysheep.mainstream import GROUPS
+from greysheep.statistics import bootstrap_ci, holm, no_harm, sign_flip_test
+
+OVERALL = "overall"
+TEST_ROWS = "mean_test_rows"
+GROUPINGS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "mainstream": (GROUP, GROUPS),
+    "activity": ("activity", ACTIVITY),
+    "density": ("density", GROUPS),
+    "distribution": ("distribution", GROUPS),
+}
+"""Grouping -> (its column in a report's values per user, its groups)."""
+
+_NUMBERS = (TRAIN_ROWS, TEST_ROWS, "mean", "sd", "ci_low", "ci_high")
+SUMMARY = {
+    "label": pl.String, "grouping": pl.String, GROUP: pl.String, N_USERS: pl.Int64,
+    **dict.fromkeys(_NUMBERS, pl.Float64),
+}  # fmt: skip
+TESTS = {
+    "label": pl.String, "reference": pl.String, GROUP: pl.String, N_USERS: pl.Int64,
+    **dict.fromkeys(
+        ("mean", "reference_mean", "difference", "difference_sd", "ratio", "p_value", "p_holm", "ratio_low",
+         "ratio_high"), pl.Float64),
+    "verdict": pl.String, "resolvable_margin": pl.Float64,
+}  # fmt: skip
+
+
+def measured(runs: Sequence[Report], metric: str) -> pl.DataFrame:
+    """Return a row a run and user with test rows: label, seed, user_id, n_train, n_test, value, groups.
+
+    Raises:
+        DataError: a report has no values per user.
+    """
+    parts = []
+    for run in runs:
+        if metric not in run.per_user.columns:
+            raise DataError(f"the run {run.label}, seed {run.seed}, has no values of {metric} per user")
+        known = [column for column, _ in GROUPINGS.values() if column in run.per_user.columns]
+        rows = run.per_user.filter(pl.col("n_test") > 0)
+        parts.append(
+            rows.select(
+                pl.lit(run.label).alias("label"), pl.lit(run.seed).alias("seed"), USER, "n_train", "n_test",
+                pl.col(metric).alias("value"), *known,
+            )
+        )  # fmt: skip
+    # A grouping that one of the runs lacks is left out.
+    shared = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+    return pl.concat([part.select(shared) for part in parts])
+
+
+def summarise(runs: Sequence[Report], metric: str, *, draws: int = 2000) -> pl.DataFrame:
+    """Return the table `Comparison.summary`."""
+    rows: list[dict[str, Any]] = []
+    if runs:
+        values = measured(runs, metric)
+        for (label,), mine in values.group_by("label", maintain_order=True):
+            everybody = _cell(mine, draws)
+            for grouping, group, part in _cuts(mine):
+                cell = everybody if group == OVERALL else _cell(part, draws)
+                rows.append({"label": label, "grouping": grouping, GROUP: group, **cell})
+    return pl.DataFrame(rows, schema=SUMMARY).fill_nan(None)
+
+
+def _cuts(mine: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    for grouping, (column, groups) in GROUPINGS.items():
+        if column in mine.columns:
+            yield grouping, OVERALL, mine
+            for group in groups:
+                yield grouping, group, mine.filter(pl.col(column) == group)
+
+
+def _cell(part: pl.DataFrame, draws: int) -> dict[str, Any]:
+    """Means over seeds of the seeds' means, and the interval of the mean over users of their means."""
+    seeds = part.group_by("seed").agg(pl.col("value", "n_train", "n_test").mean()).sort("seed")
+    users = part.group_by(USER).agg(pl.col("value").mean()).sort(USER)["value"].to_numpy()
+    low, high = bootstrap_ci(users, draws=draws)
+    return {
+        N_USERS: len(users),
+        TRAIN_ROWS: seeds["n_train"].mean(),
+        TEST_ROWS: seeds["n_test"].mean(),
+        "mean": seeds["value"].mean(),
+        "sd": seeds["value"].std(),
+        "ci_low": low,
+        "ci_high": high,
+    }
+
+
+def paired_tests(
+    runs: Sequence[Report], metric: str, reference: str, margin: float, *, draws: int = 2000
+) -> pl.DataFrame:
+    """Return the table `Comparison.tests`; a model without a seed in common with the reference has no row.
+
+    Raises:
+        DataError: two runs of one seed were not measured on the same test rows.
+    """
+    rows: list[dict[str, Any]] = []
+    if any(run.label == reference for run in runs):
+        values = measured(runs, metric)
+        theirs = values.filter(pl.col("label") == reference)
+        for (label,), mine in values.group_by("label", maintain_order=True):
+            if label != reference and set(mine["seed"]) & set(theirs["seed"]):
+                pairs = _paired(mine, theirs)
+                rows += [
+                    {
+                        "label": label,
+                        "reference": reference,
+                        GROUP: group,
+                        **_test(pairs, group, margin, draws),
+                    }
+                    for group in (OVERALL, *GROUPS)
+                ]
+    frame = pl.DataFrame(rows, schema=TESTS)
+    return frame.with_columns(pl.Series("p_holm", holm(frame["p_value"].to_list()))).fill_nan(None)
+
+
+def _paired(mine: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
+    """Return seed, user_id, group, mine, theirs over the seeds that both have."""
+    shared = sorted(set(mine["seed"]) & set(theirs["seed"]))
+    a, b = (one.filter(pl.col("seed").is_in(shared)).sort("seed", USER) for one in (mine, theirs))
+    same = ["seed", USER, "n_test", GROUP]
+    if a[USER].dtype != b[USER].dtype or not a.select(same).equals(b.select(same)):
+        names = f"{mine['label'][0]} and {theirs['label'][0]}"
+        raise DataError(f"{names} were not measured on the same test rows: compare them anew")
+    return a.select("seed", USER, GROUP, pl.col("value").alias("mine"), b["value"].alias("theirs"))
+
+
+def _test(pairs: pl.DataFrame, group: str, margin: float, draws: int) -> Mapping[str, Any]:
+    """One row of the tests: a user's value is her mean over the seeds in which she is in the group."""
+    pairs = pairs if group == OVERALL else pairs.filter(pl.col(GROUP) == group)
+    users = pairs.group_by(USER).agg(pl.col("mine", "theirs").mean()).sort(USER)
+    seeds = pairs.group_by("seed").agg((pl.col("mine") - pl.col("theirs")).mean().alias("difference"))
+    mine, theirs = users["mine"].to_numpy(), users["theirs"].to_numpy()
+    harm = no_harm(mine, theirs, margin=margin, draws=draws)
+    return {
+        N_USERS: users.height,
+        "mean": mean_of(mine),
+        "reference_mean": mean_of(theirs),
+        "difference": mean_of(mine - theirs),
+        "difference_sd": seeds.sort("difference")["difference"].std(),
+        "ratio": harm.ratio,
+        "p_value": sign_flip_test(mine - theirs),
+        "p_holm": math.nan,
+        "ratio_low": harm.low,
+        "ratio_high": harm.high,
+        "verdict": harm.verdict,
+        "resolvable_margin": harm.resolvable_margin,
+    }

@@ -1,0 +1,99 @@
+"""Models as texts: taken apart, and every one of them tried before anything is run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from greysheep.errors import ConfigError
+
+
+def split_texts(text: str) -> list[str]:
+    """Cut a list of models at its commas, but not at those within brackets.
+
+    >>> split_texts("multvae, tall[gate=uniform,n_experts=4],")
+    ['multvae', 'tall[gate=uniform,n_experts=4]']
+    """
+    found, depth, begun = [], 0, 0
+    for place, sign in enumerate(text):
+        depth += (sign == "[") - (sign == "]")
+        if sign == "," and depth <= 0:
+            found.append(text[begun:place])
+            begun = place + 1
+    return [part.strip() for part in (*found, text[begun:]) if part.strip()]
+
+
+def read_texts(values: Iterable[str]) -> list[str]:
+    """Read what `--models` was given: lists of models, or @FILE with a YAML list of them.
+
+    Raises:
+        ConfigError: a file is missing or holds no list of texts.
+    """
+    found: list[str] = []
+    for value in values:
+        found += _of_file(Path(value[1:])) if value.startswith("@") else split_texts(value)
+    return found
+
+
+def _of_file(path: Path) -> list[str]:
+    try:
+        texts = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise ConfigError(f"file of models {path} is no YAML") from None
+    except OSError as error:
+        raise ConfigError(f"file of models {path} cannot be read: {error.strerror}") from None
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ConfigError(f"file of models {path} is not a list of texts (`- tall[gate=uniform]` lines)")
+    return texts
+
+
+def check_texts(texts: Sequence[str]) -> dict[str, Any]:
+    """Make each model once, and return the config of each label as JSON has it.
+
+    Raises:
+        ConfigError: an unknown model or setting, a seed among the settings, or two equal labels.
+    """
+    from greysheep.models import parse
+
+    configs: dict[str, Any] = {}
+    for text in map(str.strip, texts):
+        if text in configs:
+            raise ConfigError(f"model {text!r} is named twice: give each model or variant once")
+        if re.search(r"[\[,]\s*seed\s*=", text):
+            raise ConfigError(f"model {text!r}: every model gets the comparison's seeds (--seeds)")
+        configs[text] = parse(text).config.model_dump(mode="json")
+    return configs
+
+
+def check_seeds(seeds: int | Sequence[int]) -> list[int]:
+    """Return the seeds: 3 stands for 0, 1, 2.
+
+    >>> check_seeds(3), check_seeds([7, 5])
+    ([0, 1, 2], [7, 5])
+
+    Raises:
+        ConfigError: no seed, one that is no whole number from 0 up, or one named twice.
+    """
+    found = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not found or len(set(found)) < len(found) or any(type(s) is not int or s < 0 for s in found):
+        raise ConfigError(f"seeds={seeds!r}: give how many (3 = 0, 1, 2), or a list of different ones")
+    return found
+
+
+def read_seeds(text: str) -> int | list[int]:
+    """Read `--seeds`: a number of seeds, or a list with commas.
+
+    >>> read_seeds("3"), read_seeds("4,7"), read_seeds("4,")
+    (3, [4, 7], [4])
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    try:
+        return [int(part) for part in text.split(",") if part.strip()] if "," in text else int(text)
+    except ValueError:
+        raise ConfigError(f"--seeds {text}: give how many (3 = 0, 1, 2), or a list such as 4,7") from None

@@ -1,0 +1,111 @@
+"""What a comparison says about one model, in a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from greysheep._report.words import number, percent, signed
+from greysheep.columns import GROUP
+from greysheep.mainstream import GROUPS
+
+LEVEL = 0.05
+OVERALL = "overall"
+FOCUS = GROUPS[0]
+
+# What happens to `low`, and what else there is to say: nothing, groups that are harmed, groups in which harm
+# is neither shown nor ruled out.
+SENTENCES = {
+    ("lifted", "none"): "lifts {low} by {share} and harms no group",
+    ("lifted", "harm"): "lifts {low} by {share} at the price of {harmed}",
+    ("lifted", "undecided"): "lifts {low} by {share}; harm is undecided in {open}",
+    ("same", "none"): "no difference in {low}; harms no group",
+    ("same", "harm"): "no difference in {low}, but harms {harmed}",
+    ("same", "undecided"): "no difference in {low}; harm is undecided in {open}",
+    ("undecided", "none"): "undecided in {low}: this log can resolve {margin}; harms no other group",
+    ("undecided", "harm"): "undecided in {low}: this log can resolve {margin}; harms {harmed}",
+    ("undecided", "undecided"): "undecided in {low}: this log can resolve {margin}; so it is in {open}",
+    ("lowered", "none"): "lowers {low} by {share}, {within}; harms no other group",
+    ("lowered", "harm"): "lowers {low} by {share}, {within}; harms {harmed}",
+    ("lowered", "undecided"): "lowers {low} by {share}, {within}; harm is undecided in {open}",
+    ("harmed", "none"): "harms {low} ({change}); harms no other group",
+    ("harmed", "harm"): "harms {low} ({change}) and {harmed}",
+    ("harmed", "undecided"): "harms {low} ({change}); harm is undecided in {open}",
+}
+
+
+def state(row: Mapping[str, Any], margin: float) -> str:
+    """Return what happens to one group: lifted, lowered, harmed, same, undecided.
+
+    Lifted or lowered: the difference is significant after Holm. Harmed: a loss of more than the margin is
+    certain, significant after Holm or not. Same: neither a loss nor a gain of the margin is possible.
+    """
+    if row["verdict"] == "harm":
+        return "harmed"
+    if number(row["p_holm"]) < LEVEL:
+        return "lifted" if number(row["difference"]) > 0 else "lowered"
+    within = row["verdict"] == "no harm" and number(row["ratio_high"]) < margin
+    return "same" if within else "undecided"
+
+
+def verdict(rows: Sequence[Mapping[str, Any]], margin: float) -> str:
+    """Return one sentence about a model from its rows of `Comparison.tests`.
+
+    rows: one for `overall` and one for each group, in any order. margin: relative loss that is no harm.
+    """
+    found = {row[GROUP]: row for row in rows if row["n_users"]}
+    if FOCUS not in found:
+        return f"no verdict: {FOCUS} has no users with test rows"
+    low = found[FOCUS]
+    others = [found[group] for group in GROUPS[1:] if group in found]
+    harmed = [row for row in others if row["verdict"] == "harm"]
+    if not harmed and OVERALL in found and found[OVERALL]["verdict"] == "harm":
+        harmed = [found[OVERALL]]
+    unsure = [row for row in others if row["verdict"] == "undecided"]
+    rest = "harm" if harmed else "undecided" if unsure else "none"
+    outcome = state(low, margin)
+    text = SENTENCES[outcome, rest].format(
+        low=FOCUS,
+        share=_share(low).lstrip("+\N{MINUS SIGN}"),
+        change=_share(low),
+        margin=_resolved(low),
+        within=f"less than {percent(margin, 1)}"
+        if low["verdict"] == "no harm"
+        else "perhaps by more than " + percent(margin, 1),
+        harmed=_listed([f"{_name(row)} ({_share(row)})" for row in harmed]),
+        open=_listed([f"{_name(row)} (can resolve {_resolved(row)})" for row in unsure]),
+    )
+    if harmed and unsure:
+        text += f"; undecided in {_listed([_name(row) for row in unsure])}"
+    return text + _of_the_mean(found.get(OVERALL), outcome, harmed)
+
+
+def _of_the_mean(row: Mapping[str, Any] | None, outcome: str, harmed: Sequence[Mapping[str, Any]]) -> str:
+    """A change of the mean that the sentence about `low` does not let one expect."""
+    if row is None or row in harmed or number(row["p_holm"]) >= LEVEL:
+        return ""
+    up = number(row["difference"]) > 0
+    if up == (outcome == "lifted") and outcome in ("lifted", "lowered", "harmed"):
+        return ""
+    return f"; {'lifts' if up else 'lowers'} the mean by {_share(row).lstrip('+' + chr(0x2212))}"
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    """The change as a percentage; as a plain difference where the reference is 0."""
+    ratio = number(row["ratio"])
+    return percent(ratio, 1, sign=True) if math.isfinite(ratio) else signed(number(row["difference"]))
+
+
+def _resolved(row: Mapping[str, Any]) -> str:
+    margin = number(row["resolvable_margin"])
+    return percent(margin, 1) if math.isfinite(margin) else "nothing"
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return "the mean" if row[GROUP] == OVERALL else str(row[GROUP])
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Join names as in a sentence."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

@@ -1,0 +1,209 @@
+"""A comparison as plain text, Markdown and one flat table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from greysheep._compare.tables import GROUPINGS, OVERALL
+from greysheep._report.words import DASH, number, percent, seconds
+from greysheep.columns import GROUP
+from greysheep.mainstream import GROUPS
+from greysheep.memory import readable
+
+if TYPE_CHECKING:
+    from greysheep.comparison import Comparison
+
+LEVEL = 0.05
+HEAD = ("model", *GROUPS, "mean", "gap", "worst group", "seconds", "memory")
+
+
+def text(comparison: Comparison) -> str:
+    """What the command prints: the table, how to read it, a verdict a model, what failed or is missing."""
+    lines = [title(comparison), ""]
+    if comparison.runs:
+        lines += _aligned([list(HEAD), *_rows(comparison, best="*")])
+        lines += ["", legend(comparison, best="*")]
+    lines += ["", *(f"{label}: {sentence}" for label, sentence in comparison.verdicts.items())]
+    return "\n".join([*lines, *_absent(comparison)]).rstrip()
+
+
+def title(comparison: Comparison) -> str:
+    """What was measured."""
+    seeds = ", ".join(map(str, comparison.seeds))
+    many = "s" if len(comparison.seeds) > 1 else ""
+    return (
+        f"NDCG@{comparison.k}, protocol {comparison.protocol}, seed{many} {seeds}: means by mainstream group"
+    )
+
+
+def legend(comparison: Comparison, best: str) -> str:
+    """How to read the table, in one line."""
+    against = ""
+    if len(comparison.labels) > 1:
+        against = (
+            f"; + or - above or below {comparison.reference}, p < .05 in a paired test over users (Holm over "
+            f"the table), ! harm: certainly worse by more than {percent(comparison.margin, 1)}"
+        )
+    return f"low = the users whose taste fewest share; {best} best of its column{against}."
+
+
+def _rows(comparison: Comparison, best: str, spread: bool = False) -> list[list[str]]:
+    """A row a model: groups niche first, mean, gap, worst group, seconds, memory; failed ones say why."""
+    lines = {label: numbers(comparison, label) for label in comparison.labels}
+    tests = {(row["label"], row[GROUP]): row for row in comparison.tests.to_dicts()}
+    columns = (*GROUPS, OVERALL, "gap")
+    tops = {key: _best([line[key] for line in lines.values()], lowest=key == "gap") for key in columns}
+    rows = []
+    for label, line in lines.items():
+        if not line["runs"]:
+            why = next((f.message for f in comparison.failures if f.label == label), "not started")
+            rows.append([label, why])
+            continue
+        cells = []
+        for key in columns:
+            cell = _number(line[key]) + (
+                f" ± {_number(line['sd'][key])}" if spread and key in line["sd"] else ""
+            )
+            mark = _mark(tests.get((label, key)))
+            top = _same(line[key], tops[key]) and len(lines) > 1
+            bold = best == "**"
+            cell = f"**{cell}**" if top and bold else cell
+            cells.append(cell + (f" {mark}" if bold and mark else mark) + (best if top and not bold else ""))
+        rows.append([label, *cells, line["worst"], seconds(line["seconds"]), readable(line["memory"])])
+    return rows
+
+
+def numbers(comparison: Comparison, label: str) -> dict[str, Any]:
+    """Means of one model over its finished seeds, and what they cost: mean seconds, most memory."""
+    mine = comparison.summary.filter(pl.col("label") == label, pl.col("grouping") == "mainstream")
+    means = {row[GROUP]: number(row["mean"]) for row in mine.iter_rows(named=True)}
+    sd = {row[GROUP]: row["sd"] for row in mine.iter_rows(named=True) if row["sd"] is not None}
+    known = {group: means[group] for group in GROUPS if math.isfinite(means.get(group, math.nan))}
+    runs = [run for run in comparison.runs if run.label == label]
+    return {
+        **dict.fromkeys((*GROUPS, OVERALL), math.nan),
+        **means,
+        "sd": sd,
+        "gap": max(known.values()) - min(known.values()) if known else math.nan,
+        "worst": min(known, key=known.__getitem__) if known else "-",
+        "seconds": sum(run.train_seconds for run in runs) / len(runs) if runs else math.nan,
+        "memory": max((run.peak_memory_bytes for run in runs), default=0),
+        "runs": len(runs),
+    }
+
+
+def _best(values: Sequence[float], lowest: bool) -> float:
+    known = [value for value in values if math.isfinite(value)]
+    return (min if lowest else max)(known, default=math.nan)
+
+
+def _same(value: float, top: float) -> bool:
+    """Whether a value is shown like the best one."""
+    return math.isfinite(value) and _number(value) == _number(top)
+
+
+def _number(value: float | None) -> str:
+    value = number(value)
+    return f"{value:.4f}".replace("0.", ".", 1) if math.isfinite(value) else "-"
+
+
+def _mark(test: Mapping[str, Any] | None) -> str:
+    if test is None:
+        return ""
+    sign = "+" if number(test["difference"]) > 0 else "-"
+    return (sign if number(test["p_holm"]) < LEVEL else "") + ("!" if test["verdict"] == "harm" else "")
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns under each other, numbers to the right; a row of two cells is a model with a message."""
+    full = [row for row in rows if len(row) > 2]
+    first = max(len(row[0]) for row in rows)
+    widths = [max(map(len, column)) for column in list(zip(*full, strict=True))[1:]]
+    lines = []
+    for row in rows:
+        cells = [row[1]] if len(row) == 2 else [c.rjust(w) for c, w in zip(row[1:], widths, strict=True)]
+        lines.append("  ".join([row[0].ljust(first), *cells]).replace(DASH, "-").rstrip())
+    return lines
+
+
+def _absent(comparison: Comparison) -> list[str]:
+    """What failed, and what is missing because the time was over."""
+    lines = [f"failed: {f.label}, seed {f.seed}: {f.message}" for f in comparison.failures]
+    left: dict[str, list[str]] = {}
+    for label, seed in comparison.missing:
+        left.setdefault(label, []).append(str(seed))
+    if left:
+        named = "; ".join(f"{label}, seed {', '.join(seeds)}" for label, seeds in left.items())
+        lines.append(f"missing: {named}: the same command goes on with them")
+    if comparison.runs and (lines or comparison.failures):
+        lines.append("Each mean is over the finished seeds of its model; verdicts use the seeds both have.")
+    return ["", *lines] if lines else []
+
+
+def markdown(comparison: Comparison) -> str:
+    """The page results.md."""
+    lines = [f"# {title(comparison)}", ""]
+    if comparison.runs:
+        rows = [[f"`{row[0]}`", *row[1:]] for row in _rows(comparison, best="**", spread=True)]
+        lines += _table(HEAD, rows)
+        lines += ["", legend(comparison, best="bold:") + " ± standard deviation over seeds.", ""]
+    if comparison.verdicts:
+        lines += [f"## Against `{comparison.reference}`", ""]
+        lines += [f"- `{label}` {sentence}" for label, sentence in comparison.verdicts.items()]
+        lines += ["", *_tests(comparison), ""]
+    for grouping in GROUPINGS:
+        lines += _grouping(comparison, grouping)
+    absent = [line for line in _absent(comparison) if line]
+    if absent:
+        lines += ["## Not there", "", *(f"- {line}" for line in absent), ""]
+    lines += ["## How it was made", "", *(f"- {name}: {value}" for name, value in comparison.facts.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _tests(comparison: Comparison) -> list[str]:
+    """A row a model, a cell a group: relative difference, p after Holm, verdict."""
+    head = ["model", *GROUPS, "overall"]
+    rows = []
+    for (label,), mine in comparison.tests.group_by("label", maintain_order=True):
+        cells = {
+            row[GROUP]: f"{percent(number(row['ratio']), 1, sign=True)}, p {number(row['p_holm']):.2g}, "
+            f"{row['verdict']}"
+            for row in mine.iter_rows(named=True)
+        }
+        rows.append([f"`{label}`", *(cells[group] for group in (*GROUPS, OVERALL))])
+    return _table(head, rows) if rows else []
+
+
+def _grouping(comparison: Comparison, grouping: str) -> list[str]:
+    """Means by one way to cut the users, with how many rows a user has in each group."""
+    mine = comparison.summary.filter(pl.col("grouping") == grouping)
+    if mine.is_empty():
+        return []
+    groups = list(GROUPINGS[grouping][1])
+    rows = []
+    for (label,), found in mine.group_by("label", maintain_order=True):
+        means = dict(zip(found[GROUP], found["mean"], strict=True))
+        rows.append([f"`{label}`", *(_number(means[group]) for group in groups)])
+    first = mine.filter(pl.col("label") == mine["label"][0])
+    for name, column in (("train rows a user", "mean_train_rows"), ("test rows a user", "mean_test_rows")):
+        by_group = dict(zip(first[GROUP], first[column], strict=True))
+        counts = [by_group[group] for group in groups]
+        rows.append([name, *("-" if count is None else f"{count:.1f}" for count in counts)])
+    return [f"## By {grouping}", "", *_table(["model", *groups], rows), ""]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table; short rows are filled up."""
+    full = [[*row, *[""] * (len(head) - len(row))] for row in rows]
+    lines = [list(head), ["---"] * len(head), *full]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+def flat(comparison: Comparison) -> pl.DataFrame:
+    """One row a model, grouping and group: the summary, and the paired test where there is one."""
+    tests = comparison.tests.drop("n_users", "mean").with_columns(grouping=pl.lit("mainstream"))
+    return comparison.summary.join(tests, on=["label", "grouping", GROUP], how="left", maintain_order="left")

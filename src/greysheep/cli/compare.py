@@ -1,0 +1,93 @@
+"""`greysheep compare`: models on the same splits, over seeds, with paired tests and a verdict in words."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from greysheep.cli.options import Log, LogOptions, expand
+from greysheep.cli.outputs import check_parent
+from greysheep.cli.results import ListLength
+from greysheep.errors import ConfigError
+
+
+@expand
+def compare(
+    *,
+    log: Log,
+    models: Annotated[
+        list[str],
+        typer.Option(
+            metavar="MODELS",
+            help="Names and variants: 'multvae,tall[gate=uniform]', or @FILE, a YAML list of them.",
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for runs and results; finished runs are not repeated."),
+    ],
+    protocol: Annotated[str, typer.Option(help="strict, paper or temporal.")] = "strict",
+    seeds: Annotated[
+        str, typer.Option(help="How many (3 = 0, 1, 2) or a list (4,7); each drives split and training.")
+    ] = "3",
+    k: ListLength = 20,
+    reference: Annotated[
+        str | None, typer.Option(help="Model to compare with; the first one if not given.")
+    ] = None,
+    margin: Annotated[float, typer.Option(help="Relative loss that still counts as no harm.")] = 0.02,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Start no run later than this; those under way are finished.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, each with its share of the cores.")] = 1,
+    progress: Annotated[bool, typer.Option(help="Show on stderr which runs are done.")] = True,
+    options: LogOptions,
+) -> None:
+    """Compare models on the same splits of a log, user group by user group.
+
+    Every run is a process of its own, and a file in the output folder: the same command goes on where an
+    earlier one was interrupted. A model that fails does so alone.
+    """
+    check_parent(output)
+    from greysheep import comparison as made
+    from greysheep._compare.folder import check_place
+    from greysheep._compare.texts import check_seeds, check_texts, read_seeds, read_texts
+
+    check_place(output)
+    numbers, texts = check_seeds(read_seeds(seeds)), read_texts(models)
+    made.check(
+        texts, protocol=protocol, k=k, reference=reference, margin=margin, max_minutes=max_minutes, jobs=jobs
+    )
+    labels = list(check_texts(texts))
+    interactions = options.read(log)
+    typer.echo(str(interactions.summary))
+    try:
+        found = made.compare(
+            interactions,
+            labels,
+            protocol=protocol,
+            seeds=numbers,
+            k=k,
+            out=output,
+            reference=reference,
+            margin=margin,
+            max_minutes=max_minutes,
+            jobs=jobs,
+            progress=progress,
+            command=shlex.join(["greysheep", *sys.argv[1:]]),
+        )
+    except KeyboardInterrupt:
+        typer.echo(f"finished runs are kept in {output}: the same command goes on", err=True)
+        raise
+    if found.failures and not found.runs:
+        first = found.failures[0]
+        what = f"{len(found.failures)} runs failed and none ended well; the first"
+        raise ConfigError(f"{what}: {first.label}, seed {first.seed}: {first.message}")
+    typer.echo(f"\n{found}\n\nwrote {', '.join(path.name for path in written(output))} to {output}")
+
+
+def written(output: Path) -> list[Path]:
+    """The results that are there."""
+    names = ("results.json", "results.csv", "results.md", "report.html")
+    return [output / name for name in names if (output / name).is_file()]

@@ -1,0 +1,351 @@
+"""Compare models on the same splits of one log, over seeds, user group by user group."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+import greysheep
+from greysheep import report as reports
+from greysheep._compare import words
+from greysheep._compare.board import Board
+from greysheep._compare.folder import Run, check_place, claim, locked
+from greysheep._compare.tables import GROUPINGS, paired_tests, summarise
+from greysheep._compare.texts import check_seeds, check_texts, split_texts
+from greysheep._compare.verdicts import verdict
+from greysheep._results import Report, _plain
+from greysheep._runs import Splits, carry_out, threads_each
+from greysheep.doctor import usable_cores
+from greysheep.errors import ConfigError, DataError, GreysheepWarning
+from greysheep.interactions import Interactions
+from greysheep.splitting import TEST, split
+
+__all__ = ["Comparison", "Failure", "compare"]
+
+RESULTS = "results.json"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended without a result."""
+
+    label: str
+    seed: int
+    message: str
+    """One line."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What `compare` found; the tables are made once, when they are first read."""
+
+    runs: list[Report]
+    """Finished runs, models x seeds, each with values per user and history; `label` is the model's text."""
+    failures: list[Failure]
+    seeds: list[int]
+    """Each drives both the split and the training."""
+    protocol: str
+    k: int
+    reference: str
+    """Label of the model that the others are compared with."""
+    margin: float
+    """Relative loss that still counts as no harm."""
+    facts: dict[str, str]
+    """How it was made: log, filter, cores, versions, command."""
+    labels: list[str] = field(default_factory=list)
+    """Every model asked for; those of `runs` and `failures` if not given."""
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            named = [run.label for run in self.runs] + [failure.label for failure in self.failures]
+            self.labels.extend(dict.fromkeys(named))
+
+    @property
+    def metric(self) -> str:
+        """The metric of every table."""
+        return f"ndcg@{self.k}"
+
+    @property
+    def missing(self) -> list[tuple[str, int]]:
+        """Label and seed of runs that were not started."""
+        known = {(run.label, run.seed) for run in self.runs}
+        known |= {(failure.label, failure.seed) for failure in self.failures}
+        pairs = ((label, seed) for label in self.labels for seed in self.seeds)
+        return [pair for pair in pairs if pair not in known]
+
+    @cached_property
+    def summary(self) -> pl.DataFrame:
+        """Means by group: a row a label, grouping and group.
+
+        Groupings: mainstream, activity, density, distribution (the first the default, the last two where
+        every run has them); groups: overall, then the five names, niche or fewest rows first. Columns: label,
+        grouping, group, n_users (different users over all seeds), mean_train_rows, mean_test_rows, mean (over
+        seeds, of the groups' means), sd (over seeds; null with one), ci_low, ci_high (95 % percentile
+        bootstrap over users, each with her mean over the seeds in which she is in the group).
+        """
+        return summarise(self.runs, self.metric)
+
+    @cached_property
+    def tests(self) -> pl.DataFrame:
+        """Every other model against the reference: a row a label and group, overall and the five of
+        mainstream, over the seeds that both have finished.
+
+        A user's value is her mean over the seeds in which she is in the group, and mean, reference_mean,
+        difference and ratio are about these values (so `mean` may differ from the summary's a little).
+        Columns: label, reference, group, n_users, mean, reference_mean, difference, difference_sd (of the
+        seeds' differences; null with one), ratio (difference / reference_mean), p_value (paired sign-flip
+        test, two-sided), p_holm (Holm over all rows), ratio_low, ratio_high (one-sided 95 % bounds), verdict
+        (no harm, harm, undecided), resolvable_margin. P values over users compare these trained models;
+        difference_sd says how much another split and another start change.
+        """
+        return paired_tests(self.runs, self.metric, self.reference, self.margin)
+
+    @cached_property
+    def verdicts(self) -> dict[str, str]:
+        """A sentence for each label but the reference: what happens to `low`, and at whose price."""
+        rows = self.tests.partition_by("label", as_dict=True) if self.tests.height else {}
+        measured = {run.label for run in self.runs}
+        found = {}
+        for label in self.labels:
+            if label == self.reference:
+                continue
+            if (label,) in rows:
+                found[label] = verdict(rows[label,].to_dicts(), self.margin)
+            elif label in measured:
+                found[label] = f"no verdict: {self.reference} has no finished run on the same split"
+            else:
+                found[label] = "no verdict: no run of it is finished"
+        return found
+
+    def __str__(self) -> str:
+        return words.text(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but values per user and histories as plain types: unrounded, None where there is no value."""
+        return dict(
+            _plain(
+                {
+                    "protocol": self.protocol,
+                    "k": self.k,
+                    "seeds": self.seeds,
+                    "labels": self.labels,
+                    "reference": self.reference,
+                    "margin": self.margin,
+                    "runs": [run.to_dict() for run in self.runs],
+                    "tests": self.tests.to_dicts(),
+                    "summary": self.summary.to_dicts(),
+                    "verdicts": self.verdicts,
+                    "failures": [vars(failure) for failure in self.failures],
+                    "missing": self.missing,
+                    "facts": self.facts,
+                }
+            )
+        )
+
+    def write(self, out: str | Path) -> list[Path]:
+        """Write results.json, results.csv, results.md and, where matplotlib is installed, report.html."""
+        folder = Path(out).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        texts: dict[str, Callable[[], str]] = {
+            RESULTS: lambda: json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
+            "results.csv": lambda: words.flat(self).write_csv(quote_style="non_numeric"),
+            "results.md": lambda: words.markdown(self),
+        }
+        page = getattr(reports, "comparison_html", None)
+        if page is not None and self.runs and find_spec("matplotlib") is not None:
+            texts["report.html"] = lambda: str(page(self))
+        return [reports.write_html(folder / name, make()) for name, make in texts.items()]
+
+    @classmethod
+    def read(cls, out: str | Path) -> Comparison:
+        """Read what `compare` wrote to a folder.
+
+        Raises:
+            DataError: there is no results.json, or a run that it names is not there.
+        """
+        folder = Path(out).expanduser()
+        try:
+            found = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+            runs = [Run(one["label"], one["seed"], folder) for one in found["runs"]]
+            failures = [Failure(**one) for one in found["failures"]]
+            rest = {key: found[key] for key in
+                    ("seeds", "protocol", "k", "reference", "margin", "facts", "labels")}  # fmt: skip
+        except OSError as error:
+            raise DataError(f"{folder} holds no comparison: {RESULTS}: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{folder / RESULTS} is not what compare writes: {error}") from None
+        return cls([_read(run) for run in runs], failures, **rest)
+
+
+def _read(run: Run) -> Report:
+    report = run.read()
+    if report is None:
+        raise DataError(f"the run {run.label}, seed {run.seed}, of {run.out} is gone: compare anew")
+    return report
+
+
+def compare(
+    log: Interactions,
+    models: Sequence[str],
+    *,
+    protocol: str = "strict",
+    seeds: int | Sequence[int] = 3,
+    k: int = 20,
+    out: str | Path,
+    reference: str | None = None,
+    margin: float = 0.02,
+    max_minutes: float | None = None,
+    jobs: int = 1,
+    progress: bool = True,
+    command: str | None = None,
+) -> Comparison:
+    """Train and measure models on the same splits, each run in a fresh process, and compare them.
+
+    A finished run is a file in `out`: a comparison that was interrupted, or is asked for more models or
+    seeds, goes on where it stopped. A run that fails does so alone.
+
+    Args:
+        log: the log.
+        models: registry names or variants such as `tall[gate=uniform]`; the text is the label.
+        protocol: strict, paper or temporal (docs/method.md, "Protocols").
+        seeds: how many (3 = 0, 1, 2), or a list. Seed s drives both the split and the training, and groups
+            are cut anew for each split.
+        k: length of the lists that NDCG and the other metrics are about.
+        out: folder for the runs and the results. It holds personal data: ids.
+        reference: label of the model to compare with; the first one if not given.
+        margin: relative loss that still counts as no harm.
+        max_minutes: start no run later than this; those under way are finished. None: no limit.
+        jobs: runs at a time, each with its share of the cores.
+        progress: show on stderr which runs are done: live on a terminal, else as plain lines.
+        command: what to write down as the command that made it.
+
+    Returns:
+        The comparison; its tables stand in `out` as results.json, results.csv, results.md and report.html.
+
+    Raises:
+        ConfigError: an unknown model or setting, equal labels, a number out of range, or an `out` that was
+            made for another log, protocol, k or version.
+        DataError: the protocol needs times and the log has none.
+    """
+    begun = time.monotonic()
+    texts = split_texts(models) if isinstance(models, str) else list(models)
+    numbers = check_seeds(seeds)
+    reference = check(
+        texts, protocol=protocol, k=k, reference=reference, margin=margin, max_minutes=max_minutes, jobs=jobs
+    )
+    configs = check_texts(texts)
+    labels = list(configs)
+    folder = Path(out).expanduser()
+    check_place(folder)
+    if not (split(log, protocol, numbers[0]).part == TEST).any():
+        raise DataError(f"protocol {protocol!r} leaves no test rows in this log: nothing can be compared")
+    claim(folder, {"fingerprint": log.fingerprint(), "protocol": protocol, "k": k})
+    runs = {(label, seed): Run(label, seed, folder) for label in labels for seed in numbers}
+    deadline = begun + 60 * max_minutes if max_minutes is not None else float("inf")
+    with locked(folder), Board(labels, numbers, f"ndcg@{k}", progress) as board:
+        found: dict[tuple[str, int], Report | str] = {}
+        for key, run in runs.items():
+            if (known := run.read(configs[run.label])) is not None:
+                found[key] = known
+                board.found(known)
+        # Seed by seed, so that the models can be compared wherever the time is over.
+        waiting = [runs[label, seed] for seed in numbers for label in labels if (label, seed) not in found]
+        made = carry_out(waiting, Splits(log, protocol, folder), board, k=k, jobs=jobs, deadline=deadline)
+    _tell([runs[key] for key, outcome in made.items() if isinstance(outcome, Report)])
+    found |= made
+    finished = [found[key] for key in runs if isinstance(found.get(key), Report)]
+    comparison = Comparison(
+        runs=[run for run in finished if isinstance(run, Report)],
+        failures=[Failure(*key, str(found[key])) for key in runs if isinstance(found.get(key), str)],
+        seeds=numbers,
+        protocol=protocol,
+        k=k,
+        reference=reference,
+        margin=margin,
+        facts={},
+        labels=labels,
+    )
+    comparison.facts.update(_facts(log, comparison, jobs, command or _call(labels, protocol, seeds, k)))
+    comparison.write(folder)
+    return comparison
+
+
+def check(
+    texts: Sequence[str],
+    *,
+    protocol: str,
+    k: int,
+    reference: str | None,
+    margin: float,
+    max_minutes: float | None,
+    jobs: int,
+) -> str:
+    """Refuse what could not be run or judged in the end; return the label of the reference.
+
+    Raises:
+        ConfigError: one of the settings is not possible.
+    """
+    labels = [text.strip() for text in texts]
+    if not labels:
+        raise ConfigError("a comparison needs at least one model, for example --models multvae,tall")
+    reference = labels[0] if reference is None else reference.strip()
+    known = ("strict", "paper", "temporal")
+    if protocol not in known:
+        raise ConfigError(f"compare needs test rows: protocol {' or '.join(known)}, not {protocol!r}")
+    if reference not in labels:
+        raise ConfigError(f"reference {reference!r} is none of the models: {', '.join(labels)}")
+    if type(k) is not int or k < 1 or type(jobs) is not int or jobs < 1:
+        raise ConfigError(f"compare needs whole numbers k >= 1 and jobs >= 1, got k={k!r}, jobs={jobs!r}")
+    if not 0 <= margin < 1:
+        raise ConfigError(f"margin={margin!r} is no relative loss from 0 to below 1, such as 0.02")
+    if max_minutes is not None and not max_minutes >= 0:
+        raise ConfigError(f"max_minutes={max_minutes!r} is no number of minutes from 0 up")
+    return reference
+
+
+def _tell(runs: Sequence[Run]) -> None:
+    """Repeat, once for each model, what its processes warned about."""
+    for told in dict.fromkeys(f"{run.label}: {message}" for run in runs for message in run.warnings()):
+        warnings.warn(told, GreysheepWarning, stacklevel=3)
+
+
+def _call(labels: Sequence[str], protocol: str, seeds: int | Sequence[int], k: int) -> str:
+    return f"greysheep.compare(log, {labels!r}, protocol={protocol!r}, seeds={seeds!r}, k={k})"
+
+
+def _facts(log: Interactions, comparison: Comparison, jobs: int, command: str) -> Mapping[str, str]:
+    """How it was made, name -> value."""
+    one = log.summary
+    filters = [
+        f"ratings from {one.min_rating:g}" if one.min_rating is not None else "",
+        f"{one.min_user_items} items a user" if one.min_user_items else "",
+        f"{one.min_item_users} users an item" if one.min_item_users else "",
+    ]
+    groupings = set(comparison.summary["grouping"])
+    absent = [name for name in GROUPINGS if name not in groupings] if comparison.runs else []
+    facts = {
+        "Log": f"{one.source or 'a frame'}: {len(log):,} rows, {log.n_users:,} users, {log.n_items:,} items",
+        "Filter": ", ".join(filter(None, filters)) or "none",
+        "Fingerprint": log.fingerprint(),
+        "Cores": f"{usable_cores()}; {jobs} at a time, {threads_each(jobs)} threads each",
+        "Versions": f"greysheep {greysheep.__version__}, torch {version('torch')}, "
+        f"Python {platform.python_version()}",
+        "Command": command,
+    }
+    if absent:
+        missing = f"{', '.join(absent)}: not in every run"
+        if "density" in absent and find_spec("sklearn") is None:
+            missing += " (density needs scikit-learn: pip install greysheep[baselines])"
+        facts["Groupings left out"] = missing
+    return facts
