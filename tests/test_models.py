@@ -59,6 +59,21 @@ class TestMultVAE(ModelContract):
     keywords: ClassVar[dict[str, Any]] = QUICK
 
 
+class TestWL(ModelContract):
+    kind = gs.WL
+    keywords: ClassVar[dict[str, Any]] = QUICK
+
+
+class TestMoE(ModelContract):
+    kind = gs.MoE
+    keywords: ClassVar[dict[str, Any]] = {**QUICK, "n_experts": 3}
+
+
+class TestLMoE(ModelContract):
+    kind = gs.LMoE
+    keywords: ClassVar[dict[str, Any]] = {**QUICK, "n_experts": 3, "gate_refresh": "epoch"}
+
+
 class TestTALL(ModelContract):
     kind = gs.TALL
     keywords: ClassVar[dict[str, Any]] = {**QUICK, "n_experts": 3, "start_epoch": 5}

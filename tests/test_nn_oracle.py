@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,7 @@ from greysheep import Interactions
 from greysheep.models.mixture import Mixture, MixtureTrainer
 from greysheep.models.multvae import MultVAEConfig
 from greysheep.models.tall import TALL, TALLConfig
+from greysheep.nn import bank
 from greysheep.nn.gates import MLPGate, entropy, temperature_gate
 from greysheep.nn.likelihood import held_out_nll, row_nll
 from greysheep.nn.pace import Pace, adaptive_weights, authors_weights
@@ -105,8 +107,9 @@ def check_pass(
     mu, logvar = net.bank.encode(rows)
     z = mu + noise * batch.eps.to(dtype) * torch.exp(logvar / 2) if noisy else mu
     losses = net.bank.held_out_losses(z, rows, held_out, net.seen_fill)
-    gate = net.gate(z, rows, held_out)
-    logits = net.bank.mix(z, gate)
+    with mock.patch.multiple(bank, BLOCK_CELLS=1, BLOCK_ROWS=2):  # several blocks, the last one short
+        gate, logits = net.mixture(z, rows, held_out)
+    assert_near(net.gate(z, rows, held_out).detach(), gate.detach(), tolerance, "gate on its own")
     weights = batch.weights.to(dtype)
     loss = (weights * row_nll(logits, rows)).sum() / weights.sum() + BETA * net.kl(gate, mu, logvar)
     loss.backward()  # type: ignore[no-untyped-call]

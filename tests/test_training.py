@@ -207,3 +207,49 @@ def test_weights_broken_by_the_last_step_are_a_divergence() -> None:
         gs.MultVAE(latent=4, epochs=2, learning_rate=1e38, batch_size=96, progress=False).fit(world())
     with pytest.raises(ConfigError, match="learning_rate=inf"):
         gs.MultVAE(learning_rate=float("inf"))
+
+
+def test_wl_weighs_users_by_how_mainstream_they_are() -> None:
+    split = gs.split(world(24))
+    rows = [set(row.indices.tolist()) for row in split.rows("train")]
+    scores = [
+        sum(len(mine & theirs) / len(mine | theirs) for v, theirs in enumerate(rows) if v != u)
+        / (len(rows) - 1)
+        for u, mine in enumerate(rows)
+    ]
+    expected = [((max(scores) - s) / (max(scores) - min(scores))) ** 1.2 for s in scores]
+    expected = [w * len(expected) / sum(expected) for w in expected]
+    np.testing.assert_allclose(gs.WL()._user_weights(split), expected, rtol=1e-5, atol=1e-9)
+
+
+def test_a_user_of_weight_zero_leaves_no_gradient() -> None:
+    private = pl.DataFrame({"user_id": ["003"] * 9, "item_id": [f"own{i}" for i in range(9)]})
+    log = gs.Interactions.read(pl.concat([world(24).frame(), private]))
+    split = gs.split(log, protocol="all")
+    model = gs.WL(latent=4, beta=0.0, l2=0.0, progress=False)
+    model._user_weights = lambda split: np.arange(24) != 3  # type: ignore[method-assign]
+    model.split = split
+    trainer = model._trainer(split, None)
+    _, used = trainer._train_batch(np.arange(24), 1)
+    assert used[3] == 0 and used.sum() == 23
+    gradient = model.net.bank.encoder_weight.grad
+    own = [item for item in split.rows("train")[3].indices if log.item_ids[int(item)].startswith("own")]
+    assert gradient is not None and own and not gradient[0, own].any()
+    assert gradient[0].any()
+
+
+def test_gates_refreshed_once_an_epoch_are_those_of_the_last_validation() -> None:
+    split = gs.split(world(48), protocol="strict")
+    model = gs.TALL(n_experts=3, latent=8, gate_refresh="epoch", start_epoch=0, progress=False)
+    model.split = split
+    trainer = model._trainer(split, Objective.parse("mean-ndcg"))
+    assert trainer.gates is None  # the first epoch computes them with every batch
+    trainer.train_epoch(1, lambda share: None)
+    trainer.validate()
+    expected = model._gates(trainer.train, trainer.held_out)
+    assert trainer.gates is not None
+    np.testing.assert_allclose(trainer.gates.numpy(), expected, rtol=1e-5)
+    before = trainer.gates.clone()
+    trainer.train_epoch(2, lambda share: None)
+    assert bool((trainer.gates == before).all())
+    assert np.ptp(expected) > 0  # so that the comparison says something

@@ -22,14 +22,19 @@ if TYPE_CHECKING:
     from greysheep.models import EASE as EASE
     from greysheep.models import IALS as IALS
     from greysheep.models import TALL as TALL
+    from greysheep.models import WL as WL
     from greysheep.models import Blend as Blend
     from greysheep.models import ItemKNN as ItemKNN
+    from greysheep.models import LMoE as LMoE
+    from greysheep.models import MoE as MoE
     from greysheep.models import MultVAE as MultVAE
     from greysheep.models import Popular as Popular
     from greysheep.models import WeightedEASE as WeightedEASE
     from greysheep.models import load as load
     from greysheep.splitting import Split as Split
     from greysheep.splitting import split as split
+    from greysheep.tuning import Tuning as Tuning
+    from greysheep.tuning import tune as tune
 
 __version__ = "0.1.0"
 
@@ -40,11 +45,15 @@ _HOME = {
     "EASE": "models",
     "IALS": "models",
     "TALL": "models",
+    "WL": "models",
+    "Tuning": "tuning",
     "GreysheepError": "errors",
     "GreysheepWarning": "errors",
     "Interactions": "interactions",
     "ItemKNN": "models",
     "Mainstream": "mainstream",
+    "LMoE": "models",
+    "MoE": "models",
     "MultVAE": "models",
     "Popular": "models",
     "Report": "evaluation",
@@ -56,23 +65,28 @@ _HOME = {
     "mainstream_scores": "mainstream",
     "simulate": "datasets",
     "split": "splitting",
+    "tune": "tuning",
 }
 
 __all__ = [
     "EASE",
     "IALS",
     "TALL",
+    "WL",
     "Blend",
     "Comparison",
     "GreysheepError",
     "GreysheepWarning",
     "Interactions",
     "ItemKNN",
+    "LMoE",
     "Mainstream",
+    "MoE",
     "MultVAE",
     "Popular",
     "Report",
     "Split",
+    "Tuning",
     "WeightedEASE",
     "__version__",
     "compare",
@@ -83,6 +97,7 @@ __all__ = [
     "models",
     "simulate",
     "split",
+    "tune",
 ]
 
 

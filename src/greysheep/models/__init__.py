@@ -13,13 +13,17 @@ from greysheep.models.ease import EASE
 from greysheep.models.ease_weighted import WeightedEASE
 from greysheep.models.ials import IALS
 from greysheep.models.itemknn import ItemKNN
+from greysheep.models.lmoe import LMoE
+from greysheep.models.moe import MoE
 from greysheep.models.multvae import MultVAE
 from greysheep.models.popular import Popular
 from greysheep.models.storage import load
 from greysheep.models.tall import TALL
+from greysheep.models.wl import WL
 
 REGISTRY: dict[str, type[Model]] = {
-    model.name: model for model in (Popular, ItemKNN, EASE, WeightedEASE, IALS, Blend, MultVAE, TALL)
+    model.name: model
+    for model in (Popular, ItemKNN, EASE, WeightedEASE, IALS, Blend, MultVAE, WL, MoE, LMoE, TALL)
 }
 
 __all__ = [
@@ -27,8 +31,11 @@ __all__ = [
     "IALS",
     "REGISTRY",
     "TALL",
+    "WL",
     "Blend",
     "ItemKNN",
+    "LMoE",
+    "MoE",
     "Model",
     "MultVAE",
     "Popular",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from greysheep.models.base import IterativeModel
 from greysheep.models.recommending import mask
 from greysheep.nn.bank import ExpertBank
 from greysheep.nn.gates import MLPGate, entropy, loss_gate, temperature_gate, uniform_gate
-from greysheep.nn.likelihood import gaussian_kl, held_out_nll, row_nll
+from greysheep.nn.likelihood import gaussian_kl, kept_nll, row_nll
 from greysheep.nn.pace import Pace
 from greysheep.nn.rows import SparseRows
 from greysheep.splitting import Split
@@ -29,21 +30,53 @@ if TYPE_CHECKING:
 SCORING_ROWS = 512
 
 
+@dataclass(frozen=True)
+class MixtureSettings:
+    """What a config says about the mixture; what it lacks is that of one expert and equal weights."""
+
+    n_experts: int = 1
+    gate: str = "uniform"
+    temperature: float = 1.0
+    shrinkage: float = 5.0
+    gate_gradient: bool = False
+    gate_refresh: str = "batch"
+    weighting: str = "none"
+    signal_scale: str = "sum"
+    alpha: float = 1.0
+    window: int = 8
+    start_epoch: int = 0
+
+    @classmethod
+    def of(cls, config: Any, **fixed: Any) -> MixtureSettings:
+        """Read a config; `fixed` are settings that the model does not leave open."""
+        own = {f.name: getattr(config, f.name) for f in fields(cls) if hasattr(config, f.name)}
+        return cls(**{**own, **fixed})
+
+    @property
+    def gate_reads_losses(self) -> bool:
+        """Whether the gate is made of the experts' held-out losses."""
+        return self.gate in ("loss", "temperature") and self.n_experts > 1
+
+
 class Mixture(nn.Module):
-    """The network: a bank of experts and a gate. MultVAE is the case of one expert.
+    """The network: a bank of experts and a gate. MultVAE is the case of one expert."""
 
-    `config` is a MultVAEConfig or a TALLConfig; what the former lacks has the value of a single,
-    equally weighted expert.
-    """
-
-    def __init__(self, config: MultVAEConfig, n_items: int, generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        config: MultVAEConfig,
+        n_items: int,
+        generator: torch.Generator | None = None,
+        settings: MixtureSettings | None = None,
+    ):
         super().__init__()
-        self.config: Any = config
-        self.gate_kind: str = getattr(config, "gate", "uniform")
+        self.settings = settings or MixtureSettings.of(config)
         self.authors = config.variant == "authors"
-        n_experts: int = getattr(config, "n_experts", 1)
+        self.mean_kl = self.authors and not hasattr(config, "n_experts")
+        """The authors' MultVAE takes the mean of KL over users; their TALL sums, for K = 1 too."""
+        n_experts = self.settings.n_experts
         self.bank = ExpertBank(n_experts, n_items, config.latent, generator)
-        self.mlp = MLPGate(n_items, n_experts, config.latent, generator) if self.gate_kind == "mlp" else None
+        learned = self.settings.gate == "mlp"
+        self.mlp = MLPGate(n_items, n_experts, config.latent, generator) if learned else None
 
     @property
     def seen_fill(self) -> float:
@@ -53,42 +86,50 @@ class Mixture(nn.Module):
     @property
     def gradient_through_gate(self) -> bool:
         """Whether the loss passes through the gate (docs/method.md, row 2)."""
-        return bool(self.authors or getattr(self.config, "gate_gradient", False))
+        return self.authors or self.settings.gate_gradient
 
     def gate(self, z: Tensor, seen: SparseRows, held_out: SparseRows) -> Tensor:
         """Gate [B, K] of users with latents z [K, B, D], train rows `seen` and gate rows `held_out`."""
         if self.mlp is not None:
             gate: Tensor = self.mlp(seen)
             return gate
-        if self.gate_kind == "uniform" or self.bank.n_experts == 1:
+        if not self.settings.gate_reads_losses:
             return uniform_gate(seen.n_rows, self.bank.n_experts, like=z)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient_through_gate):
             losses = self.bank.held_out_losses(z, seen, held_out, self.seen_fill)
-            if self.gate_kind == "loss":
-                return loss_gate(losses, held_out.lengths)
-            temperature, shrinkage = self.config.temperature, self.config.shrinkage
-            return temperature_gate(losses, held_out.lengths, temperature, shrinkage)
+            return self._gate_of(losses, held_out.lengths)
+
+    def _gate_of(self, losses: Tensor, n_held_out: Tensor) -> Tensor:
+        if self.settings.gate == "loss":
+            return loss_gate(losses, n_held_out)
+        return temperature_gate(losses, n_held_out, self.settings.temperature, self.settings.shrinkage)
+
+    def mixture(self, z: Tensor, seen: SparseRows, held_out: SparseRows) -> tuple[Tensor, Tensor]:
+        """Gate [B, K] and mixture logits [B, I], in one pass over the experts' logits where that can be."""
+        through = torch.is_grad_enabled() and self.gradient_through_gate
+        if self.settings.gate_reads_losses and not through:
+            return self.bank.gated_logits(z, seen, held_out, self._gate_of, self.seen_fill)
+        gate = self.gate(z, seen, held_out)
+        return gate, self.bank.mix(z, gate)
 
     def kl(self, gate: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
         """The batch's KL term (docs/method.md, row 4): gate [B, K], mu and logvar [K, B, D] -> scalar."""
         each = gaussian_kl(mu, logvar).T  # [B, K]
         if not self.authors:
             return (gate * each).sum()
-        if not hasattr(self.config, "n_experts"):  # the authors' MultVAE; their TALL sums for K = 1 too
+        if self.mean_kl:
             return each.mean()
         return (gate * each.mean(0)).sum()
 
     @torch.no_grad()
     def gates_of(self, seen: SparseRows, held_out: SparseRows) -> Tensor:
         """Gates [B, K] at inference."""
-        mu, _ = self.bank.encode(seen)
-        return self.gate(mu, seen, held_out)
+        return self.gate(self.bank.means(seen), seen, held_out)
 
     @torch.no_grad()
     def scores(self, rows: SparseRows, gate: Tensor) -> Tensor:
         """Mixture logits [B, I] of users whose input is `rows`, at inference."""
-        mu, _ = self.bank.encode(rows)
-        return self.bank.mix(mu, gate)
+        return self.bank.mix(self.bank.means(rows), gate)
 
 
 class MixtureTrainer:
@@ -111,17 +152,23 @@ class MixtureTrainer:
         )
         self.step = 0
         self.pace = self._pace()
+        given = model._user_weights(split)
+        own = np.ones(self.train.shape[0]) if given is None else given
+        self.user_weights = torch.from_numpy(own).to(self.device, self.dtype)
+        self.gates: Tensor | None = None
+        """[U, K] where gates are refreshed once an epoch: those of the last validation."""
 
     def _pace(self) -> Pace | None:
-        if getattr(self.config, "weighting", "none") == "none":
+        settings: Any = self.net.settings
+        if settings.weighting == "none":
             return None
         return Pace(
             self.train.shape[0],
-            signal=self.config.weighting,
-            scale=self.config.signal_scale,
-            alpha=self.config.alpha,
-            window=self.config.window,
-            start_epoch=self.config.start_epoch,
+            signal=settings.weighting,
+            scale=settings.signal_scale,
+            alpha=settings.alpha,
+            window=settings.window,
+            start_epoch=settings.start_epoch,
             authors=self.net.authors,
             device=self.device,
             dtype=self.dtype,
@@ -148,8 +195,11 @@ class MixtureTrainer:
         mu, logvar = self.net.bank.encode(rows, keep=self._dropout(rows))
         noise = torch.randn(mu.shape, generator=self.random, device=self.device, dtype=self.dtype)
         z = mu + self.config.noise * noise * torch.exp(logvar / 2)
-        gate = self.net.gate(z, rows, held_out)
-        logits = self.net.bank.mix(z, gate)
+        if self.gates is None:
+            gate, logits = self.net.mixture(z, rows, held_out)
+        else:
+            gate = self.gates[torch.from_numpy(users).to(self.device)]
+            logits = self.net.bank.mix(z, gate)
         weight = self._weights(users, logits, rows, held_out, epoch)
         ce = (weight * row_nll(logits, rows)).sum() / weight.sum()
         kl = self.net.kl(gate, mu, logvar)
@@ -165,11 +215,11 @@ class MixtureTrainer:
     def _weights(
         self, users: NDArray[np.int64], logits: Tensor, rows: SparseRows, held_out: SparseRows, epoch: int
     ) -> Tensor:
-        """Adaptive weights [B]; the logits are copied, not changed."""
-        if self.pace is None:
-            return torch.ones(len(users), device=self.device, dtype=self.dtype)
-        losses = held_out_nll(logits.detach().clone(), rows, held_out, self.net.seen_fill)
+        """Training weights [B]: the model's own (1 unless it says otherwise), or adaptive ones."""
         codes = torch.from_numpy(users).to(self.device)
+        if self.pace is None:
+            return self.user_weights[codes]
+        losses = kept_nll(logits, rows, held_out, self.net.seen_fill, torch.empty_like(logits))
         return self.pace.weights(codes, losses, held_out.lengths, epoch)
 
     def _dropout(self, rows: SparseRows) -> Tensor | None:
@@ -186,14 +236,12 @@ class MixtureTrainer:
         """Metrics of every user with validation rows, and the entropy of every user's gate."""
         assert self.objective is not None
         truth, given = self.split.rows("validation"), self.split.input_rows("validation")
-        users = np.flatnonzero(np.diff(truth.indptr))
         names = tuple(dict.fromkeys((*self.objective.names, "ndcg")))
         cuts = tuple(dict.fromkeys((*self.objective.cuts, 20)))
         out: dict[str, NDArray[np.float64]] = {}
-        for start in range(0, len(users), SCORING_ROWS):
-            batch = users[start : start + SCORING_ROWS]
-            gates = self.model._gates(self.train[batch], self.held_out[batch])
-            scores = self.model._scores(given[batch], gates)
+        users = np.flatnonzero(np.diff(truth.indptr))
+        for batch in np.split(users, range(SCORING_ROWS, len(users), SCORING_ROWS)):
+            gates, scores = self._validation_scores(batch, given)
             mask(scores, given[batch])
             found = hits(top_n(scores, max(cuts)), truth[batch])
             values = per_user(found, np.diff(truth[batch].indptr), cuts, names)
@@ -201,7 +249,35 @@ class MixtureTrainer:
                 values["gate_entropy"] = entropy(torch.from_numpy(gates)).numpy()
             for name, value in values.items():
                 out.setdefault(name, np.full(truth.shape[0], np.nan))[batch] = value
+            self._keep_gates(batch, gates)
+        unjudged = np.setdiff1d(self.users, users)
+        if self.net.settings.gate_refresh == "epoch":
+            for batch in np.split(unjudged, range(SCORING_ROWS, len(unjudged), SCORING_ROWS)):
+                self._keep_gates(batch, self.model._gates(self.train[batch], self.held_out[batch]))
         return out
+
+    def _keep_gates(self, users: NDArray[np.int64], gates: NDArray[Any]) -> None:
+        """Remember these users' gates for the next epoch's training, if they are refreshed once an epoch."""
+        if self.net.settings.gate_refresh != "epoch" or not self.net.settings.gate_reads_losses:
+            return
+        if self.gates is None:
+            shape = (self.train.shape[0], gates.shape[1])
+            self.gates = torch.zeros(shape, device=self.device, dtype=self.dtype)
+        self.gates[torch.from_numpy(users)] = torch.from_numpy(gates).to(self.device)
+
+    @torch.no_grad()
+    def _validation_scores(
+        self, users: NDArray[np.int64], given: csr_matrix
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Gates [B, K] of input train and gate rows, and scores [B, I] of the validation input under them."""
+        seen, held_out = self._rows(self.train, users), self._rows(self.held_out, users)
+        mu = self.net.bank.means(seen)
+        if given.nnz == self.train.nnz:  # protocol `paper`: the same input, so the same logits serve both
+            gate, scores = self.net.mixture(mu, seen, held_out)
+        else:
+            gate = self.net.gate(mu, seen, held_out)
+            scores = self.net.scores(self._rows(given, users), gate)
+        return gate.cpu().numpy(), scores.cpu().numpy()
 
     def snapshot(self) -> Any:
         """Copy of the parameters."""
@@ -216,27 +292,37 @@ class MixtureModel(IterativeModel):
     """A model whose scores are a gated mixture of experts; subclasses only bring a config."""
 
     binary = True
+    fixed: ClassVar[dict[str, Any]] = {}
+    """Settings of the mixture that are the model itself, not its user's choice."""
     net: Mixture
 
     @property
     def n_experts(self) -> int:
         """K."""
-        return int(getattr(self.config, "n_experts", 1))
+        return self.settings.n_experts
+
+    @property
+    def settings(self) -> MixtureSettings:
+        """What the config says about the mixture."""
+        return MixtureSettings.of(self.config, **self.fixed)
 
     @property
     def uses_gate_rows(self) -> bool:
         """Whether gate or adaptive weights read held-out rows."""
-        gated = getattr(self.config, "gate", "uniform") in ("loss", "temperature") and self.n_experts > 1
-        return gated or getattr(self.config, "weighting", "none") != "none"
+        return self.settings.gate_reads_losses or self.settings.weighting != "none"
 
     @property
     def start_epoch(self) -> int:
         """Epoch from which patience is counted."""
-        return self.config.start_epoch if getattr(self.config, "weighting", "none") != "none" else 0
+        return self.settings.start_epoch if self.settings.weighting != "none" else 0
+
+    def _user_weights(self, split: Split) -> NDArray[np.float64] | None:
+        """Fixed training weights of users [U]; None = everybody alike."""
+        return None
 
     def _build(self, n_items: int) -> None:
         random = torch.Generator().manual_seed(self.options.seed)
-        self.net = Mixture(self.config, n_items, random).to(self.device, self.dtype)
+        self.net = Mixture(self.config, n_items, random, self.settings).to(self.device, self.dtype)
 
     def _trainer(self, split: Split, objective: Objective | None) -> MixtureTrainer:
         self._build(split.log.n_items)

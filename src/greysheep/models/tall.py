@@ -6,25 +6,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from greysheep.models.lmoe import LMoEConfig
 from greysheep.models.mixture import MixtureModel
-from greysheep.models.multvae import MultVAEConfig
 from greysheep.nn.pace import SignalScale
 
 
-class TALLConfig(MultVAEConfig):
-    """Settings of TALL, beside those of its experts."""
+class TALLConfig(LMoEConfig):
+    """Settings of TALL, beside those of its experts and their gate."""
 
-    n_experts: int = Field(10, ge=1)
-    """K. The paper uses 100; time and memory grow with K."""
-    gate: Literal["loss", "temperature", "uniform", "mlp"] = "loss"
-    """How experts are mixed for a user: `loss` (published: softmax of 1 / held-out loss), `temperature`
-    (softmax of minus the mean held-out loss), `uniform`, or `mlp` (learned from the user's row)."""
-    temperature: float = Field(1.0, gt=0)
-    """Of gate `temperature`: smaller is sharper."""
-    shrinkage: float = Field(5.0, ge=0)
-    """Of gate `temperature`: held-out rows at which a user's gate is half uniform."""
-    gate_gradient: bool = False
-    """Let the gradient flow through a loss-driven gate. `variant="authors"` always does."""
     weighting: Literal["none", "loss", "loss-change"] = "loss-change"
     """Signal of the adaptive weights."""
     start_epoch: int = Field(40, ge=0)

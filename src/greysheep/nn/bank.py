@@ -1,18 +1,26 @@
-"""K MultVAE experts as stacked tensors, and the two passes a mixture makes over them.
+"""K MultVAE experts as stacked tensors, and the passes a mixture makes over them.
 
-No function here holds anything of size B x K x I: the gate's losses take the experts one after the
-other through one B x I buffer, and the mixture is one product over the stacked, gated latents.
+No function here holds anything of size B x K x I. Where the gate is a constant in backward, gate and mixture
+come from the same logits, a few rows at a time (`gated_logits`): three products of 2BKDI operations a
+training step, as many as a mixture with a known gate. Where the gradient flows through the gate, its losses
+take the experts one after the other through one B x I buffer, and the mixture is a product of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from greysheep.nn.likelihood import held_out_nll, log_softmax_without
+from greysheep.nn.likelihood import held_out_nll, kept_nll, log_softmax_without
 from greysheep.nn.rows import SparseRows
+
+BLOCK_CELLS = 1 << 22
+"""Experts' logits held at once (16 MB in float32, which caches serve well), or BLOCK_ROWS rows of them."""
+BLOCK_ROWS = 32
+"""With fewer rows a product waits for the decoders to come from memory."""
 
 
 class _SparseLinear(torch.autograd.Function):
@@ -72,6 +80,31 @@ class _HeldOutLosses(torch.autograd.Function):
         return grad_z, grad_weight, grad_bias, None, None, None
 
 
+class _Mixture(torch.autograd.Function):
+    """The mixture's logits, computed before, and their gradients for a gate that is a constant."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, logits: Tensor) -> Tensor:
+        ctx.save_for_backward(z, weight, gate)
+        ctx.mark_dirty(logits)  # returned as it is, not as a view of itself
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
+        z, weight, gate = ctx.saved_tensors
+        (n_experts, latent, n_items), n_rows = weight.shape, len(gate)
+        grad_gated = (grad @ weight.flatten(0, 1).T).view(n_rows, n_experts, latent)
+        grad_z = (grad_gated * gate.unsqueeze(-1)).transpose(0, 1)
+        grad_weight = (_gated(z, gate).T @ grad).view(n_experts, latent, n_items)
+        return grad_z, grad_weight, gate.T @ grad, None, None
+
+
+def _gated(z: Tensor, gate: Tensor) -> Tensor:
+    """The experts' latents times their gates, side by side: [K, B, D], [B, K] -> [B, K D]."""
+    return (z * gate.T.unsqueeze(-1)).transpose(0, 1).reshape(z.shape[1], -1)
+
+
 class ExpertBank(nn.Module):
     """K one-layer MultVAE experts (Pan et al. 2024; docs/method.md, "Experts").
 
@@ -118,6 +151,15 @@ class ExpertBank(nn.Module):
         mu, logvar = h.split(self.latent, dim=-1)
         return mu, logvar
 
+    @torch.no_grad()
+    def means(self, rows: SparseRows) -> Tensor:
+        """Latent means [K, B, D] alone: all that inference needs."""
+        values = rows.unit_values(self.encoder_weight.dtype)
+        mu = self.encoder_weight.new_empty(self.n_experts, rows.n_rows, self.latent)
+        for k, expert in enumerate(self.encoder_weight):
+            mu[k] = rows.gather_sum(expert[:, : self.latent], values)
+        return mu.add_(self.encoder_bias[:, None, : self.latent])
+
     def held_out_losses(
         self, z: Tensor, seen: SparseRows, held_out: SparseRows, fill: float = -torch.inf
     ) -> Tensor:
@@ -132,6 +174,50 @@ class ExpertBank(nn.Module):
 
     def mix(self, z: Tensor, gate: Tensor) -> Tensor:
         """Mixture logits s(u) = sum_k G_k(u) (z_k W_k + b_k): z [K, B, D], gate [B, K] -> [B, I]."""
-        stacked = (z * gate.T.unsqueeze(-1)).transpose(0, 1).reshape(z.shape[1], -1)
-        weight = self.decoder_weight.flatten(0, 1)
-        return torch.addmm(gate @ self.decoder_bias, stacked, weight)
+        return torch.addmm(gate @ self.decoder_bias, _gated(z, gate), self.decoder_weight.flatten(0, 1))
+
+    def gated_logits(
+        self,
+        z: Tensor,
+        seen: SparseRows,
+        held_out: SparseRows,
+        gate_of: Callable[[Tensor, Tensor], Tensor],
+        fill: float = -torch.inf,
+    ) -> tuple[Tensor, Tensor]:
+        """Gate [B, K] and mixture logits [B, I] from one product an expert; backward takes the gate as given.
+
+        gate_of: makes some rows' gate from their held-out losses [b, K] and numbers of held-out items [b].
+        """
+        with torch.no_grad():
+            gate, logits = self._gated_logits(z.detach(), seen, held_out, gate_of, fill)
+        mixed: Tensor = _Mixture.apply(  # type: ignore[no-untyped-call]
+            z, self.decoder_weight, self.decoder_bias, gate, logits
+        )
+        return gate, mixed
+
+    def _gated_logits(
+        self,
+        z: Tensor,
+        seen: SparseRows,
+        held_out: SparseRows,
+        gate_of: Callable[[Tensor, Tensor], Tensor],
+        fill: float,
+    ) -> tuple[Tensor, Tensor]:
+        n_experts, n_rows, _ = z.shape
+        n_items = self.decoder_bias.shape[1]
+        size = min(n_rows, max(BLOCK_ROWS, BLOCK_CELLS // (n_experts * n_items)))
+        gate, logits = z.new_empty(n_rows, n_experts), z.new_empty(n_rows, n_items)
+        buffer = z.new_empty(n_experts * size * n_items)
+        for start in range(0, n_rows, size):
+            here = slice(start, min(start + size, n_rows))
+            n_here = here.stop - start
+            each = buffer[: n_experts * n_here * n_items].view(n_experts, n_here, n_items)
+            torch.baddbmm(self.decoder_bias[:, None], z[:, here], self.decoder_weight, out=each)
+            known, wanted = seen.block(here), held_out.block(here)
+            scratch = logits[here]  # serves as scratch first, holds the mixture in the end
+            losses = torch.stack([kept_nll(expert, known, wanted, fill, scratch) for expert in each], dim=1)
+            gate[here] = gate_of(losses, wanted.lengths)
+            torch.mul(each[0], gate[here, :1], out=scratch)
+            for k in range(1, n_experts):
+                scratch.addcmul_(each[k], gate[here, k : k + 1])
+        return gate, logits

@@ -26,6 +26,16 @@ def held_out_nll(logits: Tensor, seen: SparseRows, held_out: SparseRows, fill: f
     return -held_out.sum_by_row(log_p.view(-1)[held_out.flat])
 
 
+def kept_nll(logits: Tensor, seen: SparseRows, held_out: SparseRows, fill: float, scratch: Tensor) -> Tensor:
+    """`held_out_nll` that leaves `logits` as they were; overwrites `scratch` [B, I] instead."""
+    entries = logits.view(-1)
+    kept = entries[seen.flat]
+    entries[seen.flat] = fill
+    torch.log_softmax(logits, dim=1, out=scratch)
+    entries[seen.flat] = kept
+    return -held_out.sum_by_row(scratch.view(-1)[held_out.flat])
+
+
 class _RowNLL(torch.autograd.Function):
     """Cross-entropy of sparse rows; keeps one [B, I] array for backward instead of four."""
 

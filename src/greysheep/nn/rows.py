@@ -51,6 +51,12 @@ class SparseRows:
         """[nnz] int64, each entry's place in a dense [B, I] array seen as one line."""
         return self.row * self.n_items + self.items
 
+    def block(self, rows: slice) -> SparseRows:
+        """Some consecutive rows."""
+        offsets = self.offsets[rows.start : rows.stop + 1]
+        first, last = int(offsets[0]), int(offsets[-1])
+        return SparseRows(offsets - first, self.items[first:last], self.n_items)
+
     def sum_by_row(self, values: Tensor) -> Tensor:
         """Sum one value an entry, [nnz], into one a row, [B]."""
         return values.new_zeros(self.n_rows).index_add_(0, self.row, values)

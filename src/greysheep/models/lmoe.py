@@ -1,0 +1,44 @@
+"""LMoE (Pan et al., ECIR 2024): experts behind a loss-driven gate, everybody weighted alike."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from greysheep.models.mixture import MixtureModel
+from greysheep.models.multvae import MultVAEConfig
+
+
+class LMoEConfig(MultVAEConfig):
+    """Settings of a mixture of experts, beside those of the experts; TALL adds its own to them."""
+
+    n_experts: int = Field(10, ge=1)
+    """K. The paper uses 100; time and memory grow with K."""
+    gate: Literal["loss", "temperature", "uniform", "mlp"] = "loss"
+    """How experts are mixed for a user: `loss` (published: softmax of 1 / held-out loss), `temperature`
+    (softmax of minus the mean held-out loss), `uniform`, or `mlp` (learned from the user's row)."""
+    temperature: float = Field(1.0, gt=0)
+    """Of gate `temperature`: smaller is sharper."""
+    shrinkage: float = Field(5.0, ge=0)
+    """Of gate `temperature`: held-out rows at which a user's gate is half uniform."""
+    gate_gradient: bool = False
+    """Let the gradient flow through a loss-driven gate. `variant="authors"` always does."""
+    gate_refresh: Literal["batch", "epoch"] = "batch"
+    """When a loss-driven gate is computed in training: with every batch, or once an epoch, at validation."""
+
+
+class LMoE(MixtureModel):
+    """The paper's ablation of TALL without adaptive weights: K experts and a loss-driven gate.
+
+    `tall[weighting=loss,start_epoch=0]` adds a loss weight, `tall[weighting=loss]` the gap as well, and
+    `tall` takes the loss change in its place.
+
+    >>> import greysheep as gs
+    >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
+    >>> gs.LMoE(n_experts=3, latent=8, epochs=2, seed=0, progress=False).fit(log).gates.shape
+    (60, 3)
+    """
+
+    name = "lmoe"
+    Config = LMoEConfig

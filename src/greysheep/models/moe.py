@@ -1,0 +1,33 @@
+"""MoE (the ablation of Pan et al., ECIR 2024): experts behind a learned gate, everybody weighted alike."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from greysheep.models.mixture import MixtureModel
+from greysheep.models.multvae import MultVAEConfig
+
+
+class MoEConfig(MultVAEConfig):
+    """Settings of MoE, beside those of its experts."""
+
+    n_experts: int = Field(10, ge=1)
+    """K."""
+
+
+class MoE(MixtureModel):
+    """K MultVAE experts mixed by an MLP on the user's row, trained together with them.
+
+    The gate's hidden layer is as wide as the latent space.
+
+    >>> import greysheep as gs
+    >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
+    >>> gs.MoE(n_experts=3, latent=8, epochs=2, seed=0, progress=False).fit(log).gates.shape
+    (60, 3)
+    """
+
+    name = "moe"
+    Config = MoEConfig
+    fixed: ClassVar[dict[str, Any]] = {"gate": "mlp"}

@@ -1,0 +1,43 @@
+"""WL (Zhu & Caverlee, WSDM 2022): MultVAE in which niche users weigh more."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from greysheep.mainstream import Mainstream
+from greysheep.models.multvae import MultVAE, MultVAEConfig
+from greysheep.splitting import Split
+
+
+class WLConfig(MultVAEConfig):
+    """Settings of WL, beside those of MultVAE."""
+
+    power: float = Field(1.2, ge=0)
+    """How steeply a user's weight falls with her mainstream score; 0 = everybody alike."""
+
+
+class WL(MultVAE):
+    """MultVAE trained with fixed user weights ((max S - S_u) / (max S - min S))^power, scaled to mean 1.
+
+    S is the mainstream score on train rows, so the most mainstream user weighs 0.
+
+    >>> import greysheep as gs
+    >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
+    >>> model = gs.WL(latent=8, epochs=2, seed=0, progress=False).fit(log)
+    >>> model.recommend(log.user_ids[:2], k=3).height
+    6
+    """
+
+    name = "wl"
+    Config = WLConfig
+
+    def _user_weights(self, split: Split) -> NDArray[np.float64]:
+        """Weights [U]; all 1 where everybody is equally mainstream."""
+        scores = Mainstream.of_split(split).scores
+        spread = scores.max() - scores.min()
+        if spread == 0:
+            return np.ones(len(scores))
+        weights: NDArray[np.float64] = ((scores.max() - scores) / spread) ** self.config.power
+        return weights / weights.mean()
