@@ -24,7 +24,7 @@ from typing import IO, Any
 
 import polars as pl
 
-from greysheep._compare.board import Board
+from greysheep._compare.board import Board, Key
 from greysheep._compare.folder import Run
 from greysheep._results import Report
 from greysheep.columns import USER
@@ -144,7 +144,7 @@ class Process:
         return cls(run, process)
 
     @property
-    def key(self) -> tuple[str, int]:
+    def key(self) -> Key:
         """Label and seed."""
         return self.run.label, self.run.seed
 
@@ -195,13 +195,13 @@ class Process:
 
 def carry_out(
     runs: Sequence[Run], splits: Splits, board: Board, *, k: int, jobs: int, deadline: float
-) -> dict[tuple[str, int], Report | str]:
-    """Make the runs, `jobs` at a time; return the report or the failure of each that was started.
+) -> tuple[dict[Key, Report], dict[Key, str]]:
+    """Make the runs, `jobs` at a time; return the reports of those that end well and why others do not.
 
     After `deadline` (of `time.monotonic`) none is started, and those under way are waited for.
     """
     waiting, under_way = list(runs), list[Process]()
-    outcomes: dict[tuple[str, int], Report | str] = {}
+    reports, failures = dict[Key, Report](), dict[Key, str]()
     threads = threads_each(jobs)
     try:
         while waiting or under_way:
@@ -214,10 +214,12 @@ def carry_out(
             time.sleep(POLL)
             for process in [process for process in under_way if process.process.poll() is not None]:
                 under_way.remove(process)
-                outcomes[process.key] = found = process.outcome()
+                found = process.outcome()
                 if isinstance(found, Report):
+                    reports[process.key] = found
                     board.done(found)
                 else:
+                    failures[process.key] = found
                     board.failed(process.key, found)
                 seed = process.run.seed
                 if all(run.seed != seed for run in (*waiting, *(other.run for other in under_way))):
@@ -228,7 +230,7 @@ def carry_out(
         for process in under_way:
             process.stop()
         splits.clear()
-    return outcomes
+    return reports, failures
 
 
 # The process that is started

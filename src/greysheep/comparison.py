@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-import greysheep
 from greysheep import report as reports
 from greysheep._compare import words
+from greysheep._compare.asked import check, check_seeds, check_texts, split_texts
 from greysheep._compare.board import Board
+from greysheep._compare.facts import facts
 from greysheep._compare.folder import Run, check_place, claim, locked
-from greysheep._compare.tables import GROUPINGS, paired_tests, summarise
-from greysheep._compare.texts import check_seeds, check_texts, split_texts
+from greysheep._compare.tables import paired_tests, summarise
 from greysheep._compare.verdicts import verdict
 from greysheep._results import Report, _plain
-from greysheep._runs import Splits, carry_out, threads_each
-from greysheep.doctor import usable_cores
-from greysheep.errors import ConfigError, DataError, GreysheepWarning
+from greysheep._runs import Splits, carry_out
+from greysheep.errors import DataError, GreysheepWarning
 from greysheep.interactions import Interactions
 from greysheep.splitting import TEST, split
 
@@ -245,73 +242,43 @@ def compare(
         texts, protocol=protocol, k=k, reference=reference, margin=margin, max_minutes=max_minutes, jobs=jobs
     )
     configs = check_texts(texts)
-    labels = list(configs)
     folder = Path(out).expanduser()
     check_place(folder)
     if not (split(log, protocol, numbers[0]).part == TEST).any():
         raise DataError(f"protocol {protocol!r} leaves no test rows in this log: nothing can be compared")
     claim(folder, {"fingerprint": log.fingerprint(), "protocol": protocol, "k": k})
-    runs = {(label, seed): Run(label, seed, folder) for label in labels for seed in numbers}
+    runs = {(label, seed): Run(label, seed, folder) for label in configs for seed in numbers}
     deadline = begun + 60 * max_minutes if max_minutes is not None else float("inf")
-    with locked(folder), Board(labels, numbers, f"ndcg@{k}", progress) as board:
-        found: dict[tuple[str, int], Report | str] = {}
-        for key, run in runs.items():
-            if (known := run.read(configs[run.label])) is not None:
-                found[key] = known
-                board.found(known)
+    with locked(folder), Board(list(configs), numbers, f"ndcg@{k}", progress) as board:
+        found = {key: old for key, run in runs.items() if (old := run.read(configs[run.label])) is not None}
+        for old in found.values():
+            board.found(old)
         # Seed by seed, so that the models can be compared wherever the time is over.
-        waiting = [runs[label, seed] for seed in numbers for label in labels if (label, seed) not in found]
-        made = carry_out(waiting, Splits(log, protocol, folder), board, k=k, jobs=jobs, deadline=deadline)
-    _tell([runs[key] for key, outcome in made.items() if isinstance(outcome, Report)])
-    found |= made
-    finished = [found[key] for key in runs if isinstance(found.get(key), Report)]
+        waiting = [
+            run
+            for run in sorted(runs.values(), key=lambda run: numbers.index(run.seed))
+            if (run.label, run.seed) not in found
+        ]
+        new, failed = carry_out(
+            waiting, Splits(log, protocol, folder), board, k=k, jobs=jobs, deadline=deadline
+        )
+    _tell([runs[key] for key in new])
+    found |= new
     comparison = Comparison(
-        runs=[run for run in finished if isinstance(run, Report)],
-        failures=[Failure(*key, str(found[key])) for key in runs if isinstance(found.get(key), str)],
+        runs=[found[key] for key in runs if key in found],
+        failures=[Failure(*key, failed[key]) for key in runs if key in failed],
         seeds=numbers,
         protocol=protocol,
         k=k,
         reference=reference,
         margin=margin,
         facts={},
-        labels=labels,
+        labels=list(configs),
     )
-    comparison.facts.update(_facts(log, comparison, jobs, command or _call(labels, protocol, seeds, k)))
+    groupings = set(comparison.summary["grouping"])
+    comparison.facts.update(facts(log, groupings, jobs, command or _call(texts, protocol, seeds, k)))
     comparison.write(folder)
     return comparison
-
-
-def check(
-    texts: Sequence[str],
-    *,
-    protocol: str,
-    k: int,
-    reference: str | None,
-    margin: float,
-    max_minutes: float | None,
-    jobs: int,
-) -> str:
-    """Refuse what could not be run or judged in the end; return the label of the reference.
-
-    Raises:
-        ConfigError: one of the settings is not possible.
-    """
-    labels = [text.strip() for text in texts]
-    if not labels:
-        raise ConfigError("a comparison needs at least one model, for example --models multvae,tall")
-    reference = labels[0] if reference is None else reference.strip()
-    known = ("strict", "paper", "temporal")
-    if protocol not in known:
-        raise ConfigError(f"compare needs test rows: protocol {' or '.join(known)}, not {protocol!r}")
-    if reference not in labels:
-        raise ConfigError(f"reference {reference!r} is none of the models: {', '.join(labels)}")
-    if type(k) is not int or k < 1 or type(jobs) is not int or jobs < 1:
-        raise ConfigError(f"compare needs whole numbers k >= 1 and jobs >= 1, got k={k!r}, jobs={jobs!r}")
-    if not 0 <= margin < 1:
-        raise ConfigError(f"margin={margin!r} is no relative loss from 0 to below 1, such as 0.02")
-    if max_minutes is not None and not max_minutes >= 0:
-        raise ConfigError(f"max_minutes={max_minutes!r} is no number of minutes from 0 up")
-    return reference
 
 
 def _tell(runs: Sequence[Run]) -> None:
@@ -322,30 +289,3 @@ def _tell(runs: Sequence[Run]) -> None:
 
 def _call(labels: Sequence[str], protocol: str, seeds: int | Sequence[int], k: int) -> str:
     return f"greysheep.compare(log, {labels!r}, protocol={protocol!r}, seeds={seeds!r}, k={k})"
-
-
-def _facts(log: Interactions, comparison: Comparison, jobs: int, command: str) -> Mapping[str, str]:
-    """How it was made, name -> value."""
-    one = log.summary
-    filters = [
-        f"ratings from {one.min_rating:g}" if one.min_rating is not None else "",
-        f"{one.min_user_items} items a user" if one.min_user_items else "",
-        f"{one.min_item_users} users an item" if one.min_item_users else "",
-    ]
-    groupings = set(comparison.summary["grouping"])
-    absent = [name for name in GROUPINGS if name not in groupings] if comparison.runs else []
-    facts = {
-        "Log": f"{one.source or 'a frame'}: {len(log):,} rows, {log.n_users:,} users, {log.n_items:,} items",
-        "Filter": ", ".join(filter(None, filters)) or "none",
-        "Fingerprint": log.fingerprint(),
-        "Cores": f"{usable_cores()}; {jobs} at a time, {threads_each(jobs)} threads each",
-        "Versions": f"greysheep {greysheep.__version__}, torch {version('torch')}, "
-        f"Python {platform.python_version()}",
-        "Command": command,
-    }
-    if absent:
-        missing = f"{', '.join(absent)}: not in every run"
-        if "density" in absent and find_spec("sklearn") is None:
-            missing += " (density needs scikit-learn: pip install greysheep[baselines])"
-        facts["Groupings left out"] = missing
-    return facts

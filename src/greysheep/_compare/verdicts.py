@@ -30,7 +30,7 @@ SENTENCES = {
     ("lowered", "harm"): "lowers {low} by {share}, {within}; harms {harmed}",
     ("lowered", "undecided"): "lowers {low} by {share}, {within}; harm is undecided in {open}",
     ("harmed", "none"): "harms {low} ({change}); harms no other group",
-    ("harmed", "harm"): "harms {low} ({change}) and {harmed}",
+    ("harmed", "harm"): "harms {all}",
     ("harmed", "undecided"): "harms {low} ({change}); harm is undecided in {open}",
 }
 
@@ -74,6 +74,7 @@ def verdict(rows: Sequence[Mapping[str, Any]], margin: float) -> str:
         if low["verdict"] == "no harm"
         else "perhaps by more than " + percent(margin, 1),
         harmed=_listed([f"{_name(row)} ({_share(row)})" for row in harmed]),
+        all=_listed([f"{_name(row)} ({_share(row)})" for row in (low, *harmed)]),
         open=_listed([f"{_name(row)} (can resolve {_resolved(row)})" for row in unsure]),
     )
     if harmed and unsure:

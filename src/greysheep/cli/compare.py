@@ -1,7 +1,7 @@
 """`greysheep compare`: models on the same splits, over seeds, with paired tests and a verdict in words."""
 
 import shlex
-import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -50,20 +50,23 @@ def compare(
     earlier one was interrupted. A model that fails does so alone.
     """
     check_parent(output)
-    from greysheep import comparison as made
+    from greysheep._compare.asked import check, check_seeds, check_texts, read_seeds, read_texts
     from greysheep._compare.folder import check_place
-    from greysheep._compare.texts import check_seeds, check_texts, read_seeds, read_texts
+    from greysheep.comparison import compare as run
 
     check_place(output)
     numbers, texts = check_seeds(read_seeds(seeds)), read_texts(models)
-    made.check(
+    check(
         texts, protocol=protocol, k=k, reference=reference, margin=margin, max_minutes=max_minutes, jobs=jobs
     )
     labels = list(check_texts(texts))
+    command = ["greysheep", "compare", str(log), "--models", ",".join(labels), "--protocol", protocol]
+    command += ["--seeds", seeds, "-k", str(k), "--reference", reference or labels[0]]
+    command += ["--margin", str(margin), *_given(options)]
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
     try:
-        found = made.compare(
+        found = run(
             interactions,
             labels,
             protocol=protocol,
@@ -75,7 +78,7 @@ def compare(
             max_minutes=max_minutes,
             jobs=jobs,
             progress=progress,
-            command=shlex.join(["greysheep", *sys.argv[1:]]),
+            command=shlex.join([*command, "-o", str(output)]),
         )
     except KeyboardInterrupt:
         typer.echo(f"finished runs are kept in {output}: the same command goes on", err=True)
@@ -85,6 +88,16 @@ def compare(
         what = f"{len(found.failures)} runs failed and none ended well; the first"
         raise ConfigError(f"{what}: {first.label}, seed {first.seed}: {first.message}")
     typer.echo(f"\n{found}\n\nwrote {', '.join(path.name for path in written(output))} to {output}")
+
+
+def _given(options: LogOptions) -> list[str]:
+    """The options of the log that are not as they would be anyway, as a person writes them."""
+    usual = asdict(LogOptions())
+    found: list[str] = []
+    for name, value in asdict(options).items():
+        if value != usual[name]:
+            found += ["--" + name.replace("_", "-"), str(value)]
+    return found
 
 
 def written(output: Path) -> list[Path]:

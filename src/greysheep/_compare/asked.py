@@ -1,4 +1,4 @@
-"""Models as texts: taken apart, and every one of them tried before anything is run."""
+"""What was asked for: texts of models and numbers, every one tried before anything is run."""
 
 from __future__ import annotations
 
@@ -67,6 +67,39 @@ def check_texts(texts: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"model {text!r}: every model gets the comparison's seeds (--seeds)")
         configs[text] = parse(text).config.model_dump(mode="json")
     return configs
+
+
+def check(
+    texts: Sequence[str],
+    *,
+    protocol: str,
+    k: int,
+    reference: str | None,
+    margin: float,
+    max_minutes: float | None,
+    jobs: int,
+) -> str:
+    """Refuse what could not be run or judged in the end; return the label of the reference.
+
+    Raises:
+        ConfigError: one of the settings is not possible.
+    """
+    labels = [text.strip() for text in texts]
+    if not labels:
+        raise ConfigError("a comparison needs at least one model, for example --models multvae,tall")
+    reference = labels[0] if reference is None else reference.strip()
+    known = ("strict", "paper", "temporal")
+    if protocol not in known:
+        raise ConfigError(f"compare needs test rows: protocol {' or '.join(known)}, not {protocol!r}")
+    if reference not in labels:
+        raise ConfigError(f"reference {reference!r} is none of the models: {', '.join(labels)}")
+    if type(k) is not int or k < 1 or type(jobs) is not int or jobs < 1:
+        raise ConfigError(f"compare needs whole numbers k >= 1 and jobs >= 1, got k={k!r}, jobs={jobs!r}")
+    if not 0 <= margin < 1:
+        raise ConfigError(f"margin={margin!r} is no relative loss from 0 to below 1, such as 0.02")
+    if max_minutes is not None and not max_minutes >= 0:
+        raise ConfigError(f"max_minutes={max_minutes!r} is no number of minutes from 0 up")
+    return reference
 
 
 def check_seeds(seeds: int | Sequence[int]) -> list[int]:

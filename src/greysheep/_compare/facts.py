@@ -1,0 +1,38 @@
+"""How a comparison was made, for those who read its numbers later."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Collection
+from importlib.metadata import version
+from importlib.util import find_spec
+
+import greysheep
+from greysheep._compare.tables import GROUPINGS
+from greysheep._runs import threads_each
+from greysheep.doctor import usable_cores
+from greysheep.interactions import Interactions
+
+
+def facts(log: Interactions, groupings: Collection[str], jobs: int, command: str) -> dict[str, str]:
+    """Name -> value. groupings: those that the comparison has."""
+    one = log.summary
+    filters = [
+        f"ratings from {one.min_rating:g}" if one.min_rating is not None else "",
+        f"{one.min_user_items} items a user" if one.min_user_items else "",
+        f"{one.min_item_users} users an item" if one.min_item_users else "",
+    ]
+    found = {
+        "Log": f"{one.source or 'a frame'}: {len(log):,} rows, {log.n_users:,} users, {log.n_items:,} items",
+        "Filter": ", ".join(filter(None, filters)) or "none",
+        "Fingerprint": log.fingerprint(),
+        "Cores": f"{usable_cores()}; {jobs} at a time, {threads_each(jobs)} threads each",
+        "Versions": f"greysheep {greysheep.__version__}, torch {version('torch')}, "
+        f"Python {platform.python_version()}",
+        "Command": command,
+    }
+    if groupings and (absent := [name for name in GROUPINGS if name not in groupings]):
+        found["Groupings left out"] = f"{', '.join(absent)}: not in every run"
+        if "density" in absent and find_spec("sklearn") is None:
+            found["Groupings left out"] += " (density needs scikit-learn: pip install greysheep[baselines])"
+    return found

@@ -1,0 +1,426 @@
+"""`greysheep compare` as a person runs it: what it leaves, how it goes on, how it fails."""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import greysheep as gs
+from greysheep import _runs, report
+from greysheep._compare import board
+from greysheep._compare.folder import Run
+from greysheep.cli import run
+from greysheep.columns import USER
+from greysheep.errors import ConfigError, DataError, GreysheepWarning
+from greysheep.mainstream import GROUPS, Mainstream, density_scores
+
+Capture = pytest.CaptureFixture[str]
+
+MODELS = ["popular", "ease", "ease[regularization=7]"]
+
+STUB = '''
+"""In place of a real run: copies what a run would have written; `ease[regularization=N]` misbehaves."""
+import json, os, shutil, sys, time
+job = json.loads(sys.stdin.readline())
+with open("calls.txt", "a") as calls:
+    print(job["label"], job["seed"], os.getpid(), os.environ["OMP_NUM_THREADS"], job["threads"], file=calls)
+assert os.path.isfile(os.path.join(job["split"], "groups.parquet"))
+how = job["label"].partition("=")[2].rstrip("]")
+if how == "2":
+    print("error: this setting does not work", file=sys.stderr); sys.exit(2)
+if how == "3":
+    raise ZeroDivisionError("a bug")
+if how == "4":
+    os.kill(os.getpid(), 9)
+if how == "5":
+    sys.exit(0)
+if how == "6" and not os.path.exists("go"):
+    print(job["label"] + ": epoch 1 with ndcg@20 0.1", file=sys.stderr, flush=True)
+    time.sleep(60)
+if how == "8":
+    time.sleep(0.4)
+os.makedirs(os.path.join(job["out"], "runs"), exist_ok=True)
+for suffix in (".parquet", ".json"):
+    name = "%s-s%d%s" % (job["label"].partition("[")[0], job["seed"], suffix)
+    text = open(os.path.join("store", "runs", name), "rb").read()
+    if suffix == ".json":
+        found = json.loads(text)
+        found["label"] = job["label"]
+        found["config"].update({"regularization": float(how)} if how else {})
+        text = json.dumps(found).encode()
+    with open(job["stem"] + suffix, "wb") as file:
+        file.write(text)
+'''
+
+
+def simulated():
+    return gs.simulate(n_users=90, n_items=50, rows_per_user=14, seed=2).log
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """log.parquet, stub.py, and in store/ the runs of two models on three seeds."""
+    folder = tmp_path_factory.mktemp("shop")
+    log = simulated()
+    log.frame().drop("timestamp").write_parquet(folder / "log.parquet")
+    (folder / "stub.py").write_text(STUB)
+    for seed in range(3):
+        split = gs.split(log, seed=seed)
+        for model in (gs.Popular(), gs.EASE()):
+            Run(model.name, seed, folder / "store").write(gs.evaluate(model.fit(split), split), [])
+    return folder
+
+
+@pytest.fixture
+def desk(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the shop as the working folder, with quick stubs in place of runs."""
+    shutil.copytree(shop, tmp_path / "desk")
+    monkeypatch.chdir(tmp_path / "desk")
+    monkeypatch.setattr(_runs, "COMMAND", [sys.executable, "-S", "stub.py"])
+    monkeypatch.setattr(report, "comparison_html", lambda found: "<html>", raising=False)
+    start = _runs.json.dumps
+
+    class Told:
+        """Tells the stub where the files go, which a real run works out by itself."""
+
+        @staticmethod
+        def dumps(job):
+            stem = Run(job["label"], job["seed"], Path(job["out"])).file("")
+            return start(job | {"stem": str(stem)})
+
+    monkeypatch.setattr(_runs, "json", Told)
+    return tmp_path / "desk"
+
+
+def calls() -> list[list[str]]:
+    return (
+        [line.split() for line in Path("calls.txt").read_text().splitlines()]
+        if Path("calls.txt").exists()
+        else []
+    )
+
+
+def compare(models: str, *more: str) -> int:
+    return run(["compare", "log.parquet", "--models", models, "-o", "out", *more])
+
+
+def results() -> dict:
+    return json.loads(Path("out/results.json").read_text())
+
+
+def test_it_goes_on_where_it_stopped(desk: Path, capfd: Capture):
+    assert compare("popular,ease", "--seeds", "2") == 0
+    found = capfd.readouterr()
+    assert [call[:2] for call in calls()] == [
+        ["popular", "0"],
+        ["ease", "0"],
+        ["popular", "1"],
+        ["ease", "1"],
+    ]
+    lines = found.err.splitlines()
+    assert "popular, seed 0: started" in lines[0] and lines[-1].startswith("[4/4, ")
+    assert "ease: " in found.out and "worst group" in found.out and "results.json" in found.out
+    assert {path.name for path in Path("out").iterdir()} >= {
+        "compare.json",
+        "results.csv",
+        "results.md",
+        "report.html",
+        "runs",
+    }
+    assert not Path("out/splits").exists() and not list(Path("out").rglob("*.log"))
+    before = {path: path.read_bytes() for path in Path("out/runs").iterdir()}
+    assert compare("popular,ease[regularization=7],ease", "--seeds", "3", "--reference", "ease") == 0
+    assert sorted(call[:2] for call in calls()[4:]) == sorted(
+        [["popular", "2"], ["ease", "2"], *(["ease[regularization=7]", str(seed)] for seed in range(3))]
+    )
+    assert all(path.read_bytes() == content for path, content in before.items())
+    assert [(one["label"], one["seed"]) for one in results()["runs"]] == [
+        (label, seed) for label in ("popular", "ease[regularization=7]", "ease") for seed in range(3)
+    ]
+    assert {one["reference"] for one in results()["tests"]} == {"ease"}
+    assert results()["facts"]["Command"] == (
+        "greysheep compare log.parquet --models 'popular,ease[regularization=7],ease' --protocol strict "
+        "--seeds 3 -k 20 --reference ease --margin 0.02 -o out"
+    )
+    stored = json.loads(Path("out/runs/ease-s0.json").read_text())
+    stored["config"]["regularization"] = 1.0  # as if by a version with another default
+    Path("out/runs/ease-s0.json").write_text(json.dumps(stored))
+    assert compare("popular,ease", "--seeds", "1") == 0
+    assert [call[:2] for call in calls()[9:]] == [["ease", "0"]]
+
+
+def test_ctrl_c_leaves_finished_runs(desk: Path, capfd: Capture):
+    def press() -> None:
+        while not any(call[0] == "ease[regularization=6]" for call in calls()):
+            time.sleep(0.01)
+        time.sleep(0.1)
+        _thread.interrupt_main()
+
+    threading.Thread(target=press, daemon=True).start()
+    assert compare("popular,ease[regularization=6],ease", "--seeds", "1") == 130
+    err = capfd.readouterr().err.splitlines()
+    assert err[-1] == "interrupted" and "the same command goes on" in err[-2]
+    pid = int(calls()[-1][2])
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert sorted(path.name for path in Path("out/runs").iterdir()) == [
+        "popular-s0.json",
+        "popular-s0.parquet",
+    ]
+    assert not Path("out/splits").exists() and not Path("out/results.json").exists()
+    Path("go").touch()
+    assert compare("popular,ease[regularization=6],ease", "--seeds", "1") == 0
+    assert [call[0] for call in calls()].count("popular") == 1
+    assert len(results()["runs"]) == 3 and not results()["missing"]
+
+
+def test_one_that_fails_fails_alone(desk: Path, capfd: Capture):
+    names = [f"ease[regularization={n}]" for n in (2, 3, 4, 5)]
+    assert compare(",".join(["popular", *names, "ease"]), "--seeds", "1") == 0
+    told = {one["label"]: one["message"] for one in results()["failures"]}
+    assert told[names[0]] == "this setting does not work"
+    assert told[names[1]].startswith("ZeroDivisionError: a bug (more in out/runs/ease_regularization=3")
+    assert told[names[2]] == "ended by SIGKILL: perhaps it needs more memory"
+    assert told[names[3]].startswith("it said nothing")
+    assert len(told) == 4 and [one["label"] for one in results()["runs"]] == ["popular", "ease"]
+    out = capfd.readouterr().out
+    assert f"{names[0]}  this setting does not work" in out
+    assert f"failed: {names[0]}, seed 0: this setting does not work" in out
+    # a failed run is tried again, a finished one is not
+    assert compare(",".join(["popular", names[0]]), "--seeds", "1") == 0
+    assert [call[0] for call in calls()[6:]] == [names[0]]
+
+
+def test_when_all_fail_it_is_the_users_turn(desk: Path, capfd: Capture):
+    assert compare("ease[regularization=2],ease[regularization=3]", "--seeds", "1") == 2
+    err = capfd.readouterr().err.splitlines()
+    assert err[-1].startswith("error: 2 runs failed") and "this setting does not work" in err[-1]
+    assert len(results()["failures"]) == 2
+
+
+def test_no_run_is_started_when_the_time_is_over(desk: Path, capfd: Capture):
+    assert compare("popular,ease", "--seeds", "2", "--max-minutes", "0") == 0
+    assert calls() == []
+    assert "missing: popular, seed 0, 1; ease, seed 0, 1" in capfd.readouterr().out
+    assert compare("popular,ease", "--seeds", "1") == 0
+    assert compare("popular,ease[regularization=8],ease", "--seeds", "2", "--max-minutes", "0.005") == 0
+    # 0.3 s: what is under way then is finished, the rest is missing and named
+    found = results()
+    assert len(found["runs"]) + len(found["missing"]) == 6 and found["missing"]
+    assert {call[0] for call in calls()[2:]} <= {"popular", "ease[regularization=8]", "ease"}
+    assert not found["failures"]
+
+
+def test_several_at_once_share_the_cores(desk: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(_runs, "usable_cores", lambda: 6)
+    models = ",".join(f"ease[regularization={n}]" for n in ("8", "8.0", "8e0"))
+    begun = time.monotonic()
+    assert compare(models.replace("8.0", "9").replace("8e0", "10"), "--seeds", "1", "--jobs", "3") == 0
+    assert {(call[3], call[4]) for call in calls()} == {("2", "2")}
+    assert time.monotonic() - begun < 60
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert [_runs.threads_each(1), _runs.threads_each(12)] == [1, 1]
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert [_runs.threads_each(1), _runs.threads_each(3)] == [4, 2]
+
+
+MISTAKES = {
+    "unknown model": ("popular,eese", [], "ease"),
+    "wrong setting": ("popular,tall[n_experts=0]", [], "n_experts"),
+    "unknown setting": ("popular,tall[n_expert=1]", [], "n_experts"),
+    "twice": ("ease,popular,ease", [], "twice"),
+    "no model": (",", [], "at least one model"),
+    "seed of its own": ("tall[seed=3]", [], "--seeds"),
+    "no file": ("@none.yaml", [], "none.yaml"),
+    "reference": ("ease,popular", ["--reference", "tall"], "tall"),
+    "protocol without test": ("ease", ["--protocol", "all"], "test rows"),
+    "no times": ("ease", ["--protocol", "temporal"], "time_col"),
+    "seeds": ("ease", ["--seeds", "many"], "--seeds"),
+    "no seeds": ("ease", ["--seeds", "0"], "seeds"),
+    "margin": ("ease", ["--margin", "-1"], "margin"),
+    "minutes": ("ease", ["--max-minutes", "-1"], "max_minutes"),
+    "jobs": ("ease", ["--jobs", "0"], "--jobs"),
+    "length": ("ease", ["-k", "0"], "--k"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_before_anything_is_run(name: str, desk: Path, capfd: Capture):
+    models, more, word = MISTAKES[name]
+    assert compare(models, *more) == 2
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and word in lines[0]
+    assert not Path("out").exists() and calls() == []
+
+
+def test_a_folder_of_another_comparison_is_refused(
+    desk: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+):
+    assert compare("popular", "--seeds", "1") == 0
+    simulated().frame().head(1100).write_parquet("other.parquet")
+
+    def refused(word: str, log: str = "log.parquet", *more: str) -> None:
+        capfd.readouterr()
+        assert run(["compare", log, "--models", "popular", "--seeds", "1", "-o", "out", *more]) == 2
+        lines = capfd.readouterr().err.splitlines()
+        assert len(lines) == 1 and word in lines[0] and "out" in lines[0]
+
+    refused("another log", "other.parquet")
+    refused("protocol strict, not paper", "log.parquet", "--protocol", "paper")
+    refused("k 20, not 5", "log.parquet", "-k", "5")
+    monkeypatch.setattr(gs, "__version__", "9.9")
+    refused("9.9")
+    monkeypatch.undo()
+    os.chdir(desk)
+    Path("out/compare.json").unlink()
+    refused("no compare.json")
+    Path("mine").write_text("")
+    assert run(["compare", "log.parquet", "--models", "popular", "-o", "mine"]) == 2
+    assert "mine is a file" in capfd.readouterr().err
+
+
+def test_two_at_once_in_one_folder(desk: Path, capfd: Capture):
+    from greysheep._compare.folder import locked
+
+    assert compare("popular", "--seeds", "1") == 0
+    with locked(Path("out")):
+        assert compare("popular", "--seeds", "2") == 2
+    assert "at work in out" in capfd.readouterr().err
+    assert compare("popular", "--seeds", "2", "--no-progress") == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_from_python(desk: Path):
+    found = gs.compare(simulated(), MODELS[:2], seeds=[2, 0], out="out", progress=False)
+    assert [(one.label, one.seed) for one in found.runs] == [
+        ("popular", 2),
+        ("popular", 0),
+        ("ease", 2),
+        ("ease", 0),
+    ]
+    assert found.verdicts.keys() == {"ease"} and "greysheep.compare(log" in found.facts["Command"]
+    assert gs.Comparison.read("out").to_dict() == found.to_dict()
+    with pytest.raises(ConfigError, match="twice"):
+        gs.compare(simulated(), "ease,ease", out="out2")
+    tiny = gs.Interactions.read(pl.DataFrame({"user_id": [1, 2], "item_id": [1, 1]}))
+    with pytest.raises(DataError, match="no test rows"):
+        gs.compare(tiny, ["popular"], out="out2")
+    assert not Path("out2").exists()
+
+
+# What a run does
+
+
+def test_a_run_measures_as_evaluate_does(tmp_path: Path):
+    """In this process: the same numbers as by hand, groups by every score, warnings kept."""
+    frame = simulated().frame().with_columns(weight=pl.lit(2.0))
+    log = gs.Interactions.read(frame)
+    folder = _runs.Splits(log, "strict", tmp_path).of(1)
+    label = "multvae[epochs=2,latent=4]"
+    _runs.measure(
+        {"label": label, "seed": 1, "out": str(tmp_path), "split": str(folder), "k": 7, "threads": 1}
+    )
+    made = Run(label, 1, tmp_path)
+    found = made.read()
+    split = gs.split(log, seed=1)
+    with pytest.warns(GreysheepWarning, match="binary"):
+        model = gs.MultVAE(epochs=2, latent=4, seed=1, threads=1).fit(split)
+    by_hand = gs.evaluate(model, split, k=7)
+    assert found is not None and len(found.history) == 2
+    assert (found.overall, found.label, found.seed, found.k) == (by_hand.overall, label, 1, 7)
+    assert found.by_group.equals(by_hand.by_group)
+    assert found.per_user.drop("density", "distribution").equals(by_hand.per_user)
+    rows = split.rows("train")
+    wanted = np.asarray(GROUPS)[Mainstream.from_scores(density_scores(rows), log.user_ids).groups]
+    assert found.per_user["density"].to_list() == wanted.tolist()
+    assert found.per_user["distribution"].n_unique() == 5
+    assert len(made.warnings()) == 1 and "binary" in made.warnings()[0]
+
+
+def test_density_may_be_absent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
+    assert _runs.scores_of(gs.split(simulated())).columns == [USER, "mainstream", "distribution"]
+
+
+def test_splits_are_made_once_and_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    log = simulated()
+    splits = _runs.Splits(log, "paper", tmp_path)
+    folder = splits.of(3)
+    assert gs.Split.read(folder).fingerprint() == gs.split(log, "paper", 3).fingerprint()
+    monkeypatch.setattr(_runs, "scores_of", None)  # known from now on
+    splits.drop(3)
+    assert not folder.exists() and splits.of(3) == folder
+    _runs.Splits(log, "paper", tmp_path)  # the next comparison clears up after one that was killed
+    assert not folder.exists()
+
+
+def test_nothing_is_left_running_when_the_starter_is_gone():
+    code = "import sys, time, greysheep._runs as r; r.measure = lambda job: time.sleep(60); r.main(sys.stdin)"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    process.stdin.write("{}\n")
+    process.stdin.close()
+    assert process.wait(30) == 3
+
+
+def test_a_real_run(tmp_path: Path):
+    """A fresh process, whose peak memory is its own and not that of this one."""
+    heavy = bytearray(b"1") * 900_000_000
+    del heavy
+    log = simulated()
+    found = gs.compare(log, ["ease"], seeds=1, out=tmp_path / "out", progress=False)
+    assert not found.failures and not found.missing
+    split = gs.split(log)
+    by_hand = gs.evaluate(gs.EASE().fit(split), split)
+    assert found.runs[0].overall == by_hand.overall
+    assert found.runs[0].per_user["ndcg@20"].equals(by_hand.per_user["ndcg@20"])
+    assert 5e7 < found.runs[0].peak_memory_bytes < 8e8
+    assert found.facts["Log"] == "simulated: 1,260 rows, 90 users, 50 items"
+
+
+# Progress
+
+
+def test_lines_tell_of_long_runs_now_and_then(capsys: Capture, monkeypatch: pytest.MonkeyPatch):
+    shown = board.Board(["tall[gate=uniform]"], [0, 1], "ndcg@20", show=True)
+    key = ("tall[gate=uniform]", 0)
+    with shown:
+        shown.started(key)
+        shown.progress(key, "epoch 1")
+        monkeypatch.setattr(board, "EVERY", 0.0)
+        shown.progress(key, "epoch 1")
+        shown.progress(key, "epoch 2")
+        shown.failed(key, "no memory")
+    lines = [line.partition("] ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines == [
+        f"tall[gate=uniform], seed 0: {text}" for text in ("started", "epoch 2", "failed: no memory")
+    ]
+
+
+def test_the_picture_on_a_terminal(shop: Path):
+    from rich.console import Console
+
+    shown = board.Board(["ease", "tall[gate=uniform]"], [0, 1], "ndcg@20", show=False)
+    done = Run("ease", 0, shop / "store").read()
+    assert done is not None
+    shown.done(done)
+    shown.started(("tall[gate=uniform]", 0))
+    shown.progress(("tall[gate=uniform]", 0), "epoch 3 of [9]")
+    console = Console(width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    console.print(shown.picture())
+    text = console.export_text()
+    assert f"✓ {done.overall['ndcg@20']['mean']:.4f}" in text and "…" in text
+    assert "tall[gate=uniform], seed 0: epoch 3 of [9]" in text
+    assert "2 waiting, 1 running, 1 done, 0 failed" in text
