@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from greysheep.config import ModelConfig
 from greysheep.errors import ConfigError, GreysheepWarning, MissingExtraError
 from greysheep.models.base import Model
+from greysheep.search_space import Dimension, Real, Whole
 from greysheep.splitting import Split
 from greysheep.training.progress import Steps
 
@@ -64,6 +65,12 @@ class IALS(Model):
 
     name = "ials"
     Config = IALSConfig
+    search_space: ClassVar[dict[str, Dimension]] = {
+        "factors": Whole(16, 256, log=True),
+        "alpha": Real(0.5, 50.0, log=True),
+        "regularization": Real(0.5, 200.0, log=True),
+        "user_power": Real(0.0, 1.0),
+    }
     item_factors: NDArray[Any]
     """[S, I, D], one matrix a seed."""
 

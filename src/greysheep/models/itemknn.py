@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +15,9 @@ from torch import Tensor
 from greysheep.config import ModelConfig
 from greysheep.metrics import top_n
 from greysheep.models.base import Model, take
+from greysheep.search_space import Dimension, Real, Whole
 from greysheep.splitting import Split
+from greysheep.training.progress import Steps
 
 BLOCK_CELLS = 1 << 22
 """Similarities held at once (32 MB in float64)."""
@@ -45,9 +48,19 @@ class ItemKNN(Model):
 
     name = "itemknn"
     Config = ItemKNNConfig
+    search_space: ClassVar[dict[str, Dimension]] = {
+        "neighbours": Whole(10, 500, log=True),
+        "shrinkage": Real(0.0, 200.0),
+    }
 
     def _fit(self, split: Split) -> None:
-        self.weights = neighbour_weights(self.fit_rows, self.config.neighbours, self.config.shrinkage)
+        # a block takes a moment: a bar on a terminal, but no line a block in a pipe
+        show = False if self.options.progress is False else None
+        n_blocks = -(-split.log.n_items // block_size(split.log.n_items))
+        with Steps(self.label, n_blocks, show, "block of items") as steps:
+            self.weights = neighbour_weights(
+                self.fit_rows, self.config.neighbours, self.config.shrinkage, steps.step
+            )
 
     def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
         return np.asarray((rows @ self.weights).toarray())
@@ -68,10 +81,18 @@ class ItemKNN(Model):
         self.weights.check_format()  # a ValueError where a code is out of range
 
 
-def neighbour_weights(rows: csr_matrix, neighbours: int, shrinkage: float = 0.0) -> csr_matrix:
+def block_size(n_items: int) -> int:
+    """Items whose similarities to all others are dense at once."""
+    return max(1, BLOCK_CELLS // max(1, n_items))
+
+
+def neighbour_weights(
+    rows: csr_matrix, neighbours: int, shrinkage: float = 0.0, step: Callable[[], None] = lambda: None
+) -> csr_matrix:
     """Item-kNN's weights of rows [U, I]: [I, I] float32, at most `neighbours` a row, none on the diagonal.
 
-    At most BLOCK_CELLS similarities are dense at a time, so memory grows with I x `neighbours`.
+    At most BLOCK_CELLS similarities are dense at a time, so memory grows with I x `neighbours`; `step` is
+    called after each block.
 
     >>> neighbour_weights(csr_matrix([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]), neighbours=1).toarray().round(4)
     array([[0.    , 0.7071, 0.    ],
@@ -82,7 +103,7 @@ def neighbour_weights(rows: csr_matrix, neighbours: int, shrinkage: float = 0.0)
     columns = x.T.tocsr()
     n = x.shape[1]
     length = np.sqrt(np.asarray(columns.multiply(columns).sum(1)).ravel())
-    size = max(1, BLOCK_CELLS // max(1, n))
+    size = block_size(n)
     counts, codes, values = [np.zeros(1, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     for start in range(0, n, size):
         block = np.arange(start, min(start + size, n))
@@ -97,5 +118,6 @@ def neighbour_weights(rows: csr_matrix, neighbours: int, shrinkage: float = 0.0)
         counts.append(kept.sum(1))
         codes.append(best[kept])
         values.append(similarity[np.nonzero(kept)[0], best[kept]].astype(np.float32))
+        step()
     built = (np.concatenate(values), np.concatenate(codes), np.cumsum(np.concatenate(counts)))
     return csr_matrix(built, shape=(n, n))
