@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from greysheep._report import page
+from greysheep._report.comparison import comparison_page
 from greysheep._report.dots import picture
 from greysheep._report.examples import Example, examples_section, niche_examples
 from greysheep._report.groups import dots_of, groups_section, limits_of
@@ -22,9 +23,19 @@ from greysheep._report.words import DASH, seconds
 from greysheep.errors import ConfigError
 
 if TYPE_CHECKING:
+    from greysheep.comparison import Comparison
     from greysheep.evaluation import Report
 
-__all__ = ["Example", "chart_by_group", "headline", "html", "niche_examples", "text_table", "write_html"]
+__all__ = [
+    "Example",
+    "chart_by_group",
+    "comparison_html",
+    "headline",
+    "html",
+    "niche_examples",
+    "text_table",
+    "write_html",
+]
 
 
 def text_table(reports: Sequence[Report]) -> str:
@@ -97,6 +108,19 @@ def html(
         made_section(view, facts or {}),
     ]
     return page.document(title, "\n".join(part for part in body if part))
+
+
+def comparison_html(comparison: Comparison, *, title: str | None = None) -> str:
+    """One self-contained HTML page of a comparison; a section whose data is absent is left out.
+
+    Args:
+        comparison: What `greysheep.compare` returned or `Comparison.read` found.
+        title: What was compared; stands above the headline. The log, if not given.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    return comparison_page(comparison, title)
 
 
 def write_html(path: Path | str, text: str) -> Path:

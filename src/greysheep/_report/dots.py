@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from greysheep._report.canvas import WIDTH, add_axes, canvas, inline_svg
 from greysheep._report.palette import BAND, GRID, INK, MUTED, PAPER, Style
+from greysheep._report.words import MINUS, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +26,10 @@ class Dots:
     styles: Mapping[str, Style]
     label: str
     limits: tuple[float, float]
+    levels: Sequence[tuple[float, bool]] = ()
+    """Values to read the dots against, and whether their line is dashed."""
+    shares: bool = False
+    """Whether the values are shares, which the axis shows as percentages."""
 
     @property
     def height(self) -> float:
@@ -73,6 +78,9 @@ def _draw(figure: Figure, dots: Dots, *, left: float, top: float) -> None:
             if not math.isfinite(mean):
                 continue
             y = row + shift
+            if mean < dots.limits[0]:
+                _beyond(axes, y, f"{mean:+.0%}" if dots.shares else f"{mean:.2f}", style)
+                continue
             axes.plot([low, high], [y, y], color=style.colour, linewidth=2, solid_capstyle="butt")
             size = 8 if style.marker in "oDs" else 9.5
             axes.plot([mean], [y], style.marker, color=style.colour, ms=size, mec=PAPER, mew=1)
@@ -81,6 +89,35 @@ def _draw(figure: Figure, dots: Dots, *, left: float, top: float) -> None:
     axes.set_yticks([])
     axes.grid(axis="x", color=GRID, linewidth=0.8, zorder=0.5)
     axes.set_xlabel(dots.label, color=MUTED, labelpad=6)
+    for value, dashed in dots.levels:
+        axes.axvline(value, color=MUTED, linewidth=1.2, dashes=(4, 3) if dashed else (), zorder=0.8)
+    if dots.shares:
+        axes.locator_params(axis="x", nbins=6)
+        axes.xaxis.set_major_formatter(lambda share, _: _tick(share))
+
+
+def _tick(share: float) -> str:
+    """A share on an axis.
+
+    >>> _tick(-0.05), _tick(0.025), _tick(0.0)
+    ('\N{MINUS SIGN}5 %', '+2.5 %', '0')
+    """
+    if abs(share) < 1e-9:
+        return "0"
+    return percent(share, 0 if abs(100 * share - round(100 * share)) < 1e-6 else 1, sign=True)
+
+
+def _beyond(axes: Axes, y: float, text: str, style: Style) -> None:
+    """A value left of the axis, named at its edge."""
+    axes.plot([0.012], [y], "<", color=style.colour, ms=6.5, transform=axes.get_yaxis_transform())
+    made = axes.annotate(
+        text.replace("-", MINUS).replace("%", " %"),
+        (0, y),
+        (14, 0),
+        ("axes fraction", "data"),
+        "offset points",
+    )
+    made.set(color=MUTED, fontsize=9.5, va="center")
 
 
 def _row_label(axes: Axes, row: int, text: str, up: float, colour: str, size: float) -> None:

@@ -85,8 +85,12 @@ def _train_rows(frame: pl.DataFrame) -> list[str]:
 
 
 def limits_of(frames: Sequence[pl.DataFrame], metric: str) -> tuple[float, float]:
-    """Range of the axis; it starts at zero unless that left the first third of it empty."""
-    bounds = [value for frame in frames for triple in triples(frame, metric) for value in triple]
+    """Range of the axis of all means and bounds of some frames."""
+    return axis_of([value for frame in frames for triple in triples(frame, metric) for value in triple])
+
+
+def axis_of(bounds: Sequence[float]) -> tuple[float, float]:
+    """Range of an axis; it starts at zero unless that left the first third of it empty."""
     finite = [value for value in bounds if math.isfinite(value)] or [0.0, 1.0]
     low, high = min(finite), max(finite)
     margin = 0.04 * ((high - low) or 1.0)

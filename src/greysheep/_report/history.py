@@ -56,7 +56,7 @@ def _validation(view: View, histories: Mapping[str, History]) -> str:
     for n, (name, series) in enumerate(found.items()):
         peaks = {group: peak(line) for group, line in series.items()}
         kept = view.reports[name].best_epoch
-        drawn.append(_learning(name, series, Frame(f"validation {metric.upper()}", limits, kept), n))
+        drawn.append(learning_figure(name, series, Frame(f"validation {metric.upper()}", limits, kept), n))
         epochs = [str(peaks.get(group, DASH)) for group in view.groups]
         rows.append([escape(name), *epochs, str(kept or DASH)])
         answers.append(_later(name, peaks, len(histories[name])))
@@ -70,7 +70,7 @@ def _validation(view: View, histories: Mapping[str, History]) -> str:
     )
 
 
-def _learning(name: str, series: Series, frame: Frame, n: int) -> str:
+def learning_figure(name: str, series: Series, frame: Frame, n: int) -> str:
     """Validation by epoch of one model, a curve a group."""
     peaks = {group: peak(line) for group, line in series.items()}
     curves = [
@@ -91,8 +91,8 @@ def _later(name: str, peaks: Mapping[str, int], epochs: int) -> str:
 
 
 def _weights_and_gate(view: View, histories: Mapping[str, History]) -> str:
-    weights = _weights(histories)
-    gates, said = _entropy(view, histories)
+    weights = weight_figures(histories)
+    gates, said = gate_figures(view, histories)
     if not weights and not gates:
         return ""
     lead = []
@@ -111,7 +111,7 @@ def _weights_and_gate(view: View, histories: Mapping[str, History]) -> str:
     )
 
 
-def _weights(histories: Mapping[str, History]) -> list[str]:
+def weight_figures(histories: Mapping[str, History]) -> list[str]:
     drawn = []
     for n, (name, history) in enumerate(histories.items()):
         series = by_group(history, "weight")
@@ -129,7 +129,7 @@ def _weights(histories: Mapping[str, History]) -> list[str]:
     return drawn
 
 
-def _entropy(view: View, histories: Mapping[str, History]) -> tuple[list[str], list[str]]:
+def gate_figures(view: View, histories: Mapping[str, History]) -> tuple[list[str], list[str]]:
     """Gate entropy by epoch below its largest value, log K: one figure for each K, one sentence a model."""
     found = {
         name: [number(row.get("gate_entropy")) for row in history] for name, history in histories.items()
@@ -154,6 +154,8 @@ def _entropy(view: View, histories: Mapping[str, History]) -> tuple[list[str], l
         level = (top, f"log {experts} = {top:.3f}: all experts count the same")
         frame = Frame("gate entropy", (0, 1.2 * top), level=level, height=260)
         chart = line_chart(curves, frame, f"gate{experts}", f"Gate entropy by epoch. {' '.join(sentences)}")
+        if longest >= 16:
+            chart += page.legend({name: view.styles[name] for name in names})
         drawn.append(
             page.figure(chart, f"Gate of {experts} experts", "Mean entropy over the users, on validation.")
         )

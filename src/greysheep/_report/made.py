@@ -41,7 +41,7 @@ def made_section(view: View, facts: Mapping[str, str]) -> str:
         ("Groups", "users in order of the mainstream score of their train rows, cut in five equal parts"),
         ("Intervals", "95 % percentile bootstrap, 2,000 draws, users resampled within their group"),
         ("Caveat", CAVEAT),
-        ("Versions", _versions()),
+        ("Versions", versions()),
     ]
     settings = [
         (name, json.dumps(dict(r.config), default=str, sort_keys=True)) for name, r in view.reports.items()
@@ -52,7 +52,7 @@ def made_section(view: View, facts: Mapping[str, str]) -> str:
     )
 
 
-def _versions() -> str:
+def versions() -> str:
     """Versions of what the numbers depend on, without importing any of it."""
     found = [f"Python {platform.python_version()}"]
     for package in ("greysheep", "torch", "numpy", "scipy", "polars"):

@@ -84,7 +84,7 @@ def name_with_key(label: str, styles: Mapping[str, Style]) -> str:
 
 def prose(text: str) -> str:
     """Text as HTML that does not break a line between a number and its name or unit."""
-    return re.sub(r"(?<=\d) (?=%|0\.\d)", "&nbsp;", escape(text))
+    return re.sub(r"(?<=\d) (?=%|0\.\d|(?:s|min|h)\b)|(?<=\bp) (?=\.\d|&lt;)", "&nbsp;", escape(text))
 
 
 def paragraph(text: str) -> str:
@@ -92,9 +92,9 @@ def paragraph(text: str) -> str:
     return f'<p class="quiet">{prose(text)}</p>'
 
 
-def details(summary: str, inner: str) -> str:
-    """HTML to open on demand."""
-    return f"<details><summary>{escape(summary)}</summary>{inner}</details>"
+def details(summary: str, inner: str, *, opened: bool = False) -> str:
+    """HTML to open on demand, or to close."""
+    return f"<details{' open' if opened else ''}><summary>{escape(summary)}</summary>{inner}</details>"
 
 
 def definitions(pairs: Sequence[tuple[str, str]]) -> str:

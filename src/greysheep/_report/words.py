@@ -60,3 +60,18 @@ def seconds(value: object) -> str:
     if wall < 0.01:
         return "<0.01"
     return f"{wall:.0f}" if wall >= 100 else f"{wall:.1f}" if wall >= 1 else f"{wall:.2f}"
+
+
+def duration(wall: float) -> str:
+    """Seconds in the unit a reader would use.
+
+    >>> duration(0.004), duration(0.26), duration(12.4), duration(1620.0), duration(9000.0)
+    ('less than 0.01 s', '0.26 s', '12 s', '27 min', '2.5 h')
+    """
+    if not math.isfinite(wall):
+        return DASH
+    if wall < 0.01:
+        return "less than 0.01 s"
+    if wall < 100:
+        return f"{wall:.0f} s" if wall >= 10 else f"{wall:.1f} s" if wall >= 1 else f"{wall:.2f} s"
+    return f"{wall / 60:.0f} min" if wall < 5970 else f"{wall / 3600:.1f} h"
