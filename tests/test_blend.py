@@ -164,11 +164,14 @@ def test_under_all_no_part_has_seen_the_rows_that_choose(log: gs.Interactions) -
 
 
 def test_refit_reaches_the_parts_that_need_it(log: gs.Interactions) -> None:
-    keywords: dict[str, Any] = {"models": "multvae+ease", "settings": {"multvae": QUICK}, "progress": False}
+    tall = {**QUICK, "n_experts": 2, "start_epoch": 1, "gate": "temperature", "temperature": 0.1}
+    keywords: dict[str, Any] = {"models": "tall+ease", "settings": {"tall": tall}, "progress": False}
     blend = gs.Blend(**keywords).fit(log, refit=True)
-    alone = gs.MultVAE(**QUICK, progress=False).fit(log, refit=True)
+    alone, before = (gs.TALL(**tall, progress=False).fit(log, refit=refit) for refit in (True, False))
     for key, value in alone._state().items():
         np.testing.assert_array_equal(blend.parts[0]._state()[key], value)
+    np.testing.assert_array_equal(blend.gates, alone.gates)
+    assert not np.array_equal(alone.gates, before.gates)
     assert blend.config.weights == gs.Blend(**keywords).fit(log).config.weights
 
 
@@ -198,15 +201,22 @@ def test_weights_stay_with_the_model(split: gs.Split, tmp_path: Path) -> None:
 
 
 def test_binary_parts_get_ones(log: gs.Interactions) -> None:
-    weighted = log.frame().with_columns(weight=pl.lit(3.0))
+    weighted = gs.Interactions.read(log.frame().with_columns(weight=pl.lit(3.0)))
     keywords: dict[str, Any] = {
         "models": "multvae+popular",
         "settings": {"multvae": QUICK},
         "progress": False,
     }
     with pytest.warns(GreysheepWarning, match="multvae is binary"):
-        heavy = gs.Blend(**keywords).fit(gs.Interactions.read(weighted))
+        heavy = gs.Blend(**keywords).fit(weighted)
+    shown = {}
+    for part in heavy.parts:
+        score = part._scores
+        part._scores = lambda rows, gates, part=part, score=score: (
+            shown.update({part.name: set(rows.data.tolist())}) or score(rows, gates)
+        )
     assert heavy.recommend(k=5)["item_id"].equals(gs.Blend(**keywords).fit(log).recommend(k=5)["item_id"])
+    assert shown == {"multvae": {1.0}, "popular": {3.0}}
 
 
 def test_settings_of_parts_are_written_with_their_name() -> None:
