@@ -73,7 +73,7 @@ class Whole(Dimension):
 
     def holds(self, value: Any) -> bool:
         """Whether it lies between the bounds, on a step."""
-        return self.low <= value <= self.high and (value - self.low) % self.step == 0
+        return bool(self.low <= value <= self.high and (value - self.low) % self.step == 0)
 
 
 @dataclass(frozen=True)

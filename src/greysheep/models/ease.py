@@ -16,6 +16,7 @@ from greysheep.config import ModelConfig
 from greysheep.errors import ConfigError
 from greysheep.memory import available_bytes, readable
 from greysheep.models.base import Model, take
+from greysheep.search_space import Dimension, Real
 from greysheep.splitting import Split
 
 
@@ -37,6 +38,7 @@ class EASE(Model):
 
     name = "ease"
     Config: ClassVar[type[EASEConfig]] = EASEConfig
+    search_space: ClassVar[dict[str, Dimension]] = {"regularization": Real(10.0, 5000.0, log=True)}
 
     def _fit(self, split: Split) -> None:
         self.weights = item_weights(self.fit_rows, self.config.regularization)

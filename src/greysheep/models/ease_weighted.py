@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from greysheep.models.base import take
 from greysheep.models.ease import EASE, EASEConfig, item_weights
+from greysheep.search_space import Dimension, Real
 from greysheep.splitting import Split
 
 
@@ -40,6 +41,11 @@ class WeightedEASE(EASE):
 
     name = "ease-weighted"
     Config = WeightedEASEConfig
+    search_space: ClassVar[dict[str, Dimension]] = {
+        "regularization": Real(0.1, 300.0, log=True),
+        "user_power": Real(0.0, 1.0),
+        "item_power": Real(0.0, 1.0),
+    }
 
     def _fit(self, split: Split) -> None:
         rows = self.fit_rows

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from greysheep.models import vae_space
 from greysheep.models.mixture import MixtureModel
 from greysheep.models.multvae import MultVAEConfig
 
@@ -42,3 +43,4 @@ class LMoE(MixtureModel):
 
     name = "lmoe"
     Config = LMoEConfig
+    search_space = vae_space.GATED_EXPERTS

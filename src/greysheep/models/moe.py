@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from greysheep.models import vae_space
 from greysheep.models.mixture import MixtureModel
 from greysheep.models.multvae import MultVAEConfig
 
@@ -30,4 +31,5 @@ class MoE(MixtureModel):
 
     name = "moe"
     Config = MoEConfig
+    search_space = vae_space.TRAINING
     fixed: ClassVar[dict[str, Any]] = {"gate": "mlp"}

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from greysheep.config import ModelConfig
+from greysheep.models import vae_space
 from greysheep.models.mixture import MixtureModel
 from greysheep.training.objective import Objective
 
@@ -62,3 +63,4 @@ class MultVAE(MixtureModel):
 
     name = "multvae"
     Config = MultVAEConfig
+    search_space = vae_space.ONE_EXPERT

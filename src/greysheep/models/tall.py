@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from greysheep.models import vae_space
 from greysheep.models.lmoe import LMoEConfig
 from greysheep.models.mixture import MixtureModel
 from greysheep.nn.pace import SignalScale
@@ -43,6 +44,7 @@ class TALL(MixtureModel):
 
     name = "tall"
     Config = TALLConfig
+    search_space, search_starts = vae_space.ADAPTIVE_EXPERTS, vae_space.ADAPTIVE_STARTS
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "ml-1m": {"n_experts": 100, "batch_size": 512, "l2": 1e-3, "start_epoch": 40, "alpha": 0.08},
         "yelp": {"n_experts": 100, "batch_size": 256, "l2": 1e-4, "start_epoch": 15, "alpha": 0.6},

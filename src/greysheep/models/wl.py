@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from greysheep.mainstream import Mainstream
+from greysheep.models import vae_space
 from greysheep.models.multvae import MultVAE, MultVAEConfig
 from greysheep.splitting import Split
 
@@ -32,6 +33,7 @@ class WL(MultVAE):
 
     name = "wl"
     Config = WLConfig
+    search_space = vae_space.USER_WEIGHTED
 
     def _user_weights(self, split: Split) -> NDArray[np.float64]:
         """Weights [U]; all 1 where everybody is equally mainstream."""

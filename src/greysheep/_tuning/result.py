@@ -1,0 +1,141 @@
+"""What a search found: the best settings, in the forms that `fit` and `compare` take, and every trial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from greysheep import __version__
+from greysheep._tuning.plan import Plan
+from greysheep._tuning.score import Score
+from greysheep._tuning.study import Record
+from greysheep.errors import ConfigError
+from greysheep.mainstream import GROUPS
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Tuning:
+    """The result of `tune`. All figures are NDCG on validation rows (mean of @1, @5, @10 and @20).
+
+    The best of many trials is partly the luckiest: on new rows expect less. Measure it on test rows once.
+    """
+
+    model: str
+    """Registry name."""
+    objective: str
+    protocol: str
+    seed: int
+    best: dict[str, Any]
+    """Keywords of the best trial that are not the model's defaults, fixed ones among them."""
+    best_value: float
+    """What was maximised: the mean, the worst group's mean, or, for `no-harm`, the mean where no group
+    loses more than the margin and minus the excess loss elsewhere."""
+    best_trial: int
+    """Its number."""
+    text: str
+    """The model with `best` as `name[key=value,...]`: a row of `compare`, a `--model` of `fit`."""
+    trials: pl.DataFrame
+    """A row a trial: number, state, value, mean, a column a group, epochs, best_epoch, seconds, message, and
+    the settings searched (null where one does not apply). States: finished, pruned (hopeless, ended early),
+    stopped (cut short by the time or Ctrl-C; run again when the search goes on), failed."""
+    log_scaled: tuple[str, ...] = ()
+    """Settings searched by ratio, not by difference."""
+    reference: dict[str, float] | None = None
+    """For `no-harm`: the reference's mean and its groups' means."""
+    interrupted: bool = False
+    """Whether Ctrl-C ended the search."""
+
+    @property
+    def finished(self) -> int:
+        """Trials with a value."""
+        return len(self.trials) - self.trials["value"].null_count()
+
+    def top(self, n: int = SHOWN) -> pl.DataFrame:
+        """The best n trials, best first, and the defaults behind them if they are not among them."""
+        ordered = self.trials.filter(pl.col("value").is_not_null()).sort(
+            "value", "number", descending=[True, False]
+        )
+        defaults = ordered.filter(pl.col("number") == ordered["number"].min())
+        return pl.concat([ordered.head(n), defaults]).unique("number", maintain_order=True)
+
+    def to_yaml(self) -> str:
+        """The best settings as a file for `greysheep fit --config`; comments say what they are worth."""
+        head = (
+            f"Found by greysheep {__version__}: objective {self.objective}, protocol {self.protocol}, "
+            f"seed {self.seed}.",
+            f"{self}.",
+            "The best of many trials on validation rows is partly the luckiest: measure it on test rows.",
+        )
+        comment = "".join(f"# {line}\n" for line in head)
+        return comment + yaml.safe_dump({"model": self.model, **self.best}, sort_keys=False)
+
+    def picture(self, path: str | Path) -> Path:
+        """Draw validation NDCG by trial and by each setting, as .svg or .png; needs the extra `report`."""
+        from greysheep._tuning.picture import write_picture
+
+        return write_picture(self, Path(path).expanduser())
+
+    def __str__(self) -> str:
+        best = self.trials.row(by_predicate=pl.col("number") == self.best_trial, named=True)
+        named = f"trial {self.best_trial} of {self.finished} measured: validation {best['mean']:.4f}"
+        low = "" if best["low"] is None else f", low {best['low']:.4f}"
+        harm = " (every trial harms a group beyond the margin)" if self.best_value < 0 else ""
+        return f"{named}{low}{harm}; {self.text}"
+
+
+def result(
+    plan: Plan, protocol: str, records: Sequence[Record], reference: Score | None, interrupted: bool
+) -> Tuning:
+    """Sum up the records, of which one at least has a value."""
+    measured = [record for record in records if record.value is not None]
+    best = max(measured, key=lambda record: (record.value, -record.number))
+    if best.value is None:
+        raise ConfigError("no trial was measured")
+    return Tuning(
+        model=plan.model,
+        objective=plan.objective,
+        protocol=protocol,
+        seed=plan.seed,
+        best=plan.differences(best.settings),
+        best_value=best.value,
+        best_trial=best.number,
+        text=plan.text(best.settings),
+        trials=frame(plan, records),
+        log_scaled=tuple(name for name, way in plan.dimensions.items() if getattr(way, "log", False)),
+        reference=None if reference is None else {"mean": reference.mean, **reference.groups},
+        interrupted=interrupted,
+    )
+
+
+def frame(plan: Plan, records: Sequence[Record]) -> pl.DataFrame:
+    """A row a record."""
+    rows = []
+    for record in records:
+        score = record.score or Score(math.nan, dict.fromkeys(GROUPS, math.nan))
+        rows.append(
+            {
+                "number": record.number,
+                "state": record.state,
+                "value": record.value,
+                "mean": score.mean,
+                **score.groups,
+                "epochs": record.epochs,
+                "best_epoch": record.best_epoch,
+                "seconds": record.seconds,
+                "message": record.message or None,
+                **{name: record.settings.get(name) for name in plan.dimensions},
+            }
+        )
+    numbers = ("value", "mean", *GROUPS, "seconds")
+    types: dict[str, Any] = dict.fromkeys(numbers, pl.Float64) | {"message": pl.String}
+    return pl.DataFrame(rows, infer_schema_length=None, schema_overrides=types).with_columns(
+        pl.col(numbers).fill_nan(None)
+    )

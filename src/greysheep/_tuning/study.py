@@ -1,0 +1,198 @@
+"""The Optuna study behind a search: in memory or a journal file, locked, and what each trial left in it."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from greysheep._tuning.score import Score
+from greysheep.errors import ConfigError
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
+
+State = Literal["finished", "pruned", "failed", "stopped"]
+NAME = "greysheep"
+IDENTITY, REFERENCE, RECORD, AGAIN = "identity", "reference", "record", "again"
+STARTUP_TRIALS = 8
+"""Trials before the sampler trusts its model of the space; the first guesses count among them."""
+COMPARABLE_TRIALS = 3
+"""Finished trials that a pruned one is compared with, at least."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One trial as it is stored, in the trial's user attribute `record`."""
+
+    state: State
+    """`stopped` is a trial cut short by the time or by Ctrl-C: it counts with its best epoch, and is run
+    again in full when the search goes on."""
+    settings: dict[str, Any]
+    value: float | None = None
+    """What was maximised; None where nothing was measured."""
+    score: Score | None = None
+    epochs: int = 0
+    best_epoch: int = 0
+    seconds: float = 0.0
+    message: str = ""
+    number: int = field(default=-1, compare=False)
+
+    def stored(self) -> dict[str, Any]:
+        """Plain types, for JSON."""
+        return {key: value for key, value in asdict(self).items() if key != "number"}
+
+    @classmethod
+    def read(cls, trial: FrozenTrial) -> Self | None:
+        """The record of a trial, None if it never got one."""
+        found = trial.user_attrs.get(RECORD)
+        if found is None:
+            return None
+        score = None if found["score"] is None else Score(**found["score"])
+        return cls(**{**found, "score": score, "number": trial.number})
+
+
+class Notebook:
+    """A study of one plan: what is next, what was found."""
+
+    def __init__(self, study: Study, seed: int):
+        self.study, self.seed = study, seed
+
+    def records(self) -> list[Record]:
+        """Every trial with a record, in order."""
+        return [record for trial in self.study.get_trials(False) if (record := Record.read(trial))]
+
+    def settled(self) -> list[Record]:
+        """The trials that need not be run again."""
+        return [record for record in self.records() if record.state != "stopped"]
+
+    def next(self, first: list[dict[str, Any]]) -> Trial:
+        """Open a trial: one that was cut short, a first guess, or what the sampler says.
+
+        The sampler is seeded with the number of settled trials, so that a search that was interrupted goes on
+        as if it had not been.
+        """
+        from optuna.samplers import TPESampler
+        from optuna.trial import TrialState
+
+        number = len(self.settled())
+        if not self.study.get_trials(False, (TrialState.WAITING,)):
+            again = self._cut_short()
+            if again is not None:
+                self.study.enqueue_trial(again.params, user_attrs={AGAIN: again.number})
+            elif number < len(first):
+                self.study.enqueue_trial(first[number])
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        self.study.sampler = TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+        return self.study.ask()
+
+    def _cut_short(self) -> FrozenTrial | None:
+        trials = self.study.get_trials(False)
+        repeated = {trial.user_attrs.get(AGAIN) for trial in trials if RECORD in trial.user_attrs}
+        for trial in trials:
+            record = Record.read(trial)
+            if record and record.state == "stopped" and trial.number not in repeated:
+                return trial
+        return None
+
+    def write(self, trial: Trial, record: Record) -> None:
+        """Close a trial. Optuna learns from finished and pruned ones only; the others are FAIL to it."""
+        from optuna.trial import TrialState
+
+        trial.set_user_attr(RECORD, record.stored())
+        if record.state == "finished":
+            self.study.tell(trial, record.value)
+        else:
+            self.study.tell(trial, state=TrialState.PRUNED if record.state == "pruned" else TrialState.FAIL)
+
+    def begin(self, trial: Trial, settings: dict[str, Any]) -> None:
+        """Write down that a trial runs; this stays its record if the process is killed."""
+        killed = Record("stopped", settings, message="the process ended before the trial did")
+        trial.set_user_attr(RECORD, killed.stored())
+
+    def close_orphans(self) -> None:
+        """Close the trials of a process that was killed; they are run again."""
+        from optuna.trial import TrialState
+
+        for trial in self.study.get_trials(False, (TrialState.RUNNING,)):
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def reference(self) -> Score | None:
+        """The score of the model that `no-harm` measures against, if it was fitted before."""
+        found = self.study.user_attrs.get(REFERENCE)
+        return None if found is None else Score(**found)
+
+    def keep_reference(self, score: Score) -> None:
+        """Store it, so that a search that goes on need not fit it again."""
+        self.study.set_user_attr(REFERENCE, asdict(score))
+
+
+@contextmanager
+def open_notebook(path: Path | None, identity: Mapping[str, str], seed: int) -> Iterator[Notebook]:
+    """Make a study, or open the one in the file at `path`, which nobody else may use meanwhile.
+
+    Raises:
+        ConfigError: the file is no study, holds another one, or is in use.
+    """
+    import optuna
+    from optuna.storages import InMemoryStorage, JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    loud = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial's line is ours
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=COMPARABLE_TRIALS, n_min_trials=COMPARABLE_TRIALS)
+    try:
+        with _locked(path):
+            try:
+                storage = JournalStorage(JournalFileBackend(str(path))) if path else InMemoryStorage()
+                if NAME in optuna.get_all_study_names(storage):
+                    study = optuna.load_study(study_name=NAME, storage=storage, pruner=pruner)
+                else:
+                    study = optuna.create_study(
+                        study_name=NAME, storage=storage, pruner=pruner, direction="maximize"
+                    )
+                _check(study, path, identity)
+            except (ValueError, KeyError, TypeError) as error:
+                raise ConfigError(f"{path} cannot be read as a study: {error}") from None
+            notebook = Notebook(study, seed)
+            notebook.close_orphans()
+            yield notebook
+    finally:
+        optuna.logging.set_verbosity(loud)
+
+
+def _check(study: Study, path: Path | None, identity: Mapping[str, str]) -> None:
+    known = study.user_attrs.get(IDENTITY)
+    if known is None:
+        study.set_user_attr(IDENTITY, dict(identity))
+        return
+    for key, value in identity.items():
+        if known.get(key) != value:
+            what = {
+                "log": "another log, or another split of it",
+                "search space": "another search space (other fixed settings, or another version)",
+            }.get(key, f"{key} {known.get(key)}, not {value}")
+            raise ConfigError(f"{path} holds a search of {what}: name another place for this one")
+
+
+@contextmanager
+def _locked(path: Path | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    try:
+        handle = path.open("ab")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"{path} is in use: another process tunes there") from None
+        yield

@@ -1,0 +1,114 @@
+"""`greysheep tune`: the settings that serve a log best, found on validation rows."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from greysheep.cli.options import Log, LogOptions, Seed, expand
+from greysheep.cli.outputs import check_folder, no_empty_folders, write_table, write_text
+
+if TYPE_CHECKING:
+    from greysheep.tuning import Tuning
+
+STUDY = "study.journal"
+
+
+@expand
+def tune(
+    *,
+    log: Log,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder; one with an earlier search goes on with it.")
+    ],
+    model: Annotated[
+        str, typer.Option(help="A registry name, or a variant: 'tall[gate=uniform]'; what it names is fixed.")
+    ] = "tall",
+    minutes: Annotated[
+        float | None, typer.Option(help="Time of this call; 20 if neither this nor --trials is given.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Trials in all, those of earlier calls among them.")
+    ] = None,
+    objective: Annotated[
+        str, typer.Option(help="Validation NDCG to raise: mean, worst or no-harm.")
+    ] = "mean",
+    reference: Annotated[
+        str | None, typer.Option(help="For no-harm: the model that no group may fall below.")
+    ] = None,
+    margin: Annotated[float, typer.Option(help="For no-harm: the relative loss still allowed.")] = 0.02,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="One setting that stays fixed; repeat it."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="The most epochs of a trial.")] = None,
+    protocol: Annotated[str, typer.Option(help="strict, paper or temporal.")] = "strict",
+    seed: Seed = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core if not given.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    options: LogOptions,
+) -> None:
+    """Search the settings of a model on validation rows; test rows are never read.
+
+    Writes study.journal, best.yaml (for `fit --config`), trials.csv and, with the extra `report`, trials.svg.
+    Ctrl-C keeps what is finished; the same command goes on from there.
+    """
+    check_folder(output, marker=STUDY, overwrite=True, inputs=[log])
+    from greysheep import tuning
+    from greysheep.config import read_settings
+
+    machine = {"threads": threads, "device": device}
+    fixed = read_settings(settings or []) | {
+        key: value for key, value in machine.items() if value is not None
+    }
+    request: dict[str, Any] = {
+        "protocol": protocol,
+        "seed": seed,
+        "objective": objective,
+        "trials": trials,
+        "minutes": 20 if trials is None and minutes is None else minutes,
+        "reference": reference,
+        "margin": margin,
+        "fixed": fixed,
+        "epochs": epochs,
+    }
+    tuning.check(model, **request)  # a mistake is told before the log is read
+    interactions = options.read(log)
+    typer.echo(str(interactions.summary))
+    with no_empty_folders(output):
+        output.mkdir(parents=True, exist_ok=True)
+        found = tuning.tune(model, interactions, storage=output / STUDY, **request)
+    _write(found, output)
+    if found.interrupted:
+        raise typer.Exit(130)
+
+
+def _write(found: "Tuning", output: Path) -> None:
+    """Write the files and print the best trials."""
+    import polars as pl
+
+    from greysheep.cli.tables import show
+    from greysheep.errors import MissingExtraError
+
+    write_text(found.to_yaml(), output / "best.yaml")
+    write_table(found.trials, output / "trials.csv")
+    with suppress(MissingExtraError):  # the picture is a by-product
+        found.picture(output / "trials.svg")
+    best = found.top().drop("value", "message", "best_epoch")
+    searched = best.columns[best.columns.index("seconds") + 1 :]
+    texts = [pl.Series(name, [_short(value) for value in best[name]], pl.String) for name in searched]
+    show(best.with_columns(texts))
+    typer.echo(str(found))
+    typer.echo(f"wrote {output}; train it: greysheep fit LOG -o MODEL_DIR --config {output / 'best.yaml'}")
+
+
+def _short(value: object) -> str | None:
+    """A setting in full: 1e-05, not the 0.0000 that a table makes of it."""
+    return (
+        value
+        if value is None or isinstance(value, str)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )

@@ -1,0 +1,149 @@
+"""Search the settings of a model on validation rows, user groups in view."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from greysheep._tuning.plan import Plan, plan
+from greysheep._tuning.result import Tuning, result
+from greysheep._tuning.score import OBJECTIVES, blind
+from greysheep._tuning.search import Search
+from greysheep._tuning.study import open_notebook
+from greysheep.errors import ConfigError, DataError, GreysheepWarning, MissingExtraError
+from greysheep.interactions import Interactions
+from greysheep.splitting import Split, split
+
+__all__ = ["OBJECTIVES", "Plan", "Tuning", "check", "tune"]
+
+
+def tune(
+    model: str,
+    data: Interactions | Split,
+    *,
+    protocol: str = "strict",
+    seed: int = 0,
+    objective: str = "mean",
+    trials: int | None = None,
+    minutes: float | None = 20,
+    storage: str | Path | None = None,
+    reference: str | None = None,
+    margin: float = 0.02,
+    fixed: Mapping[str, Any] | None = None,
+    epochs: int | None = None,
+    progress: bool = True,
+) -> Tuning:
+    """Search the settings of a model for the best NDCG on validation rows; test rows are taken away first.
+
+    The first trial is the model with its defaults, so the best is never worse than they are on validation.
+    Then come a few changes that are worth most to try, then Optuna's TPE sampler. Trials of iterative models
+    are pruned after 15 epochs when they lie below the median of the finished ones at the same epoch.
+
+    Args:
+        model: registry name or variant, "tall[gate=uniform]"; settings that a variant names are not searched.
+        data: a log, split by `protocol` and `seed`, or a split. Protocol `all` has no rows to tune on.
+        protocol: of the split. Under `paper` a gate reads the validation rows and is not searched.
+        seed: of the split, the sampler and every training.
+        objective: "mean" (of everybody), "worst" (the group served worst), or "no-harm": the mean among
+            settings under which no group's mean falls more than `margin` below that of `reference`, by the
+            figures themselves; whether a difference is more than chance, `compare` tests afterwards.
+        trials: how many in all, those of an earlier call with the same `storage` among them; None = no limit.
+        minutes: time of this call, checked after every epoch; None = no limit. One trial is always made,
+            and what fits the reference comes on top.
+        storage: file of the study (an Optuna journal); calling again with it goes on. None = memory.
+        reference: for `no-harm`, a model as `model` is; `multvae` for iterative models, the model with its
+            defaults for the others.
+        margin: the relative loss that `no-harm` allows.
+        fixed: settings and run options of every trial; they are not searched.
+        epochs: the most epochs of a trial.
+        progress: a line a trial on stderr.
+
+    A trial that diverges or fails is recorded with its message. Ctrl-C ends the search and keeps what there
+    is; a trial cut short counts with its best epoch, and is run again when the search goes on.
+
+    Raises:
+        ConfigError: something asked for cannot be, the file holds another search, or every trial failed.
+        DataError: nobody has validation rows.
+        MissingExtraError: Optuna is not installed.
+
+    >>> import greysheep as gs
+    >>> log = gs.simulate(n_users=60, n_items=40, seed=0).log
+    >>> found = gs.tune("ease", log, trials=3, progress=False)
+    >>> found.trials["state"].to_list(), found.best_value >= found.trials["value"][0]
+    (['finished', 'finished', 'finished'], True)
+    """
+    if not isinstance(data, Interactions | Split):
+        raise DataError(f"tune takes what Interactions.read or split gives, not {type(data).__name__}")
+    made = check(
+        model,
+        protocol=data.protocol if isinstance(data, Split) else protocol,
+        seed=seed,
+        objective=objective,
+        trials=trials,
+        minutes=minutes,
+        reference=reference,
+        margin=margin,
+        fixed=fixed,
+        epochs=epochs,
+    )
+    seen = blind(data if isinstance(data, Split) else split(data, protocol, seed))
+    if made.unfair:
+        message = (
+            f"{', '.join(made.unfair)} not searched: under protocol 'paper' a gate reads validation rows"
+        )
+        warnings.warn(f"{message}; use strict", GreysheepWarning, stacklevel=2)
+    path = None if storage is None else Path(storage).expanduser()
+    identity = {**made.identity(), "protocol": seen.protocol, "log": seen.fingerprint()}
+    with open_notebook(path, identity, seed) as notebook:
+        search = Search(made, seen, notebook, trials, (minutes or float("inf")) * 60, progress)
+        interrupted = search.run()
+        found = result(made, seen.protocol, notebook.records(), search.reference, interrupted)
+    if found.best_value < 0:
+        message = f"no trial keeps every group within {margin:g} of {made.reference}: the best harms least"
+        warnings.warn(message, GreysheepWarning, stacklevel=2)
+    return found
+
+
+def check(
+    model: str,
+    *,
+    protocol: str = "strict",
+    seed: int = 0,
+    objective: str = "mean",
+    trials: int | None = None,
+    minutes: float | None = 20,
+    reference: str | None = None,
+    margin: float = 0.02,
+    fixed: Mapping[str, Any] | None = None,
+    epochs: int | None = None,
+) -> Plan:
+    """What `tune` would do with these arguments, without data: a mistake in them is told at once.
+
+    Raises:
+        ConfigError: something asked for cannot be.
+        MissingExtraError: Optuna is not installed.
+
+    >>> list(check("ease-weighted", fixed={"user_power": 0.5}).dimensions)
+    ['regularization', 'item_power']
+    """
+    if find_spec("optuna") is None:
+        raise MissingExtraError("tune", "tuning")
+    if trials is None and minutes is None:
+        raise ConfigError("tune needs an end: give trials, minutes or both")
+    if trials is not None and (isinstance(trials, bool) or not isinstance(trials, int) or trials < 1):
+        raise ConfigError(f"trials={trials!r} is not a whole number from 1 up")
+    if minutes is not None and not minutes > 0:
+        raise ConfigError(f"minutes={minutes!r} is not a time above 0")
+    return plan(
+        model,
+        objective=objective,
+        protocol=protocol,
+        seed=seed,
+        fixed=fixed or {},
+        epochs=epochs,
+        reference=reference,
+        margin=margin,
+    )
