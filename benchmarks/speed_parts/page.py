@@ -21,6 +21,7 @@ from speed_parts.tables import (
     rows_of,
     short,
     stage_rows,
+    times_bare,
 )
 
 Record = dict[str, Any]
@@ -74,7 +75,33 @@ def _head(records: list[Record]) -> list[str]:
             f"load average when a cell began {min(loads):.2f} to {max(loads):.2f}{_share_of_cores(records)}.",
             "",
         ]
-    return [*lines, *_method(records)]
+    return [*lines, *_in_short(records), *_method(records)]
+
+
+def _in_short(records: list[Record]) -> list[str]:
+    """The span of the ratios over all cells."""
+
+    def span(values: list[float]) -> str:
+        low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+        return low if low == high else f"{low} to {high}"
+
+    cells = [
+        {name: r for name, r in programs.items() if "skipped" not in r}
+        for programs in by_cell(records).values()
+    ]
+    cells = [programs for programs in cells if "greysheep" in programs]
+    if not cells:
+        return []
+    own = span([times_bare(programs["greysheep"], "both") for programs in cells])
+    text = f"In short, over {len(cells)} cells: greysheep's epoch takes {own} times its bare products"
+    for name in ("loop-sparse", "loop-dense"):
+        found = [ratio(programs[name], programs["greysheep"]) for programs in cells if name in programs]
+        text += (
+            f"; the {NAMES[name].replace(',', ' with')}, {span(found)} times greysheep's seconds"
+            if found
+            else ""
+        )
+    return [f"{text}.", ""]
 
 
 def _share_of_cores(records: list[Record]) -> str:
@@ -107,7 +134,7 @@ def _method(records: list[Record]) -> list[str]:
         "least; short epochs: whole epochs). Seconds are the median block scaled to the epoch, ratios the "
         f"median of paired blocks. Protocol `paper`, seed 0, float32, D = {sizes}, batch size of the "
         "paper's preset, adaptive weights on from the first epoch.",
-        "- **Peak memory** is the process's own, one copy of the best weights included.",
+        "- **Peak memory** is the process's own, copying the best weights included, as training does it.",
         "",
     ]
 

@@ -32,10 +32,10 @@ def draw(records: list[Record], folder: Path) -> dict[str, str]:
     for measure, text in MEASURES.items():
         name = f"speed_{measure}_by_experts.svg"
         _by_experts(cells, measure, folder / name)
-        made[f"{text} against the number of experts"] = name
+        made[f"{text.partition(',')[0]} against the number of experts".capitalize()] = name
     if len({cell.log for cell in cells}) > 1:
         _by_size(cells, folder / "speed_by_size.svg")
-        made["seconds an epoch against users times items"] = "speed_by_size.svg"
+        made["Seconds an epoch against users times items"] = "speed_by_size.svg"
     return made
 
 

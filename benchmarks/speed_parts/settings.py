@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("GREYSHEEP_DATA", ROOT.parent / "shared" / "data"))
 KEPT = ROOT / "build" / "speed"
 BARE = "bare"
 PROGRAMS = ("greysheep", "loop-sparse", "loop-dense")

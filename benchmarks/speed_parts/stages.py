@@ -25,6 +25,11 @@ LEAVES = {
     "_HeldOutLosses.backward": "gate's losses, backward",
     "ExpertBank.held_out_losses": "gate's losses",
     "ExpertBank.encode": "encoder",
+    "ExpertBank.means": "encoder",
+    "torch.baddbmm": "experts' products",
+    "kept_nll": "gate's losses",
+    "loss_gate": "gate's losses",
+    "_Mixture.backward": "products, backward",
     "ExpertBank.mix": "mixture product",
     "Mixture.gate": "gate's losses",
     "Mixture.kl": "KL",
@@ -38,9 +43,14 @@ LEAVES = {
     "mask": "ranking",
     "hits": "metrics",
     "per_user": "metrics",
+    "entropy": "metrics",
 }
 # Their own part, without what is named inside them, is a stage.
-PASSED_THROUGH = {"Tensor.backward": "products and adds, backward"}
+PASSED_THROUGH = {
+    "Tensor.backward": "other work, backward",
+    "ExpertBank.gated_logits": "mixing the experts' logits",
+    "ExpertBank._gated_logits": "mixing the experts' logits",
+}
 ROOMS = ("greysheep.nn.", "greysheep.models.mixture", "greysheep.models.recommending", "greysheep.metrics")
 
 
@@ -57,6 +67,8 @@ class Stages:
     def __enter__(self) -> Stages:
         self._wrap_class(torch.optim.Adam, ["step"])
         self._wrap_class(torch.Tensor, ["backward"])
+        self.undo.append((torch, "baddbmm", torch.baddbmm))
+        torch.baddbmm = self._timed(torch.baddbmm, "torch.baddbmm")
         for name, module in list(sys.modules.items()):
             if name.startswith(ROOMS):
                 self._wrap_module(name, module)

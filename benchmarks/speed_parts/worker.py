@@ -30,7 +30,7 @@ import greysheep as gs
 from greysheep.splitting import TEST, VALIDATION, Split
 from greysheep.training.objective import Objective
 from speed_parts.looped import LoopedTALL, Settings
-from speed_parts.settings import BARE, LOGS, SIMULATED, Cell
+from speed_parts.settings import BARE, DATA, LOGS, SIMULATED, Cell
 from speed_parts.stages import Stages
 
 TARGET = "mean-ndcg"
@@ -46,7 +46,8 @@ def tall(cell: Cell, **options: Any) -> gs.TALL:
 
 def paper_split(log: str) -> Split:
     """The log, split by protocol `paper` with seed 0."""
-    return gs.split(gs.datasets.load(log).log, protocol="paper", seed=0)
+    folder = DATA if (DATA / log).is_dir() else None  # wherever this was called from
+    return gs.split(gs.datasets.load(log, folder).log, protocol="paper", seed=0)
 
 
 class Program(ABC):
