@@ -29,7 +29,9 @@ def means_chart(compared: Compared) -> str:
     dots = Dots(rows, values, compared.styles, f"mean {compared.shown}", axis_of(known))
     said = [f"Mean {compared.shown} with 95 % intervals by mainstream group:"]
     for n, (group, _) in enumerate(rows):
-        told = ", ".join(f"{label} {decimal(line[n][0], 3)}" for label, line in values.items())
+        told = ", ".join(
+            f"{compared.short[label]} {decimal(line[n][0], 3)}" for label, line in values.items()
+        )
         said.append(f"{group}: {told}.")
     note = "95 % intervals over users; rows: mean train rows of a user."
     return page.figure(dot_plot(dots, "means", " ".join(said)), "Mean by mainstream group", note)
@@ -48,7 +50,7 @@ def differences_chart(compared: Compared) -> str:
     known = _bounds(values)
     if not known:
         return ""
-    margin, against = compared.comparison.margin, compared.reference
+    margin, against = compared.comparison.margin, compared.against
     levels = ((0.0, False), (-margin, True))
     dots = Dots(
         rows,
@@ -61,7 +63,9 @@ def differences_chart(compared: Compared) -> str:
     )
     said = [f"Relative difference in {compared.shown} to {against} by mainstream group:"]
     for n, (group, _) in enumerate(rows):
-        told = ", ".join(f"{label} {percent(line[n][0], 1, sign=True)}" for label, line in values.items())
+        told = ", ".join(
+            f"{compared.short[label]} {percent(line[n][0], 1, sign=True)}" for label, line in values.items()
+        )
         said.append(f"{group}: {told}.")
     note = f"User by user, 90 % intervals. Dashed: a loss of {percent(margin)}, where harm begins."
     return page.figure(dot_plot(dots, "differences", " ".join(said)), f"Difference to {against}", note)

@@ -22,8 +22,12 @@ def cost_section(compared: Compared) -> str:
         "only. Dashed: the best that any of these models reaches within a time. A model right of and below "
         "that line is beaten in both by another one."
     )
+    if not compared.even:
+        lead += " Some runs are missing: these means are over different splits."
     note = ""
-    if untimed := [label for label in compared.labels if not math.isfinite(compared.seconds(label))]:
+    if untimed := [
+        compared.short[label] for label in compared.labels if not math.isfinite(compared.seconds(label))
+    ]:
         note = page.paragraph(f"No time of training is known of {', '.join(untimed)}.")
     return page.section(
         "What quality costs", page.paragraph(lead) if charts else "", page.figures(charts), note, table
@@ -32,7 +36,12 @@ def cost_section(compared: Compared) -> str:
 
 def _chart(compared: Compared, group: str) -> str:
     points = [
-        Point(label, compared.seconds(label), compared.mean(label, group), compared.styles[label])
+        Point(
+            compared.short[label],
+            compared.seconds(label),
+            compared.mean(label, group),
+            compared.styles[label],
+        )
         for label in compared.labels
         if math.isfinite(compared.seconds(label)) and math.isfinite(compared.mean(label, group))
     ]

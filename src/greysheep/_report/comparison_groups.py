@@ -27,8 +27,11 @@ def groups_section(compared: Compared) -> str:
         "below it the standard deviation over the seeds (±). Bold: best of its column. Gap: best group minus "
         "worst. Seconds of training: mean over the seeds. Memory: the highest peak of a run."
     )
-    if not all(map(compared.complete, compared.labels)):
-        lead += " A model with fewer seeds is shown, but never called the best: other splits, other means."
+    if not compared.even:
+        lead += (
+            " Some runs are missing, and means over different splits cannot be ranked: bold is then the best "
+            f"difference to {compared.against} over the seeds that both have."
+        )
     if len(compared.comparison.seeds) > 1:
         lead += " Users: all who are in the group under at least one seed; rows: mean of a user."
     drawn = [means_chart(compared), differences_chart(compared)]
@@ -37,7 +40,7 @@ def groups_section(compared: Compared) -> str:
         page.paragraph(lead),
         _signs(compared) if compared.others else "",
         _table(compared),
-        page.legend(compared.styles),
+        page.legend({compared.short[label]: style for label, style in compared.styles.items()}),
         page.figures([chart for chart in drawn if chart]),
     )
 
@@ -71,7 +74,7 @@ def sign(compared: Compared, label: str, group: str) -> str:
 
 def _signs(compared: Compared) -> str:
     """What the marks of significance mean."""
-    against = escape(compared.reference)
+    against = escape(compared.against)
     return (
         '<p class="quiet"><span class="up">▲</span> better, <span class="down">▼</span> worse than '
         f"{against}: p below .05 in a paired test over the users, after Holm over all "
@@ -121,7 +124,7 @@ def _cell(compared: Compared, label: str, grouping: str, group: str, best: float
     """A mean, bold where it is the best, its mark, and its standard deviation over the seeds."""
     mean, spread = compared.mean(label, group, grouping), compared.deviation(label, group, grouping)
     text = decimal(mean)
-    if mean == best:
+    if compared.score(label, group, grouping) == best:
         text = f'<span class="best">{text}</span>'
     # The mark's place is kept, so that figures stand below each other.
     text = f'{text}<span class="mark">{mark}</span>' if grouping == MAINSTREAM and compared.others else text

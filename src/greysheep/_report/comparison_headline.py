@@ -17,23 +17,29 @@ def comparison_headline(compared: Compared) -> str:
         return f"No run finished: {_count(len(compared.comparison.failures), 'failure')}, listed below."
     ranked = compared.ranked()
     if not ranked:
+        if math.isfinite(compared.size(MAINSTREAM, NICHE, "mean")):
+            return (
+                f"Runs are missing, those of the reference, {compared.against}, too: no model can be ranked."
+            )
         return f"Nothing can be said about {WHO}: none of them has test rows."
-    best, reference = ranked[0], compared.reference
+    best, against = ranked[0], compared.against
+    name = compared.short[best]
     gets = f"{compared.shown} {compared.mean(best, NICHE):.3f}{_after(compared, best)}"
     if len(compared.runs) == 1:
-        return f"With {best}, {WHO} gets {gets}{_less(compared, best)}."
-    if best == reference:
-        first = f"No model serves {WHO} better than the reference, {best}: {gets}."
+        return f"With {name}, {WHO} gets {gets}{_less(compared, best)}."
+    if best == compared.reference:
+        first = f"No model serves {WHO} better than the reference, {name}: {gets}."
         if len(ranked) == 1:
             return first
         second = ranked[1]
         return (
-            f"{first} Next comes {second} with {compared.mean(second, NICHE):.3f}{_verdict(compared, second)}"
+            f"{first} Next comes {compared.short[second]} with {compared.mean(second, NICHE):.3f}"
+            f"{_verdict(compared, second)}"
         )
-    first = f"{best} serves {WHO} best: {gets}."
-    if reference not in compared.runs:
-        return f"{first} The reference, {reference}, did not finish, so no difference was tested."
-    return f"{first} Against {reference}{_verdict(compared, best)}"
+    first = f"{name} serves {WHO} best: {gets}."
+    if compared.reference not in compared.runs:
+        return f"{first} The reference, {against}, did not finish, so no difference was tested."
+    return f"{first} Against {against}{_verdict(compared, best)}"
 
 
 def comparison_lead(compared: Compared) -> list[str]:
@@ -86,7 +92,7 @@ def _verdict(compared: Compared, label: str) -> str:
 def _cheaper(compared: Compared) -> str:
     """The fastest model that comes within the margin of the best for half of its time or less."""
     ranked = compared.ranked()
-    if len(ranked) < 2:
+    if len(ranked) < 2 or not compared.even:
         return ""
     best, margin = ranked[0], compared.comparison.margin
     top, spent = compared.mean(best, NICHE), compared.seconds(best)
@@ -99,7 +105,10 @@ def _cheaper(compared: Compared) -> str:
         return ""
     label = min(near, key=compared.seconds)
     short = percent(1 - compared.mean(label, NICHE) / top, 1)
-    return f"{label} comes within {short} of {best} for {NICHE} after {duration(compared.seconds(label))}."
+    return (
+        f"{compared.short[label]} comes within {short} of {compared.short[best]} for {NICHE} after "
+        f"{duration(compared.seconds(label))}."
+    )
 
 
 def _count(number_of: int, what: str) -> str:

@@ -21,7 +21,9 @@ def missing_section(compared: Compared) -> str:
     """Failed runs with their message, and runs that were not started."""
     comparison = compared.comparison
     rows = [[compared.named(f.label), str(f.seed), escape(f.message)] for f in comparison.failures]
-    rows += [[compared.named(label), str(seed), "not started"] for label, seed in comparison.missing]
+    for label in dict.fromkeys(label for label, _ in comparison.missing):
+        seeds = ", ".join(str(seed) for other, seed in comparison.missing if other == label)
+        rows.append([compared.named(label), seeds, "not started"])
     if not rows:
         return ""
     lead = "The means of a model run over its finished runs only; tests use the seeds that both models have."
@@ -60,7 +62,7 @@ def made_section(compared: Compared) -> str:
         pairs += [
             (
                 "Tests",
-                f"against {comparison.reference}: paired sign-flip test on each user's difference, averaged "
+                f"against {compared.reference}: paired sign-flip test on each user's difference, averaged "
                 f"over the seeds in which she is in the group; Holm over all {tests} tests; verdicts from a "
                 f"paired bootstrap with a margin of {percent(comparison.margin)}",
             ),

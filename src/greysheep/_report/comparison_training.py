@@ -30,11 +30,12 @@ def training_sections(compared: Compared) -> list[str]:
 
     Drawn is the first finished run of each label; tables count all of them.
     """
-    drawn = {label: runs[0] for label, runs in compared.runs.items()}
+    drawn = {compared.short[label]: runs[0] for label, runs in compared.runs.items()}
     told: dict[str, History] = {label: run.history for label, run in drawn.items() if run.history}
     if not told:
         return []
-    view = View(drawn, dict(compared.styles), f"ndcg@{compared.comparison.k}")
+    styles = {compared.short[label]: style for label, style in compared.styles.items()}
+    view = View(drawn, styles, f"ndcg@{compared.comparison.k}")
     return [_learning(compared, view, told), _weights(compared, view, told), _gates(compared, view, told)]
 
 
@@ -52,7 +53,7 @@ def _learning(compared: Compared, view: View, told: Mapping[str, History]) -> st
         for n, (label, series) in enumerate(found.items())
     ]
     groups = compared.groups(MAINSTREAM)
-    rows, later, counted = _peaks(compared, list(found), groups, metric)
+    rows, later, counted = _peaks(compared, groups, metric)
     answer = f"In {later} of {counted} runs {groups[0]} peaks after {groups[-1]}. " if counted else ""
     lead = (
         f"{answer}{_seed(view, list(found))} Dotted line: the epoch that was kept. The top of a flat curve "
@@ -68,13 +69,13 @@ def _learning(compared: Compared, view: View, told: Mapping[str, History]) -> st
     )
 
 
-def _peaks(
-    compared: Compared, labels: Sequence[str], groups: Sequence[str], metric: str
-) -> tuple[list[list[str]], int, int]:
+def _peaks(compared: Compared, groups: Sequence[str], metric: str) -> tuple[list[list[str]], int, int]:
     """A row a label over all its runs; in how many runs the first group peaks after the last, of how many."""
     rows, later, counted = [], 0, 0
-    for label in labels:
-        runs = [(run, series) for run in compared.runs[label] if (series := by_group(run.history, metric))]
+    for label, finished in compared.runs.items():
+        runs = [(run, series) for run in finished if (series := by_group(run.history, metric))]
+        if not runs:
+            continue
         peaks = [{group: peak(line) for group, line in series.items()} for _, series in runs]
         both = [each for each in peaks if len(groups) > 1 and {groups[0], groups[-1]} <= set(each)]
         here = sum(each[groups[0]] > each[groups[-1]] for each in both)

@@ -27,7 +27,7 @@ def verdicts_section(compared: Compared) -> str:
     table = _table(compared)
     if not told and not table:
         return ""
-    return page.section(f"Against {compared.reference}", told, table)
+    return page.section(f"Against {compared.against}", told, table)
 
 
 def _table(compared: Compared) -> str:
@@ -43,11 +43,11 @@ def _table(compared: Compared) -> str:
     margin = percent(compared.comparison.margin)
     lead = (
         f"Difference in mean {compared.shown} over the same users; as a share of the mean of "
-        f"{compared.reference}, with its standard deviation over the seeds (±); p of a paired sign-flip test "
+        f"{compared.against}, with its standard deviation over the seeds (±); p of a paired sign-flip test "
         f"after Holm, bold below .05. No harm (✓): a loss of {margin} or more is ruled out. Harm (✗): it is "
         "certain. Undecided (?): neither; then stands the smallest loss that this log could have ruled out."
     )
-    caption = f"Paired differences in {compared.shown} to {compared.reference}"
+    caption = f"Paired differences in {compared.shown} to {compared.against}"
     inner = page.paragraph(lead) + page.table(caption, ["model", *map(escape, groups)], body)
     return page.details("The differences by group, with p values", inner, opened=len(labels) <= OPEN)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ class Compared:
     comparison: Comparison
     runs: Mapping[str, list[Report]]
     """Finished runs of each label, labels in the order of the comparison."""
+    short: Mapping[str, str]
+    """What prose and charts call a label; tables have it in full."""
     styles: Mapping[str, Style]
     means: Mapping[tuple[str, str, str], Mapping[str, Any]]
     """Rows of the summary by (label, grouping, group)."""
@@ -44,7 +47,7 @@ class Compared:
         means = {(row["label"], row["grouping"], row[GROUP]): row for row in _rows(comparison.summary)}
         tests = {(row["label"], row[GROUP]): row for row in _rows(comparison.tests)}
         drawn = styles([(label, reports[0].model) for label, reports in runs.items()])
-        return cls(comparison, runs, drawn, means, tests)
+        return cls(comparison, runs, short_names(comparison.labels), drawn, means, tests)
 
     @property
     def labels(self) -> list[str]:
@@ -61,6 +64,16 @@ class Compared:
     def reference(self) -> str:
         """What the others are compared with."""
         return str(self.comparison.reference)
+
+    @property
+    def against(self) -> str:
+        """The short name of the reference."""
+        return self.short.get(self.reference, self.reference)
+
+    @property
+    def even(self) -> bool:
+        """Whether all labels have runs of the same seeds, so that their means can be ranked."""
+        return len({frozenset(run.seed for run in runs) for runs in self.runs.values()}) == 1
 
     @property
     def shown(self) -> str:
@@ -85,13 +98,23 @@ class Compared:
         """Standard deviation over the seeds of a group's means; NaN with one seed."""
         return number(self.means.get((label, grouping, group), {}).get("sd"))
 
-    def complete(self, label: str) -> bool:
-        """Whether a label has as many runs as any: the mean of fewer splits cannot be ranked with theirs."""
-        return len(self.runs[label]) == max(map(len, self.runs.values()))
+    def score(self, label: str, group: str, grouping: str = MAINSTREAM) -> float:
+        """What labels are ranked by: the mean; NaN where that is unknown or cannot be ranked.
+
+        The means of different splits cannot be ranked, so where a run is missing it is the difference to the
+        reference over the seeds that both have, as a share.
+        """
+        if self.even:
+            return self.mean(label, group, grouping)
+        if grouping != MAINSTREAM:
+            return math.nan
+        if label == self.reference:
+            return 0.0 * self.mean(label, group)
+        return number(self.tests.get((label, group), {}).get("ratio"))
 
     def best(self, group: str, grouping: str = MAINSTREAM) -> float:
-        """Highest mean of a column; NaN where fewer than two complete labels have one."""
-        known = finite(self.mean(label, group, grouping) for label in self.labels if self.complete(label))
+        """Highest score of a column; NaN where fewer than two labels have one."""
+        known = finite(self.score(label, group, grouping) for label in self.labels)
         return max(known) if len(known) > 1 else math.nan
 
     def size(self, grouping: str, group: str, what: str = N_USERS) -> float:
@@ -117,9 +140,9 @@ class Compared:
         return 1 if difference > 0 else -1
 
     def ranked(self, group: str = NICHE) -> list[str]:
-        """Complete labels with a mean in a group, the best first."""
-        known = [n for n in self.labels if self.complete(n) and math.isfinite(self.mean(n, group))]
-        return sorted(known, key=lambda label: -self.mean(label, group))
+        """Labels with a score in a group, the best first."""
+        known = [label for label in self.labels if math.isfinite(self.score(label, group))]
+        return sorted(known, key=lambda label: -self.score(label, group))
 
     def named(self, label: str) -> str:
         """HTML of a label behind its marker: the model's name, then its settings, free to wrap."""
@@ -127,8 +150,8 @@ class Compared:
         inner = (key(self.styles[label]) if label in self.styles else "") + escape(name)
         inner += f"<small>{', '.join(map(escape, settings))}</small>" if settings else ""
         note = "<small>reference</small>" if label == self.reference and len(self.runs) > 1 else ""
-        if label in self.runs and not self.complete(label):
-            note += f"<small>{len(self.runs[label])} of {len(self.comparison.seeds)} seeds</small>"
+        done, asked = len(self.runs.get(label, ())), len(self.comparison.seeds)
+        note += f"<small>{done} of {asked} seeds</small>" if 0 < done < asked else ""
         return f'<span class="label">{inner}{note}</span>'
 
 
@@ -142,6 +165,24 @@ def parts_of(label: str) -> tuple[str, list[str]]:
     if not bracket or not name or not rest.endswith("]"):
         return label, []
     return name, [text for text in rest[:-1].split(",") if text]
+
+
+def short_names(labels: Sequence[str]) -> dict[str, str]:
+    """A name for each label: its model, with the settings in which the labels of this model differ.
+
+    >>> made = short_names(["multvae[latent=50]", "tall[epochs=9]", "tall[epochs=9,gate=uniform]"])
+    >>> list(made.values())
+    ['multvae', 'tall', 'tall[gate=uniform]']
+    """
+    parts = {label: parts_of(label) for label in labels}
+    names: dict[str, str] = {}
+    for label, (name, settings) in parts.items():
+        others = [set(theirs) for other, theirs in parts.values() if other == name]
+        shared = set.intersection(*others)
+        own = [text for text in settings if text not in shared]
+        names[label] = f"{name}[{','.join(own)}]" if own else name
+    times = Counter(names.values())
+    return {label: name if times[name] == 1 else label for label, name in names.items()}
 
 
 def finite(values: Iterable[float]) -> list[float]:

@@ -69,7 +69,8 @@ def _surroundings(axes: Axes, frame: Frame) -> None:
         _note(axes, text, (0, value), (4, 10), "axes fraction", "data")
     if frame.kept:
         axes.axvline(frame.kept, color=MUTED, linewidth=1.2, dashes=(1, 2), zorder=1.5)
-        _note(axes, f"kept: {frame.kept}", (frame.kept, 1), (0, 8), "data", "axes fraction", ha="center")
+        side = "right" if frame.kept > 0.9 * axes.get_xlim()[1] else "center"  # clear of the curves' labels
+        _note(axes, f"kept: {frame.kept}", (frame.kept, 1), (0, 8), "data", "axes fraction", ha=side)
 
 
 def _note(
