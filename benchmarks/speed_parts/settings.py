@@ -82,7 +82,8 @@ def needed_bytes(program: str, cell: Cell, shape: Shape) -> float:
     decoder = cell.n_experts * cell.latent * shape.n_items
     if program == BARE:
         return INTERPRETER + 4 * (2 * decoder + 2 * n_cells)
-    numbers = 6 * 3.0 * decoder + 6 * n_cells
+    latents = cell.n_experts * shape.batch_size * cell.latent
+    numbers = 6 * 3.0 * decoder + 6 * n_cells + 12 * latents
     if program == "greysheep":
         numbers += 4 * min(shape.n_users, 512) * shape.n_items
     else:
