@@ -129,7 +129,8 @@ def test_it_goes_on_where_it_stopped(desk: Path, capfd: Capture):
         ["ease", "1"],
     ]
     lines = found.err.splitlines()
-    assert "popular, seed 0: started" in lines[0] and lines[-1].startswith("[4/4, ")
+    assert lines[0].endswith("seed 0: splitting, scoring users") and "popular, seed 0: started" in lines[1]
+    assert lines[-1].startswith("[4/4, ") and lines[-1].endswith("making the tables")
     assert "ease: " in found.out and "worst group" in found.out and "results.json" in found.out
     assert {path.name for path in Path("out").iterdir()} >= {
         "compare.json",

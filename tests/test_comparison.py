@@ -19,9 +19,11 @@ from statsmodels.stats.multitest import multipletests
 
 import greysheep as gs
 from greysheep._compare.asked import check_seeds, check_texts, read_seeds, read_texts, split_texts
+from greysheep._compare.facts import facts
 from greysheep._compare.folder import Run
-from greysheep._compare.tables import paired_tests, summarise
+from greysheep._compare.tables import GROUPINGS, paired_tests, summarise
 from greysheep._compare.verdicts import SENTENCES, state, verdict
+from greysheep._compare.words import LEFT_OUT, markdown
 from greysheep._report.words import MINUS
 from greysheep.comparison import Comparison, Failure
 from greysheep.errors import ConfigError, DataError
@@ -230,6 +232,16 @@ def test_a_grouping_that_one_run_lacks_is_left_out():
         "activity",
         "distribution",
     ]
+
+
+def test_it_is_told_which_grouping_is_left_out(monkeypatch):
+    log = gs.simulate(60, 40).log
+    assert LEFT_OUT not in facts(log, set(GROUPINGS), 1, "greysheep compare")
+    monkeypatch.setattr("greysheep._compare.facts.find_spec", lambda name: None)
+    told = facts(log, set(GROUPINGS) - {"density"}, 2, "greysheep compare")
+    assert told[LEFT_OUT].startswith("density: ") and "greysheep[baselines]" in told[LEFT_OUT]
+    found = comparison(RUNS, facts=told)
+    assert f"groupings left out: {told[LEFT_OUT]}" in str(found) and told[LEFT_OUT] in found_text(found)
 
 
 def test_a_group_without_users_has_no_numbers():
@@ -528,8 +540,6 @@ def test_page_in_markdown_has_every_grouping():
 
 
 def found_text(found: Comparison) -> str:
-    from greysheep._compare.words import markdown
-
     return markdown(found)
 
 

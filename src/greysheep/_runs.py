@@ -79,10 +79,13 @@ class Splits:
         self.folder, self.scores = out / "splits", out / "groups"
         self.clear()  # of a comparison that was killed
 
+    def __contains__(self, seed: int) -> bool:
+        return (self.folder / f"s{seed}").is_dir()
+
     def of(self, seed: int) -> Path:
         """The folder of a seed's split, with groups.parquet."""
         folder = self.folder / f"s{seed}"
-        if not folder.is_dir():
+        if seed not in self:
             parts = split(self.log, self.protocol, seed)
             draft = self.folder / f".s{seed}"
             parts.write(draft)
@@ -207,8 +210,11 @@ def carry_out(
         while waiting or under_way:
             while waiting and len(under_way) < jobs and time.monotonic() < deadline:
                 run = waiting.pop(0)
+                board.busy(f"seed {run.seed}: splitting, scoring users" if run.seed not in splits else "")
+                folder = splits.of(run.seed)
+                board.busy("")
                 board.started((run.label, run.seed))
-                under_way.append(Process.start(run, splits.of(run.seed), k, threads))
+                under_way.append(Process.start(run, folder, k, threads))
             if not under_way:
                 break
             time.sleep(POLL)

@@ -262,22 +262,23 @@ def compare(
         new, failed = carry_out(
             waiting, Splits(log, protocol, folder), board, k=k, jobs=jobs, deadline=deadline
         )
+        found |= new
+        comparison = Comparison(
+            runs=[found[key] for key in runs if key in found],
+            failures=[Failure(*key, failed[key]) for key in runs if key in failed],
+            seeds=numbers,
+            protocol=protocol,
+            k=k,
+            reference=reference,
+            margin=margin,
+            facts={},
+            labels=list(configs),
+        )
+        board.busy("making the tables")
+        groupings = set(comparison.summary["grouping"])
+        comparison.facts.update(facts(log, groupings, jobs, command or _call(texts, protocol, seeds, k)))
+        comparison.write(folder)
     _tell([runs[key] for key in new])
-    found |= new
-    comparison = Comparison(
-        runs=[found[key] for key in runs if key in found],
-        failures=[Failure(*key, failed[key]) for key in runs if key in failed],
-        seeds=numbers,
-        protocol=protocol,
-        k=k,
-        reference=reference,
-        margin=margin,
-        facts={},
-        labels=list(configs),
-    )
-    groupings = set(comparison.summary["grouping"])
-    comparison.facts.update(facts(log, groupings, jobs, command or _call(texts, protocol, seeds, k)))
-    comparison.write(folder)
     return comparison
 
 

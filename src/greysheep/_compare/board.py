@@ -30,6 +30,7 @@ class Board:
         self.states: dict[Key, str] = {(label, seed): "waiting" for label in labels for seed in seeds}
         self.notes: dict[Key, str] = {}
         self.told: dict[Key, float] = {}
+        self.now = ""
         self.begun = time.monotonic()
         terminal = show and sys.stderr.isatty()
         self.lines = show and not terminal
@@ -57,6 +58,12 @@ class Board:
             counted = sum(state in ("done", "failed") for state in self.states.values())
             seconds = time.monotonic() - self.begun
             print(f"[{counted}/{len(self.states)}, {seconds:.0f} s] {text}", file=sys.stderr, flush=True)
+
+    def busy(self, text: str) -> None:
+        """What is done before the next run, or after the last one; nothing if empty."""
+        self.now = text
+        if text:
+            self.say(text)
 
     def found(self, report: Report) -> None:
         """A run that an earlier comparison finished."""
@@ -105,7 +112,7 @@ class Board:
             for key, state in self.states.items()
             if state in ("running", "failed")
         ]
-        return Group(table, *notes, head)
+        return Group(table, *notes, *([Text(self.now)] if self.now else []), head)
 
     def _cell(self, key: Key) -> Text:
         state = self.states[key]

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 
 import greysheep
 from greysheep._compare.tables import GROUPINGS
+from greysheep._compare.words import LEFT_OUT
 from greysheep._runs import threads_each
 from greysheep.doctor import usable_cores
 from greysheep.interactions import Interactions
@@ -32,7 +33,7 @@ def facts(log: Interactions, groupings: Collection[str], jobs: int, command: str
         "Command": command,
     }
     if groupings and (absent := [name for name in GROUPINGS if name not in groupings]):
-        found["Groupings left out"] = f"{', '.join(absent)}: not in every run"
+        found[LEFT_OUT] = f"{', '.join(absent)}: not in every run"
         if "density" in absent and find_spec("sklearn") is None:
-            found["Groupings left out"] += " (density needs scikit-learn: pip install greysheep[baselines])"
+            found[LEFT_OUT] += " (density needs scikit-learn: pip install greysheep[baselines])"
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -13,7 +13,7 @@ from greysheep.columns import GROUP, USER
 from greysheep.errors import DataError
 from greysheep.evaluation import ACTIVITY
 from greysheep.mainstream import GROUPS
-from greysheep.statistics import bootstrap_ci, holm, no_harm, sign_flip_test
+from greysheep.statistics import bootstrap_means, holm, interval, no_harm, sign_flip_test
 
 OVERALL = "overall"
 TEST_ROWS = "mean_test_rows"
@@ -64,39 +64,55 @@ def measured(runs: Sequence[Report], metric: str) -> pl.DataFrame:
 
 def summarise(runs: Sequence[Report], metric: str, *, draws: int = 2000) -> pl.DataFrame:
     """Return the table `Comparison.summary`."""
-    rows: list[dict[str, Any]] = []
-    if runs:
-        values = measured(runs, metric)
-        for (label,), mine in values.group_by("label", maintain_order=True):
-            everybody = _cell(mine, draws)
-            for grouping, group, part in _cuts(mine):
-                cell = everybody if group == OVERALL else _cell(part, draws)
-                rows.append({"label": label, "grouping": grouping, GROUP: group, **cell})
+    if not runs:
+        return pl.DataFrame(schema=SUMMARY)
+    values = measured(runs, metric)
+    labels = values["label"].unique(maintain_order=True).to_list()
+    cells: dict[tuple[str, str, str], dict[str, Any]] = {}
+    everybody = _cells(values, draws)
+    for grouping, (column, groups) in GROUPINGS.items():
+        if column in values.columns:
+            for group in (OVERALL, *groups):
+                found = (
+                    everybody if group == OVERALL else _cells(values.filter(pl.col(column) == group), draws)
+                )
+                cells |= {(label, grouping, group): found.get(label, _EMPTY) for label in labels}
+    names = ("label", "grouping", GROUP)
+    order = sorted(cells, key=lambda key: labels.index(key[0]))
+    rows = [dict(zip(names, key, strict=True)) | cells[key] for key in order]
     return pl.DataFrame(rows, schema=SUMMARY).fill_nan(None)
 
 
-def _cuts(mine: pl.DataFrame) -> Iterator[tuple[str, str, pl.DataFrame]]:
-    for grouping, (column, groups) in GROUPINGS.items():
-        if column in mine.columns:
-            yield grouping, OVERALL, mine
-            for group in groups:
-                yield grouping, group, mine.filter(pl.col(column) == group)
+_EMPTY: dict[str, Any] = {N_USERS: 0, **dict.fromkeys(_NUMBERS)}
 
 
-def _cell(part: pl.DataFrame, draws: int) -> dict[str, Any]:
-    """Means over seeds of the seeds' means, and the interval of the mean over users of their means."""
-    seeds = part.group_by("seed").agg(pl.col("value", "n_train", "n_test").mean()).sort("seed")
-    users = part.group_by(USER).agg(pl.col("value").mean()).sort(USER)["value"].to_numpy()
-    low, high = bootstrap_ci(users, draws=draws)
-    return {
-        N_USERS: len(users),
-        TRAIN_ROWS: seeds["n_train"].mean(),
-        TEST_ROWS: seeds["n_test"].mean(),
-        "mean": seeds["value"].mean(),
-        "sd": seeds["value"].std(),
-        "ci_low": low,
-        "ci_high": high,
-    }
+def _cells(part: pl.DataFrame, draws: int) -> dict[str, dict[str, Any]]:
+    """Return, for each label, means over seeds of the seeds' means, and the interval over users."""
+    seeds = part.group_by("label", "seed").agg(pl.col("value", "n_train", "n_test").mean()).sort("seed")
+    over = seeds.group_by("label").agg(
+        pl.col("n_train").mean().alias(TRAIN_ROWS),
+        pl.col("n_test").mean().alias(TEST_ROWS),
+        pl.col("value").mean().alias("mean"),
+        pl.col("value").std().alias("sd"),
+    )
+    found = _intervals(part, draws)
+    return {row["label"]: row | found[row["label"]] for row in over.to_dicts()}
+
+
+def _intervals(part: pl.DataFrame, draws: int) -> dict[str, dict[str, Any]]:
+    """Return n_users, ci_low and ci_high of each label; labels with the same users share the resamples."""
+    users = part.group_by(USER, "label").agg(pl.col("value").mean())
+    wide = users.pivot(on="label", index=USER, values="value").sort(USER).drop(USER)
+    alike: dict[bytes, list[str]] = {}
+    for column in wide.iter_columns():
+        alike.setdefault(column.is_not_null().to_numpy().tobytes(), []).append(column.name)
+    found: dict[str, dict[str, Any]] = {}
+    for labels in alike.values():
+        values = wide.select(labels).drop_nulls().to_numpy()
+        bounds = zip(*interval(bootstrap_means(values, draws=draws)), strict=True)
+        for label, (low, high) in zip(labels, bounds, strict=True):
+            found[label] = {N_USERS: len(values), "ci_low": float(low), "ci_high": float(high)}
+    return found
 
 
 def paired_tests(

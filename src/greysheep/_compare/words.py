@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from greysheep.comparison import Comparison
 
 LEVEL = 0.05
+LEFT_OUT = "Groupings left out"
 HEAD = ("model", *GROUPS, "mean", "gap", "worst group", "seconds", "memory")
 
 
@@ -28,6 +29,8 @@ def text(comparison: Comparison) -> str:
         lines += _aligned([list(HEAD), *_rows(comparison, best="*")])
         lines += ["", legend(comparison, best="*")]
     lines += ["", *(f"{label}: {sentence}" for label, sentence in comparison.verdicts.items())]
+    if left_out := comparison.facts.get(LEFT_OUT):
+        lines += ["", f"groupings left out: {left_out}"]
     return "\n".join([*lines, *_absent(comparison)]).rstrip()
 
 
