@@ -212,11 +212,14 @@ class ExpertBank(nn.Module):
             here = slice(start, min(start + size, n_rows))
             n_here = here.stop - start
             each = buffer[: n_experts * n_here * n_items].view(n_experts, n_here, n_items)
-            torch.baddbmm(self.decoder_bias[:, None], z[:, here], self.decoder_weight, out=each)
+            torch.bmm(z[:, here], self.decoder_weight, out=each)
             known, wanted = seen.block(here), held_out.block(here)
             scratch = logits[here]  # serves as scratch first, holds the mixture in the end
-            losses = torch.stack([kept_nll(expert, known, wanted, fill, scratch) for expert in each], dim=1)
-            gate[here] = gate_of(losses, wanted.lengths)
+            losses = []
+            for expert, bias in zip(each, self.decoder_bias, strict=True):
+                expert.add_(bias)  # cheaper here, in the cache, than within the product
+                losses.append(kept_nll(expert, known, wanted, fill, scratch))
+            gate[here] = gate_of(torch.stack(losses, dim=1), wanted.lengths)
             torch.mul(each[0], gate[here, :1], out=scratch)
             for k in range(1, n_experts):
                 scratch.addcmul_(each[k], gate[here, k : k + 1])
