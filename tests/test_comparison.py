@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,16 +121,35 @@ def test_summary_is_the_plain_loop(made):
         got = [row["mean"], row["mean_train_rows"], row["mean_test_rows"]]
         np.testing.assert_allclose(got, np.mean(means, axis=0))
         assert row["sd"] == pytest.approx(np.std([m[0] for m in means], ddof=1))
-        assert row["ci_low"] < row["ci_high"]
+        assert row["ci_low"] < row["mean"] < row["ci_high"]
 
 
-def test_intervals_are_scipys_over_users_averaged_over_seeds(made):
+def mean_of_means(sizes):
+    """The statistic scipy resamples: a column a seed, NaN = not in the group; sum a / sum w over users."""
+
+    def found(*drawn, axis=-1):
+        inside = np.stack([~np.isnan(d) for d in drawn])
+        summed = np.where(inside, np.stack(drawn), 0).sum(axis)
+        size = np.reshape(sizes, (len(sizes),) + (1,) * (summed.ndim - 1))
+        return (summed / size).sum(0) / (inside.sum(axis) / size).sum(0)
+
+    return found
+
+
+def test_intervals_are_scipys_over_users_drawn_with_all_their_seeds(made):
     for label, group in (("a", "low"), ("b", None)):
-        averaged = [np.mean([one["ndcg@20"] for _, one in entries])
-                    for entries in users_of(RUNS, label, group=group).values()]  # fmt: skip
+        users = list(users_of(RUNS, label, group=group).values())
+        sizes = Counter(seed for entries in users for seed, _ in entries)
+        values = np.full((len(users), max(sizes) + 1), np.nan)
+        for u, entries in enumerate(users):
+            for seed, one in entries:
+                values[u, seed] = one["ndcg@20"]
+        values = values[:, sorted(sizes)]
+
         theirs = stats.bootstrap(
-            (averaged,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(1)
-        ).confidence_interval
+            tuple(values.T), mean_of_means([sizes[s] for s in sorted(sizes)]), n_resamples=20_000, method="percentile", paired=True,
+            rng=np.random.default_rng(1), vectorized=True,
+        ).confidence_interval  # fmt: skip
         row = made.summary.row(
             by_predicate=(pl.col("label") == label)
             & (pl.col("grouping") == "mainstream")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -39,6 +38,7 @@ from greysheep.mainstream import (
     distribution_scores,
     mainstream_scores,
 )
+from greysheep.memory import peak_memory_bytes
 from greysheep.splitting import Split, split
 
 COMMAND = [sys.executable, "-P", "-m", "greysheep._runs"]
@@ -287,21 +287,6 @@ def measure(job: dict[str, Any]) -> None:
     )
     told = [str(one.message) for one in caught if issubclass(one.category, GreysheepWarning)]
     run.write(report, list(dict.fromkeys(told)))
-
-
-def peak_memory_bytes() -> int:
-    """Most memory this process ever had.
-
-    Not `ru_maxrss` where there is another way: on Linux a new process starts with the peak of the one that
-    started it, so that reading a large log would count for every model.
-    """
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            found = [line.split()[1] for line in status if line.startswith("VmHWM:")]
-    except OSError:
-        found = []
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return (int(found[0]) if found else peak) * 1024
 
 
 if __name__ == "__main__":

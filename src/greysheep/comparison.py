@@ -89,7 +89,7 @@ class Comparison:
         every run has them); groups: overall, then the five names, niche or fewest rows first. Columns: label,
         grouping, group, n_users (different users over all seeds), mean_train_rows, mean_test_rows, mean (over
         seeds, of the groups' means), sd (over seeds; null with one), ci_low, ci_high (95 % percentile
-        bootstrap over users, each with her mean over the seeds in which she is in the group).
+        bootstrap over users, each drawn with all her seeds).
         """
         return summarise(self.runs, self.metric)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from greysheep.columns import GROUP, USER
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, NotFittedError
 from greysheep.interactions import Interactions
 from greysheep.mainstream import GROUPS, Mainstream, activity_groups
+from greysheep.memory import peak_memory_bytes
 from greysheep.metrics import METRICS, hits, per_user
 from greysheep.splitting import PARTS, Split
 from greysheep.statistics import bootstrap_means, interval
@@ -171,7 +171,7 @@ def _report(
             **{name: pl.Series(column, nan_to_null=True) for name, column in everyone.items()},
         }
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if model is not None else 0
+    peak = peak_memory_bytes() if model is not None else 0
     name = "recommendations" if model is None else str(getattr(model, "name", type(model).__name__))
     return Report(
         model=name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 
@@ -18,6 +19,21 @@ def available_bytes() -> int:
     if limit.exists() and used.exists() and limit.read_text().strip().isdigit():
         free = min(free, int(limit.read_text()) - int(used.read_text()))
     return max(free, 0)
+
+
+def peak_memory_bytes() -> int:
+    """Most memory this process ever had.
+
+    Not `ru_maxrss` where there is another way: on Linux a new process starts with the peak of the one that
+    started it, so that reading a large log would count for every model.
+    """
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            found = [line.split()[1] for line in status if line.startswith("VmHWM:")]
+    except OSError:
+        found = []
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (int(found[0]) if found else peak) * 1024
 
 
 def readable(n_bytes: float) -> str:

@@ -100,16 +100,25 @@ def _cells(part: pl.DataFrame, draws: int) -> dict[str, dict[str, Any]]:
 
 
 def _intervals(part: pl.DataFrame, draws: int) -> dict[str, dict[str, Any]]:
-    """Return n_users, ci_low and ci_high of each label; labels with the same users share the resamples."""
-    users = part.group_by(USER, "label").agg(pl.col("value").mean())
-    wide = users.pivot(on="label", index=USER, values="value").sort(USER).drop(USER)
+    """Return n_users, ci_low and ci_high of each label; labels with the same users share the resamples.
+
+    The mean over seeds of the seeds' means is sum a_u / sum w_u over users, with w_u the sum of 1 / n_s over
+    the seeds s in which she is in the group (n_s users then) and a_u the sum of her values / n_s: so the
+    interval is that of the mean beside it, whoever changes her group from split to split.
+    """
+    share = (1 / pl.len().over("label", "seed")).alias("w")
+    sums = ((pl.col("value") * pl.col("w")).sum().alias("a"), pl.col("w").sum())
+    users = part.with_columns(share).group_by(USER, "label").agg(sums)
+    wide = users.pivot(on="label", index=USER, values=["a", "w"]).sort(USER).drop(USER)
     alike: dict[bytes, list[str]] = {}
-    for column in wide.iter_columns():
-        alike.setdefault(column.is_not_null().to_numpy().tobytes(), []).append(column.name)
+    for label in part["label"].unique(maintain_order=True):
+        alike.setdefault(wide[f"a_{label}"].is_not_null().to_numpy().tobytes(), []).append(label)
     found: dict[str, dict[str, Any]] = {}
     for labels in alike.values():
-        values = wide.select(labels).drop_nulls().to_numpy()
-        bounds = zip(*interval(bootstrap_means(values, draws=draws)), strict=True)
+        columns = [f"{kind}_{label}" for kind in "aw" for label in labels]
+        values = wide.select(columns).drop_nulls().to_numpy()
+        drawn = bootstrap_means(values, draws=draws)
+        bounds = zip(*interval(drawn[:, : len(labels)] / drawn[:, len(labels) :]), strict=True)
         for label, (low, high) in zip(labels, bounds, strict=True):
             found[label] = {N_USERS: len(values), "ci_low": float(low), "ci_high": float(high)}
     return found

@@ -7,7 +7,6 @@ files is done here once.
 
 from __future__ import annotations
 
-import resource
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -30,6 +29,7 @@ from greysheep.config import ModelConfig, RunOptions, divide
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, NotFittedError
 from greysheep.interactions import Interactions
 from greysheep.mainstream import GROUPS, Mainstream, mainstream_scores
+from greysheep.memory import peak_memory_bytes
 from greysheep.metrics import top_n
 from greysheep.models.recommending import mask, recommend, similar_items
 from greysheep.search_space import Dimension
@@ -156,7 +156,7 @@ class Model(ABC):
                 self._refit(given)
             self.train_seconds = time.perf_counter() - begun
             self._store_gates()
-        self.peak_memory_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        self.peak_memory_bytes = peak_memory_bytes()
         return self
 
     def _refit(self, split: Split) -> None:  # noqa: B027 - a hook that need not be filled
