@@ -146,8 +146,9 @@ def test_intervals_are_scipys_over_users_drawn_with_all_their_seeds(made):
                 values[u, seed] = one["ndcg@20"]
         values = values[:, sorted(sizes)]
 
+        statistic = mean_of_means([sizes[s] for s in sorted(sizes)])
         theirs = stats.bootstrap(
-            tuple(values.T), mean_of_means([sizes[s] for s in sorted(sizes)]), n_resamples=20_000, method="percentile", paired=True,
+            tuple(values.T), statistic, n_resamples=20_000, method="percentile", paired=True,
             rng=np.random.default_rng(1), vectorized=True,
         ).confidence_interval  # fmt: skip
         row = made.summary.row(

@@ -13,7 +13,7 @@ from typing import Annotated, TextIO
 import typer
 
 import greysheep
-from greysheep.cli import about, compare, data, logs, results, training, tuning
+from greysheep.cli import about, compare, data, logs, results, serving, training, tuning
 from greysheep.errors import GreysheepError, GreysheepWarning
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.command()(results.evaluate)
 app.command()(results.recommend)
 app.command()(compare.compare)
 app.command()(tuning.tune)
+app.command()(serving.compile)
 app.command()(about.doctor)
 
 # typer exports only this one of its usage errors; the class they all share is found through it, because its

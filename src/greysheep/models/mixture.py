@@ -25,6 +25,7 @@ from greysheep.training.objective import Objective
 
 if TYPE_CHECKING:
     from greysheep.models.multvae import MultVAEConfig
+    from greysheep.serving.index import Index
     from greysheep.training.loop import Tick
 
 SCORING_ROWS = 512
@@ -338,6 +339,19 @@ class MixtureModel(IterativeModel):
         assert gates is not None
         gate = torch.from_numpy(gates).to(self.device, self.dtype)
         return self.net.scores(SparseRows.from_csr(rows, self.device), gate).cpu().numpy()
+
+    def compile(self, *, rank: int | None = None, tolerance: float = 0.005, seed: int = 0) -> Index:
+        """Two factor matrices in place of K experts, see `greysheep.serving.index.compile_index`.
+
+        >>> import greysheep as gs
+        >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
+        >>> index = gs.TALL(n_experts=3, latent=8, epochs=2, progress=False).fit(log).compile(rank=10)
+        >>> index.user_vectors.shape, index.item_vectors.shape
+        ((60, 10), (40, 10))
+        """
+        from greysheep.serving.index import compile_index
+
+        return compile_index(self, rank=rank, tolerance=tolerance, seed=seed)
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
         """Cosine of the items' decoder rows, stacked over experts."""

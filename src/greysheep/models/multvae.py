@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -62,5 +62,5 @@ class MultVAE(MixtureModel):
     """
 
     name = "multvae"
-    Config = MultVAEConfig
-    search_space = vae_space.ONE_EXPERT
+    Config: ClassVar[type[MultVAEConfig]] = MultVAEConfig
+    search_space, search_starts = vae_space.ONE_EXPERT, vae_space.STARTS

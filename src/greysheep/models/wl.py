@@ -42,4 +42,5 @@ class WL(MultVAE):
         if spread == 0:
             return np.ones(len(scores))
         weights: NDArray[np.float64] = ((scores.max() - scores) / spread) ** self.config.power
-        return weights / weights.mean()
+        weights /= weights.mean()
+        return weights

@@ -1,0 +1,42 @@
+"""`greysheep compile`: a vector a user and an item in place of a mixture of experts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from greysheep.cli.options import ModelFolder
+from greysheep.cli.outputs import check_parent
+
+
+def compile(
+    model: ModelFolder,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for users.parquet and items.parquet: id and vector."),
+    ],
+    rank: Annotated[
+        int | None,
+        typer.Option(min=1, help="Length of the vectors; the smallest that loses little if not given."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Share of its validation NDCG that any group may lose.")
+    ] = 0.005,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the singular vectors.")] = 0,
+) -> None:
+    """Compile a mixture of experts into one vector a user and one an item, for any vector index.
+
+    A user's score for an item is the inner product. Prints what each group loses on validation rows.
+    """
+    check_parent(output)
+    from greysheep.cli.tables import show
+    from greysheep.models import load
+    from greysheep.serving.index import compile_index
+
+    index = compile_index(load(model), rank=rank, tolerance=tolerance, seed=seed)  # type: ignore[arg-type]
+    index.export(output)
+    show(index.quality)
+    typer.echo(
+        f"wrote {len(index.user_vectors):,} users' and {len(index.item_vectors):,} items' vectors of length "
+        f"{index.length} to {output}; the folder holds personal data"
+    )

@@ -1,0 +1,255 @@
+"""A mixture of experts compiled into one vector a user and one an item.
+
+With f_u = [g_1 z_1, ..., g_K z_K, g_1, ..., g_K] and H = [W_1; ...; W_K; b_1; ...; b_K] a mixture's scores
+are s_u = f_u H, K (D + 1) multiplications an item. The scores of all users, F H, are nearly of low rank: with
+V its first r right singular vectors, s_u is nearly (f_u H V) V^T. So an item's vector is its row of V, a
+user's is f_u P with P = H V, and anybody's, known or not, is found from her rows alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from greysheep.columns import GROUP, ITEM, USER
+from greysheep.errors import ConfigError, DataError
+from greysheep.mainstream import GROUPS
+from greysheep.metrics import hits, per_user, top_n
+from greysheep.models.mixture import MixtureModel
+from greysheep.models.recommending import mask, recommend
+from greysheep.nn.rows import SparseRows
+from greysheep.splitting import Stage
+
+RANKS = (16, 32, 64, 128, 256, 512)
+"""Ranks that are tried, smallest first."""
+PASSES = 3
+"""Over all users, to find the singular vectors: the scores' spectrum falls quickly."""
+SPARE = 16
+"""Directions beyond the largest rank, which make the last ones exact."""
+ROWS = 512
+VECTOR = "vector"
+
+
+@dataclass(eq=False)
+class Index:
+    """A compiled mixture: recommends like the model it was made from, at r products an item.
+
+    item_vectors: [I, r]. user_vectors: [U, r], of every stored row. projection: [K (D + 1), r], P.
+    quality: validation NDCG@20 by group: group, full, compiled, loss (relative; null where nobody is judged).
+    """
+
+    model: MixtureModel
+    """Its decoders are needed no more, but its encoders and gates are, for people not stored."""
+    projection: NDArray[Any]
+    item_vectors: NDArray[Any]
+    user_vectors: NDArray[Any]
+    quality: pl.DataFrame
+
+    @property
+    def length(self) -> int:
+        """Length r of the vectors."""
+        return int(self.item_vectors.shape[1])
+
+    def __getattr__(self, name: str) -> Any:
+        """What a list needs beside scores (ids, stored rows, trained items) is the model's."""
+        if name == "model":  # not there yet, as while unpickling
+            raise AttributeError(name)
+        return getattr(self.model, name)
+
+    @property
+    def gates(self) -> NDArray[Any]:
+        """Known users' vectors stand where the model has their gates."""
+        return self.user_vectors
+
+    def _gates(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
+        """Vectors [B, r] of people given by their rows."""
+        return self._project(csr_matrix(seen + held_out), self.model._gates(seen, held_out))
+
+    def _project(self, rows: csr_matrix, gates: NDArray[Any]) -> NDArray[Any]:
+        """Vectors [B, r] of people whose input is `rows`: f_u P."""
+        vectors: NDArray[Any] = features(self.model, rows, gates).numpy() @ self.projection
+        return vectors
+
+    def _scores(self, rows: csr_matrix, vectors: NDArray[Any]) -> NDArray[Any]:
+        scores: NDArray[Any] = np.asarray(vectors @ self.item_vectors.T)
+        return scores
+
+    def rank(self, users: NDArray[Any], *, k: int = 20, stage: Stage = "test") -> NDArray[np.int64]:
+        """As `Model.rank`: top k of known users among all items but their input of that stage."""
+        given = self.model.split.input_rows(stage)
+        parts = [np.empty((0, min(k, self.model.log.n_items)), np.int64)]
+        for chunk in self.model._chunks(np.asarray(users)):
+            scores = self._scores(given[chunk], self.vectors(chunk, stage))
+            mask(scores, given[chunk])
+            parts.append(top_n(scores, k))
+        return np.concatenate(parts)
+
+    def vectors(self, users: NDArray[Any], stage: Stage = "serving") -> NDArray[Any]:
+        """Vectors [n, r] of known users by their input of a stage."""
+        if stage == "serving" and len(self.user_vectors):
+            stored: NDArray[Any] = self.user_vectors[users]
+            return stored
+        assert self.model.gates is not None
+        return self._project(self.model.split.input_rows(stage)[users], self.model.gates[users])
+
+    def recommend(
+        self,
+        users: Any = None,
+        *,
+        k: int = 20,
+        exclude_seen: bool = True,
+        candidates: Any = None,
+        exclude_items: Any = None,
+        history: Any = None,
+        on_unknown: str = "raise",
+    ) -> pl.DataFrame:
+        """As `Model.recommend`, unseen users by their `history` included."""
+        asked = (users, k, exclude_seen, candidates, exclude_items, history, on_unknown)
+        return recommend(self, *asked)  # type: ignore[arg-type]
+
+    def export(self, directory: str | Path) -> Path:
+        """Write users.parquet and items.parquet, an id and a vector a row, for any vector index.
+
+        The inner product of a user's and an item's vector is her score. The folder holds personal data.
+        """
+        folder = Path(directory).expanduser()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, column, ids, vectors in (
+                ("users", USER, self.model.log.user_ids, self.user_vectors),
+                ("items", ITEM, self.model.log.item_ids, self.item_vectors),
+            ):
+                vector = pl.Series(VECTOR, vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
+                pl.DataFrame({column: ids, VECTOR: vector}).write_parquet(folder / f"{name}.parquet")
+        except OSError as error:
+            raise DataError(f"{folder} cannot be written: {error.strerror or error}") from None
+        return folder
+
+
+def compile_index(
+    model: MixtureModel, *, rank: int | None = None, tolerance: float = 0.005, seed: int = 0
+) -> Index:
+    """Compile a fitted mixture (MultVAE, WL, MoE, LMoE, TALL).
+
+    rank: r; None = the smallest of RANKS with which no group loses more than `tolerance` (relative) of its
+        NDCG@20 on validation rows; the largest where none does, or where nobody has validation rows.
+
+    Raises:
+        ConfigError: not a mixture, or a rank below 1.
+        DataError: the model was saved without its rows.
+        NotFittedError: it is not fitted.
+    """
+    if not isinstance(model, MixtureModel):
+        raise ConfigError(f"only mixtures of experts can be compiled, not {getattr(model, 'name', model)!r}")
+    if rank is not None and rank < 1:
+        raise ConfigError(f"rank={rank} is not possible: it is 1 or more")
+    log = model.log  # raises where there was no fit
+    if not model.has_history:
+        raise DataError(f"this {model.name} was saved without its rows: an index is compiled from them")
+    most = min(log.n_users, log.n_items, decoders(model).shape[0])
+    ranks = sorted({min(r, most) for r in (RANKS if rank is None else (rank,))})
+    basis = right_vectors(model, ranks[-1], seed)
+    projection, full = decoders(model) @ basis, by_group(model)
+    for r in ranks:
+        index = Index(model, projection[:, :r], basis[:, :r], np.empty((0, r)), pl.DataFrame())
+        compiled = by_group(index)
+        if no_worse(full, compiled, tolerance):
+            break
+    index.quality = _quality(full, compiled)
+    index.user_vectors = np.concatenate([index.vectors(chunk) for chunk in _chunks(log.n_users)])
+    return index
+
+
+def decoders(model: MixtureModel) -> NDArray[Any]:
+    """H, [K (D + 1), I]."""
+    bank = model.net.bank
+    stacked: NDArray[Any] = torch.cat([bank.decoder_weight.flatten(0, 1), bank.decoder_bias]).numpy(
+        force=True
+    )
+    return stacked
+
+
+@torch.no_grad()
+def features(model: MixtureModel, rows: csr_matrix, gates: NDArray[Any]) -> Tensor:
+    """f_u of B users: [B, K (D + 1)], on the CPU."""
+    z = model.net.bank.means(SparseRows.from_csr(rows, model.device)).cpu()  # [K, B, D]
+    gate = torch.from_numpy(gates)
+    gated = (z * gate.T.unsqueeze(-1)).transpose(0, 1).reshape(len(gates), -1)
+    return torch.cat([gated, gate.to(gated.dtype)], dim=1)
+
+
+def right_vectors(model: MixtureModel, rank: int, seed: int) -> NDArray[Any]:
+    """V, the first `rank` right singular vectors [I, r] of all users' scores on their stored rows.
+
+    Randomised subspace iteration (Halko, Martinsson and Tropp, SIAM Review 2011, algorithm 4.4), with the
+    scores' factors in place of the scores: nothing is U x I.
+    """
+    h = torch.from_numpy(decoders(model))
+    n_users, n_items = model.log.n_users, model.log.n_items
+    width = min(rank + SPARE, n_users, n_items, h.shape[0])
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.randn(n_items, width, generator=generator, dtype=h.dtype)
+    basis = torch.linalg.qr(basis).Q
+    assert model.gates is not None
+    small = torch.empty(0)
+    for last in [False] * PASSES + [True]:
+        projected, gathered = h @ basis, torch.zeros(h.shape[0], width, dtype=h.dtype)
+        gram = torch.zeros(width, width, dtype=torch.float64)
+        for chunk in _chunks(n_users):
+            f = features(model, model.rows[chunk], model.gates[chunk]).to(h.dtype)
+            image = f @ projected
+            if last:
+                gram += (image.T @ image).double()
+            else:
+                gathered += f.T @ image
+        if last:
+            small = torch.linalg.eigh(gram).eigenvectors.flip(1)[:, :rank].to(h.dtype)
+        else:
+            basis = torch.linalg.qr(h.T @ gathered).Q
+    vectors: NDArray[Any] = (basis @ small).numpy()
+    return vectors
+
+
+def by_group(ranker: Any) -> dict[str, float]:
+    """Validation NDCG@20 of each group with validation rows, and of everybody."""
+    split, groups = ranker.split, ranker.mainstream.groups
+    truth = split.rows("validation")
+    users = np.flatnonzero(np.diff(truth.indptr))
+    if len(users) == 0:
+        return {}
+    ranked = ranker.rank(users, k=20, stage="validation")
+    values = per_user(hits(ranked, truth[users]), np.diff(truth.indptr)[users], 20)["ndcg@20"]
+    found = {"overall": float(values.mean())}
+    for code, name in enumerate(GROUPS):
+        mine = values[groups[users] == code]
+        if len(mine):
+            found[name] = float(mine.mean())
+    return found
+
+
+def no_worse(full: dict[str, float], compiled: dict[str, float], tolerance: float) -> bool:
+    """Whether no group loses more than `tolerance`; False where nobody is judged."""
+    return bool(full) and all(compiled[name] >= value * (1 - tolerance) for name, value in full.items())
+
+
+def _quality(full: dict[str, float], compiled: dict[str, float]) -> pl.DataFrame:
+    lines = [
+        (name, value, compiled[name], 1 - compiled[name] / value if value else None)
+        for name, value in full.items()
+    ]
+    types = {GROUP: pl.String, "full": pl.Float64, "compiled": pl.Float64, "loss": pl.Float64}
+    return pl.DataFrame(lines, schema=types, orient="row")
+
+
+def _chunks(n: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, n, ROWS):
+        yield np.arange(start, min(start + ROWS, n))

@@ -1,0 +1,140 @@
+"""The compiled index against the model it was made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import greysheep as gs
+from contract import world
+from greysheep.cli import run
+from greysheep.errors import ConfigError, DataError, NotFittedError
+from greysheep.serving.index import compile_index, decoders, features, no_worse, right_vectors
+
+KEYWORDS: dict[str, Any] = {
+    "latent": 12,
+    "epochs": 30,
+    "batch_size": 16,
+    "learning_rate": 1e-2,
+    "progress": False,
+}
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    split = gs.split(world(96), protocol="strict")
+    return gs.TALL(n_experts=3, start_epoch=2, seed=0, **KEYWORDS).fit(split)
+
+
+def all_scores(model: Any) -> np.ndarray:
+    return model._scores(model.rows, model.gates)
+
+
+def test_features_times_decoders_are_the_mixtures_scores(model: Any) -> None:
+    product = features(model, model.rows, model.gates).numpy() @ decoders(model)
+    np.testing.assert_allclose(product, all_scores(model), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rank", [1, 5, 20])
+def test_singular_vectors_are_those_of_the_whole_matrix(model: Any, rank: int) -> None:
+    found = right_vectors(model, rank, seed=0)
+    np.testing.assert_allclose(found.T @ found, np.eye(rank), atol=1e-4)
+    scores = all_scores(model).astype(np.float64)
+    u, s, vt = np.linalg.svd(scores, full_matrices=False)
+    best = np.linalg.norm(scores - (u[:, :rank] * s[:rank]) @ vt[:rank])
+    ours = np.linalg.norm(scores - scores @ found @ found.T)
+    assert ours <= best * 1.01 + 1e-3 * s[0]
+
+
+def test_a_full_lengthindex_ranks_as_the_model_does(model: Any) -> None:
+    index = compile_index(model, rank=48)
+    assert index.length <= 3 * 13
+    np.testing.assert_allclose(
+        index._scores(model.rows, index.gates), all_scores(model), rtol=1e-3, atol=1e-3
+    )
+    ours, theirs = index.recommend(k=5), model.recommend(k=5)
+    agree = (ours["item_id"] == theirs["item_id"]).mean()
+    assert ours.columns == theirs.columns and ours.height == theirs.height and agree > 0.99
+    reports = [gs.evaluate(one, model.split) for one in (index, model)]
+    assert reports[0].overall["ndcg@20"]["mean"] == pytest.approx(
+        reports[1].overall["ndcg@20"]["mean"], abs=1e-3
+    )
+
+
+def test_unseen_people_are_served_from_their_history(model: Any) -> None:
+    index = compile_index(model, rank=48)
+    history = pl.DataFrame({"user_id": ["new"] * 6, "item_id": [f"0{i:03d}" for i in (0, 4, 8, 12, 16, 20)]})
+    ours, theirs = (one.recommend(history=history, k=10) for one in (index, model))
+    assert ours["item_id"].to_list()[:5] == theirs["item_id"].to_list()[:5]
+    assert all(int(item) % 2 == 0 for item in ours["item_id"].to_list()[:5])  # the taste of even items
+
+
+def test_the_lengthis_the_smallest_that_loses_little_on_validation(model: Any) -> None:
+    index = compile_index(model, tolerance=0.01)
+    full = dict(zip(index.quality["group"], index.quality["full"], strict=True))
+    compiled = dict(zip(index.quality["group"], index.quality["compiled"], strict=True))
+    assert no_worse(full, compiled, 0.01) or index.length == 39
+    assert set(full) == {"overall", "low", "med-low", "medium", "med-high", "high"}
+    for name, loss in zip(index.quality["group"], index.quality["loss"], strict=True):
+        assert loss == pytest.approx(1 - compiled[name] / full[name])
+    assert compile_index(model, tolerance=1.0).length == 16  # anything is good enough
+
+
+@pytest.mark.parametrize(
+    ("full", "compiled", "fine"),
+    [({"low": 1.0}, {"low": 0.996}, True), ({"low": 1.0}, {"low": 0.99}, False), ({}, {}, False),
+     ({"low": 1.0, "high": 1.0}, {"low": 2.0, "high": 0.9}, False), ({"low": 0.0}, {"low": 0.0}, True)],
+)  # fmt: skip
+def test_no_group_may_lose(full: dict[str, float], compiled: dict[str, float], fine: bool) -> None:
+    assert no_worse(full, compiled, 0.005) is fine
+
+
+def test_export_is_an_inner_product_away_from_the_scores(model: Any, tmp_path: Path) -> None:
+    index = compile_index(model, rank=20)
+    folder = index.export(tmp_path / "index")
+    users, items = (pl.read_parquet(folder / f"{name}.parquet") for name in ("users", "items"))
+    assert users["user_id"].to_list() == model.log.user_ids.to_list()
+    assert items["item_id"].to_list() == model.log.item_ids.to_list()
+    product = users["vector"].to_numpy() @ items["vector"].to_numpy().T
+    np.testing.assert_allclose(product, index._scores(model.rows, index.gates), rtol=1e-5, atol=1e-5)
+    with pytest.raises(DataError, match="cannot be written"):
+        index.export(folder / "users.parquet")
+
+
+def test_one_expert_can_be_compiled_and_others_are_refused(tmp_path: Path) -> None:
+    log = world(48)
+    one = gs.MultVAE(**KEYWORDS).fit(log)
+    assert compile_index(one).length <= 13
+    with pytest.raises(ConfigError, match="only mixtures"):
+        compile_index(gs.EASE().fit(log))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="rank=0"):
+        compile_index(one, rank=0)
+    with pytest.raises(NotFittedError):
+        compile_index(gs.MultVAE())
+    bare = gs.load(one.save(tmp_path / "m", include_history=False))
+    with pytest.raises(DataError, match="saved without its rows"):
+        compile_index(bare)  # type: ignore[arg-type]
+
+
+def test_compiling_twice_gives_the_same(model: Any) -> None:
+    a, b = compile_index(model, rank=8), compile_index(model, rank=8)
+    assert torch.equal(torch.from_numpy(a.user_vectors), torch.from_numpy(b.user_vectors))
+
+
+def test_the_command_writes_vectors_and_says_what_each_group_loses(
+    model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.save(tmp_path / "model")
+    assert run(["compile", str(tmp_path / "model"), "-o", str(tmp_path / "index"), "--rank", "20"]) == 0
+    told = capsys.readouterr().out
+    assert "med-low" in told and "96 users' and 48 items' vectors of length 20" in told
+    assert pl.read_parquet(tmp_path / "index" / "items.parquet").height == 48
+    gs.EASE().fit(model.split).save(tmp_path / "ease")
+    assert run(["compile", str(tmp_path / "ease"), "-o", str(tmp_path / "other")]) == 2
+    assert "only mixtures" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
