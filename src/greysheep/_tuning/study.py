@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 State = Literal["finished", "pruned", "failed", "stopped"]
 NAME = "greysheep"
 IDENTITY, REFERENCE, RECORD, AGAIN = "identity", "reference", "record", "again"
-STARTUP_TRIALS = 8
-"""Trials before the sampler trusts its model of the space; the first guesses count among them."""
+STARTUP_TRIALS = 4
+"""Trials before the sampler looks around the best of them; the first guesses count among them. Few, for a
+blind draw from ten dimensions seldom beats the defaults, and slow models have no time for many."""
 COMPARABLE_TRIALS = 3
 """Finished trials that a pruned one is compared with, at least."""
 

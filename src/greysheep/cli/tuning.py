@@ -81,6 +81,7 @@ def tune(
         found = tuning.tune(model, interactions, storage=output / STUDY, **request)
     _write(found, output)
     if found.interrupted:
+        typer.echo("the same command goes on from here")
         raise typer.Exit(130)
 
 

@@ -43,4 +43,4 @@ class LMoE(MixtureModel):
 
     name = "lmoe"
     Config = LMoEConfig
-    search_space = vae_space.GATED_EXPERTS
+    search_space, search_starts = vae_space.GATED_EXPERTS, vae_space.STARTS

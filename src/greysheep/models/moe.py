@@ -31,5 +31,5 @@ class MoE(MixtureModel):
 
     name = "moe"
     Config = MoEConfig
-    search_space = vae_space.TRAINING
+    search_space, search_starts = vae_space.TRAINING, vae_space.STARTS
     fixed: ClassVar[dict[str, Any]] = {"gate": "mlp"}
