@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
 
 from greysheep.metrics import hits, per_user, top_n
 from greysheep.models.base import IterativeModel
+from greysheep.models.footprint import Footprint, best_weights_spill
 from greysheep.models.recommending import mask
 from greysheep.nn.bank import ExpertBank
 from greysheep.nn.gates import MLPGate, entropy, loss_gate, temperature_gate, uniform_gate
@@ -156,6 +160,11 @@ class MixtureTrainer:
         given = model._user_weights(split)
         own = np.ones(self.train.shape[0]) if given is None else given
         self.user_weights = torch.from_numpy(own).to(self.device, self.dtype)
+        self.best: dict[str, Tensor] | None = None
+        self.spill: str | None = None
+        if model.best_weights_spill:
+            self.folder = tempfile.TemporaryDirectory(prefix="greysheep-")  # goes when the trainer does
+            self.spill = str(Path(self.folder.name) / "best.safetensors")
         self.gates: Tensor | None = None
         """[U, K] where gates are refreshed once an epoch: those of the last validation."""
 
@@ -281,12 +290,20 @@ class MixtureTrainer:
         return gate.cpu().numpy(), scores.cpu().numpy()
 
     def snapshot(self) -> Any:
-        """Copy of the parameters."""
-        return copy.deepcopy(self.net.state_dict())
+        """Copy of the parameters, over the copy before it; where memory is short it is a file."""
+        state = self.net.state_dict()
+        if self.spill is not None:
+            save_file({key: value.contiguous() for key, value in state.items()}, self.spill)
+            return self.spill
+        if self.best is None:
+            self.best = copy.deepcopy(state)
+        for key, value in state.items():
+            self.best[key].copy_(value)
+        return self.best
 
     def restore(self, snapshot: Any) -> None:
         """Put a copy back."""
-        self.net.load_state_dict(snapshot)
+        self.net.load_state_dict(load_file(snapshot) if self.spill is not None else snapshot)
 
 
 class MixtureModel(IterativeModel):
@@ -296,6 +313,8 @@ class MixtureModel(IterativeModel):
     fixed: ClassVar[dict[str, Any]] = {}
     """Settings of the mixture that are the model itself, not its user's choice."""
     net: Mixture
+    best_weights_spill: bool = False
+    """Whether the best weights so far are kept on disk while training, for want of memory."""
 
     @property
     def n_experts(self) -> int:
@@ -321,11 +340,22 @@ class MixtureModel(IterativeModel):
         """Fixed training weights of users [U]; None = everybody alike."""
         return None
 
+    def _check_memory(self, split: Split) -> bool:
+        """Whether the best weights go to disk while training; ConfigError where memory is too short."""
+        if self.device.type != "cpu":
+            return False  # the device says itself when it is full
+        self.net = None  # type: ignore[assignment]  # a second fit needs no room for the first one's weights
+        size = 8 if self.dtype == torch.float64 else 4
+        batch = min(self.config.batch_size, split.log.n_users)
+        shape = (self.n_experts, self.config.latent, split.log.n_items, batch, size)
+        return best_weights_spill(Footprint(*shape))
+
     def _build(self, n_items: int) -> None:
         random = torch.Generator().manual_seed(self.options.seed)
         self.net = Mixture(self.config, n_items, random, self.settings).to(self.device, self.dtype)
 
     def _trainer(self, split: Split, objective: Objective | None) -> MixtureTrainer:
+        self.best_weights_spill = self._check_memory(split)
         self._build(split.log.n_items)
         return MixtureTrainer(self, split, objective)
 
