@@ -10,6 +10,7 @@ from contract import ModelContract
 from greysheep.errors import DataError
 
 QUICK = {"latent": 16, "epochs": 60, "batch_size": 16, "learning_rate": 1e-2, "patience": 30}
+LOCAL = {"n_experts": 3, "epochs": 25, "local_epochs": 4, "local_batch_size": 16}
 
 
 class TestPopular(ModelContract):
@@ -62,6 +63,30 @@ class TestMultVAE(ModelContract):
 class TestWL(ModelContract):
     kind = gs.WL
     keywords: ClassVar[dict[str, Any]] = QUICK
+
+
+class TestLOCA(ModelContract):
+    kind = gs.LOCA
+    keywords: ClassVar[dict[str, Any]] = {**QUICK, **LOCAL}
+
+
+class NeedsItsRows(ModelContract):
+    """A model that compares people with stored rows whenever it is asked."""
+
+    def test_saved_without_rows(self, fitted: Any, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=f"{self.kind.name} cannot be saved without its rows"):
+            fitted.save(tmp_path / "model", include_history=False)
+        assert not list(tmp_path.iterdir())
+
+
+class TestEnLFT(NeedsItsRows):
+    kind = gs.EnLFT
+    keywords: ClassVar[dict[str, Any]] = {**QUICK, **LOCAL}
+
+
+class TestLFT(NeedsItsRows):
+    kind = gs.LFT
+    keywords: ClassVar[dict[str, Any]] = {**QUICK, "epochs": 25, "steps": 3}
 
 
 class TestMoE(ModelContract):

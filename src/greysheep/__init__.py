@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from greysheep.mainstream import mainstream_scores as mainstream_scores
     from greysheep.models import EASE as EASE
     from greysheep.models import IALS as IALS
+    from greysheep.models import LFT as LFT
+    from greysheep.models import LOCA as LOCA
     from greysheep.models import TALL as TALL
     from greysheep.models import WL as WL
     from greysheep.models import Blend as Blend
+    from greysheep.models import EnLFT as EnLFT
     from greysheep.models import ItemKNN as ItemKNN
     from greysheep.models import LMoE as LMoE
     from greysheep.models import MoE as MoE
@@ -43,6 +46,7 @@ _HOME = {
     "Blend": "models",
     "Comparison": "comparison",
     "EASE": "models",
+    "EnLFT": "models",
     "IALS": "models",
     "TALL": "models",
     "WL": "models",
@@ -52,6 +56,8 @@ _HOME = {
     "Interactions": "interactions",
     "ItemKNN": "models",
     "Mainstream": "mainstream",
+    "LFT": "models",
+    "LOCA": "models",
     "LMoE": "models",
     "MoE": "models",
     "MultVAE": "models",
@@ -71,10 +77,13 @@ _HOME = {
 __all__ = [
     "EASE",
     "IALS",
+    "LFT",
+    "LOCA",
     "TALL",
     "WL",
     "Blend",
     "Comparison",
+    "EnLFT",
     "GreysheepError",
     "GreysheepWarning",
     "Interactions",

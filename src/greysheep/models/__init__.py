@@ -11,9 +11,12 @@ from greysheep.models.base import Model
 from greysheep.models.blend import Blend
 from greysheep.models.ease import EASE
 from greysheep.models.ease_weighted import WeightedEASE
+from greysheep.models.enlft import EnLFT
 from greysheep.models.ials import IALS
 from greysheep.models.itemknn import ItemKNN
+from greysheep.models.lft import LFT
 from greysheep.models.lmoe import LMoE
+from greysheep.models.loca import LOCA
 from greysheep.models.moe import MoE
 from greysheep.models.multvae import MultVAE
 from greysheep.models.popular import Popular
@@ -23,16 +26,34 @@ from greysheep.models.wl import WL
 
 REGISTRY: dict[str, type[Model]] = {
     model.name: model
-    for model in (Popular, ItemKNN, EASE, WeightedEASE, IALS, Blend, MultVAE, WL, MoE, LMoE, TALL)
+    for model in (
+        Popular,
+        ItemKNN,
+        EASE,
+        WeightedEASE,
+        IALS,
+        Blend,
+        MultVAE,
+        WL,
+        LOCA,
+        LFT,
+        EnLFT,
+        MoE,
+        LMoE,
+        TALL,
+    )
 }
 
 __all__ = [
     "EASE",
     "IALS",
+    "LFT",
+    "LOCA",
     "REGISTRY",
     "TALL",
     "WL",
     "Blend",
+    "EnLFT",
     "ItemKNN",
     "LMoE",
     "MoE",

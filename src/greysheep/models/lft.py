@@ -1,0 +1,197 @@
+"""LFT (Zhu and Caverlee, WSDM 2022): for every user a model fine-tuned on her neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from greysheep.mainstream import Mainstream
+from greysheep.models.base import take
+from greysheep.models.local import (
+    GlobalConfig,
+    GlobalFirst,
+    refuse_without_rows,
+    train_global,
+    validation_metrics,
+)
+from greysheep.nn.local import Jaccard, fine_tuned, latents, nearest
+from greysheep.nn.rows import SparseRows
+from greysheep.splitting import TRAIN, VALIDATION, Split
+from greysheep.training.objective import Objective
+
+ROWS = 128
+"""Users handled at once; each brings the scores of all her stages while she is validated."""
+
+
+class LFTConfig(GlobalConfig):
+    """Settings of LFT."""
+
+    threshold: float = Field(0.05, ge=0, lt=1)
+    """Jaccard similarity above which a user is a neighbour."""
+    n_neighbours: int = Field(50, ge=1)
+    """The most neighbours of a user, the most similar ones."""
+    power: float = Field(2.0, ge=0)
+    """A neighbour's weight is her Jaccard similarity to this power."""
+    steps: int = Field(8, ge=1)
+    """The most gradient steps of a user's copy."""
+    fine_tuning_rate: float = Field(10.0, gt=0)
+    """Size of a step."""
+    damping: float = Field(1.0, gt=0)
+    """How much rarely predicted items share the step size of the others; the larger, the more alike."""
+    shrinkage: float = Field(50.0, ge=0)
+    """Validation rows at which a user's own best number of steps counts as much as everybody's."""
+
+
+class LFT(GlobalFirst):
+    """A copy of the global model's decoder for every user, fine-tuned on her neighbours, kept nowhere.
+
+    Neighbours: users whose train rows have a Jaccard similarity above `threshold` with her input rows, at
+    most `n_neighbours`, weighted by similarity to the power of `power`; her own train rows are among them
+    (with weight 1 where they are her input). Every full-batch gradient step on their mean cross-entropy is a
+    stage; the number of steps maximises n_u m_u(t) + shrinkage m(t), m_u(t) the objective on her n_u
+    validation rows after t steps and m(t) its mean over users, so that a user with few rows follows
+    everybody. People unseen in training stop at the best m(t). `gates` [U, steps + 1] is 1 at a user's stage.
+
+    A copy serves one person and follows from the global weights and the train rows, so none is stored: it
+    is tuned again whenever her scores are asked for, which takes about as long as `fit` took after the global
+    model, a user. The neighbours' rows are needed for that, so the model cannot be saved without rows.
+
+    Simplified against the paper: the encoder stays as it is, so that a step is exact without forming the copy
+    (`greysheep.nn.local.fine_tuned`); plain gradient steps, with a size for each item, in place of Adam; no
+    noise and no KL term. Tuning the encoder too, by Adam, was slower and no better on ML-1M's validation
+    rows (docs/results/local-models.md).
+
+    >>> import greysheep as gs
+    >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
+    >>> model = gs.models.LFT(latent=8, epochs=2, steps=3, progress=False).fit(log)
+    >>> model.gates.shape
+    (60, 4)
+    """
+
+    name = "lft"
+    Config = LFTConfig
+    curve: NDArray[np.float64]
+    """[steps + 1] m(t): the objective on validation rows after t steps, the same t for everybody."""
+    chosen: NDArray[np.int64]
+    """[U] steps of each user's copy."""
+
+    def _fit(self, split: Split) -> None:
+        found: Any = train_global(self, split)
+        self.history, self.epochs, self.best_epoch = found.history, found.epochs, found.best_epoch
+        self.global_epochs, self.bank = found.best_epoch, found.net.bank
+        self._choose_steps(split)
+
+    def _refit(self, split: Split) -> None:
+        """Train the global model with validation rows in train; the numbers of steps stay."""
+        part = np.where(split.part == VALIDATION, TRAIN, split.part).astype(np.int8)
+        everything = replace(split, part=part)
+        self.bank = train_global(self, everything, self.global_epochs).net.bank
+        self.split = everything
+        self.__dict__.pop("_known", None)
+
+    def _choose_steps(self, split: Split) -> None:
+        """Every user's number of steps, from her validation rows and everybody's."""
+        n_stages = self.config.steps + 1
+        objective, groups = Objective.parse(self.config.objective), Mainstream.of_split(split).groups
+        truth = split.rows("validation")
+        n_rows = np.diff(truth.indptr)
+        gain = np.zeros((split.log.n_users, n_stages))
+        if n_rows.any():
+            stages = self._validate(split, objective, np.flatnonzero(n_rows))
+            self.curve = np.array([objective.value(stage, groups) for stage in stages])
+            for t, stage in enumerate(stages):
+                gain[:, t] = np.nan_to_num(np.mean([stage[key] for key in objective.keys], axis=0))
+        else:
+            self.curve = np.arange(n_stages) / n_stages  # nothing to stop by: all steps
+        # tiny differences are rounding: they must not choose
+        total = n_rows[:, None] * gain + max(self.config.shrinkage, 1e-9) * self.curve
+        self.chosen = np.argmax(np.round(total, 9), axis=1)
+
+    def _validate(
+        self, split: Split, objective: Objective, users: NDArray[np.int64]
+    ) -> list[dict[str, NDArray[np.float64]]]:
+        """Metrics of every user, [U] each, after 0, 1, ... steps."""
+        n_stages, given = self.config.steps + 1, split.input_rows("validation")
+        out: list[dict[str, NDArray[np.float64]]] = [{} for _ in range(n_stages)]
+        for start in range(0, len(users), ROWS):
+            batch = users[start : start + ROWS]
+            scores = np.empty((n_stages, len(batch), split.log.n_items), np.float32)
+            for i, copies in enumerate(self._copies(given[batch])):
+                for t, own in zip(range(n_stages), copies, strict=False):
+                    scores[t, i] = own.cpu().numpy()
+            for stage, mine in zip(out, scores, strict=True):
+                metrics = validation_metrics(split, objective, lambda *_, mine=mine: mine, batch)
+                for name, value in metrics.items():
+                    stage.setdefault(name, np.full(split.log.n_users, np.nan))[batch] = value[batch]
+        return out
+
+    @cached_property
+    def _known(self) -> tuple[csr_matrix, Jaccard, Tensor]:
+        """Train rows [U, I] of those who can be neighbours, how near they are, their latents [U, D]."""
+        rows = self.split.train_rows(gated=False)
+        starts = range(0, rows.shape[0], 512)
+        parts = [latents(self.bank, 0, SparseRows.from_csr(rows[i : i + 512], self.device)) for i in starts]
+        return rows, Jaccard(rows), torch.cat(parts)
+
+    def _copies(self, rows: csr_matrix) -> Iterator[Iterator[Tensor]]:
+        """For each of B users: her scores [I] after 0, 1, ... steps; the next step overwrites them."""
+        train, nearness, z = self._known
+        own = latents(self.bank, 0, SparseRows.from_csr(rows, self.device))
+        decoder = self.bank.decoder_weight.detach()[0], self.bank.decoder_bias.detach()[0]
+        for mine, line in zip(own, nearness(rows), strict=True):
+            near = nearest(line, self.config.threshold, self.config.n_neighbours)
+            weight = torch.from_numpy(line[near] ** self.config.power).to(self.device, self.dtype)
+            theirs = SparseRows.from_csr(train[near], self.device)
+            yield fine_tuned(
+                mine, z[near], theirs, weight, decoder, self.config.fine_tuning_rate, self.config.damping
+            )
+
+    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
+        assert gates is not None
+        out = np.zeros(rows.shape, np.float64 if self.dtype == torch.float64 else np.float32)
+        for start in range(0, rows.shape[0], ROWS):
+            for i, copies in enumerate(self._copies(rows[start : start + ROWS]), start):
+                for t, own in zip(range(int(np.flatnonzero(gates[i])[-1]) + 1), copies, strict=False):
+                    if gates[i, t]:
+                        out[i] += gates[i, t] * own.cpu().numpy()
+        return out
+
+    def _store_gates(self) -> None:
+        self.gates = np.eye(self.config.steps + 1, dtype=np.float32)[self.chosen]
+
+    def _gates(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
+        one = np.eye(self.config.steps + 1, dtype=np.float32)[np.argmax(self.curve)]
+        return np.tile(one, (seen.shape[0], 1))
+
+    def _forget(self) -> None:
+        super()._forget()
+        self.__dict__.pop("_known", None)
+
+    def save(self, directory: str | Path, *, include_history: bool = True) -> Path:
+        """Write the model as a folder; see `Model.save`.
+
+        Raises:
+            DataError: `include_history` is False: the rows of the neighbours are needed.
+        """
+        refuse_without_rows(
+            self, include_history, "a user's copy is tuned on her neighbours' rows when asked for"
+        )
+        return super().save(directory, include_history=include_history)
+
+    def _state(self) -> dict[str, Tensor]:
+        return {**super()._state(), "curve": torch.from_numpy(self.curve)}
+
+    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+        super()._restore(state, n_items)
+        self.curve = take(state, "curve", self.config.steps + 1)
+        self.__dict__.pop("_known", None)
