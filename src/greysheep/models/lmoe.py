@@ -27,6 +27,10 @@ class LMoEConfig(MultVAEConfig):
     """Let the gradient flow through a loss-driven gate. `variant="authors"` always does."""
     gate_refresh: Literal["batch", "epoch"] = "batch"
     """When a loss-driven gate is computed in training: with every batch, or once an epoch, at validation."""
+    active_experts: int | None = Field(None, ge=1)
+    """m: after `warm_up` a user passes through her m best experts only; None = all."""
+    warm_up: int = Field(20, ge=0)
+    """Epochs with all experts before `active_experts` are settled for each user."""
 
 
 class LMoE(MixtureModel):

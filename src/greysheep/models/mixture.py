@@ -19,6 +19,7 @@ from greysheep.metrics import hits, per_user, top_n
 from greysheep.models.base import IterativeModel
 from greysheep.models.footprint import Footprint, best_weights_spill
 from greysheep.models.recommending import mask
+from greysheep.nn import routing
 from greysheep.nn.bank import ExpertBank
 from greysheep.nn.gates import MLPGate, entropy, loss_gate, temperature_gate, uniform_gate
 from greysheep.nn.likelihood import gaussian_kl, kept_nll, row_nll
@@ -45,6 +46,8 @@ class MixtureSettings:
     shrinkage: float = 5.0
     gate_gradient: bool = False
     gate_refresh: str = "batch"
+    active_experts: int | None = None
+    warm_up: int = 0
     weighting: str = "none"
     signal_scale: str = "sum"
     alpha: float = 1.0
@@ -129,11 +132,17 @@ class Mixture(nn.Module):
     @torch.no_grad()
     def gates_of(self, seen: SparseRows, held_out: SparseRows) -> Tensor:
         """Gates [B, K] at inference."""
-        return self.gate(self.bank.means(seen), seen, held_out)
+        gate = self.gate(self.bank.means(seen), seen, held_out)
+        m = self.settings.active_experts
+        return gate if m is None else routing.strongest(gate, m, torch.Generator(gate.device).manual_seed(0))
 
     @torch.no_grad()
     def scores(self, rows: SparseRows, gate: Tensor) -> Tensor:
         """Mixture logits [B, I] of users whose input is `rows`, at inference."""
+        if self.settings.active_experts is not None:
+            routes = routing.Routes.of(gate)
+            mu, _ = routing.encode(self.bank, rows, routes)
+            return routing.mix(self.bank, mu, routes, rows.n_rows)
         return self.bank.mix(self.bank.means(rows), gate)
 
 
@@ -167,6 +176,8 @@ class MixtureTrainer:
             self.spill = str(Path(self.folder.name) / "best.safetensors")
         self.gates: Tensor | None = None
         """[U, K] where gates are refreshed once an epoch: those of the last validation."""
+        self.best_routes: Tensor | None = None
+        model.routes = None
 
     def _pace(self) -> Pace | None:
         settings: Any = self.net.settings
@@ -186,6 +197,8 @@ class MixtureTrainer:
 
     def train_epoch(self, epoch: int, tick: Tick) -> dict[str, Any]:
         """One shuffled pass over the users who have train rows."""
+        if self.net.settings.active_experts is not None and epoch == self.net.settings.warm_up + 1:
+            self._route()
         users = self.order.permutation(self.users)
         sums = dict.fromkeys(("loss", "ce", "kl"), 0.0)
         weight = np.full(self.train.shape[0], np.nan)
@@ -202,17 +215,10 @@ class MixtureTrainer:
     def _train_batch(self, users: NDArray[np.int64], epoch: int) -> tuple[dict[str, float], NDArray[Any]]:
         rows = self._rows(self.train, users)
         held_out = self._rows(self.held_out, users)
-        mu, logvar = self.net.bank.encode(rows, keep=self._dropout(rows))
-        noise = torch.randn(mu.shape, generator=self.random, device=self.device, dtype=self.dtype)
-        z = mu + self.config.noise * noise * torch.exp(logvar / 2)
-        if self.gates is None:
-            gate, logits = self.net.mixture(z, rows, held_out)
-        else:
-            gate = self.gates[torch.from_numpy(users).to(self.device)]
-            logits = self.net.bank.mix(z, gate)
+        routed = self.model.routes is not None
+        logits, kl = self._routed_pass(users, rows) if routed else self._pass(users, rows, held_out)
         weight = self._weights(users, logits, rows, held_out, epoch)
         ce = (weight * row_nll(logits, rows)).sum() / weight.sum()
-        kl = self.net.kl(gate, mu, logvar)
         beta = self.config.beta * min(1.0, self.step / self.config.anneal_steps)
         loss = ce + beta * kl
         self.optimizer.zero_grad(set_to_none=True)
@@ -221,6 +227,43 @@ class MixtureTrainer:
         self.step += 1
         return {"loss": loss.item(), "ce": ce.item(), "kl": kl.item()}, weight.cpu().numpy()
 
+    def _pass(
+        self, users: NDArray[np.int64], rows: SparseRows, held_out: SparseRows
+    ) -> tuple[Tensor, Tensor]:
+        """Mixture logits [B, I] and the KL term, through all experts."""
+        mu, logvar = self.net.bank.encode(rows, keep=self._dropout(rows))
+        z = self._noisy(mu, logvar)
+        if self.gates is None:
+            gate, logits = self.net.mixture(z, rows, held_out)
+        else:
+            gate = self.gates[torch.from_numpy(users).to(self.device)]
+            logits = self.net.bank.mix(z, gate)
+        return logits, self.net.kl(gate, mu, logvar)
+
+    def _routed_pass(self, users: NDArray[np.int64], rows: SparseRows) -> tuple[Tensor, Tensor]:
+        """The same through each user's active experts, with the gates of the end of the warm-up."""
+        assert self.model.routes is not None
+        routes = routing.Routes.of(self.model.routes[torch.from_numpy(users).to(self.device)])
+        mu, logvar = routing.encode(self.net.bank, rows, routes, keep=self._dropout(rows))
+        logits = routing.mix(self.net.bank, self._noisy(mu, logvar), routes, len(users))
+        return logits, (routes.gate * gaussian_kl(mu, logvar)).sum()
+
+    def _route(self) -> None:
+        """Settle who passes through which experts from now on."""
+        chunks = np.split(self.users, range(SCORING_ROWS, len(self.users), SCORING_ROWS))
+        routes = torch.zeros(
+            self.train.shape[0], self.net.bank.n_experts, device=self.device, dtype=self.dtype
+        )
+        for users in chunks:
+            gates = self.model._gates(self.train[users], self.held_out[users])
+            routes[torch.from_numpy(users)] = torch.from_numpy(gates).to(self.device)
+        self.model.routes = routes
+
+    def _noisy(self, mu: Tensor, logvar: Tensor) -> Tensor:
+        """A draw of the latents around their means."""
+        noise = torch.randn(mu.shape, generator=self.random, device=self.device, dtype=self.dtype)
+        return mu + self.config.noise * noise * torch.exp(logvar / 2)
+
     @torch.no_grad()
     def _weights(
         self, users: NDArray[np.int64], logits: Tensor, rows: SparseRows, held_out: SparseRows, epoch: int
@@ -228,7 +271,8 @@ class MixtureTrainer:
         """Training weights [B]: the model's own (1 unless it says otherwise), or adaptive ones."""
         codes = torch.from_numpy(users).to(self.device)
         if self.pace is None:
-            return self.user_weights[codes]
+            weights: Tensor = self.user_weights[codes]
+            return weights
         losses = kept_nll(logits, rows, held_out, self.net.seen_fill, torch.empty_like(logits))
         return self.pace.weights(codes, losses, held_out.lengths, epoch)
 
@@ -280,6 +324,8 @@ class MixtureTrainer:
         self, users: NDArray[np.int64], given: csr_matrix
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Gates [B, K] of input train and gate rows, and scores [B, I] of the validation input under them."""
+        if self.net.settings.active_experts is not None:
+            return self._routed_validation_scores(users, given)
         seen, held_out = self._rows(self.train, users), self._rows(self.held_out, users)
         mu = self.net.bank.means(seen)
         if given.nnz == self.train.nnz:  # protocol `paper`: the same input, so the same logits serve both
@@ -289,9 +335,20 @@ class MixtureTrainer:
             scores = self.net.scores(self._rows(given, users), gate)
         return gate.cpu().numpy(), scores.cpu().numpy()
 
+    def _routed_validation_scores(
+        self, users: NDArray[np.int64], given: csr_matrix
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What will be served: the active experts alone, in the warm-up those that would be chosen now."""
+        if self.model.routes is None:
+            gates = self.model._gates(self.train[users], self.held_out[users])
+        else:
+            gates = self.model.routes[torch.from_numpy(users)].cpu().numpy()
+        return gates, self.model._scores(given[users], gates)
+
     def snapshot(self) -> Any:
         """Copy of the parameters, over the copy before it; where memory is short it is a file."""
         state = self.net.state_dict()
+        self.best_routes = self.model.routes
         if self.spill is not None:
             save_file({key: value.contiguous() for key, value in state.items()}, self.spill)
             return self.spill
@@ -303,6 +360,7 @@ class MixtureTrainer:
 
     def restore(self, snapshot: Any) -> None:
         """Put a copy back."""
+        self.model.routes = self.best_routes
         self.net.load_state_dict(load_file(snapshot) if self.spill is not None else snapshot)
 
 
@@ -313,6 +371,8 @@ class MixtureModel(IterativeModel):
     fixed: ClassVar[dict[str, Any]] = {}
     """Settings of the mixture that are the model itself, not its user's choice."""
     net: Mixture
+    routes: Tensor | None = None
+    """[U, K] gates of sparse routing, once training has settled them."""
     best_weights_spill: bool = False
     """Whether the best weights so far are kept on disk while training, for want of memory."""
 
@@ -339,6 +399,13 @@ class MixtureModel(IterativeModel):
     def _user_weights(self, split: Split) -> NDArray[np.float64] | None:
         """Fixed training weights of users [U]; None = everybody alike."""
         return None
+
+    def _store_gates(self) -> None:
+        """As every model's; who was routed while training stays with her experts."""
+        super()._store_gates()
+        if self.routes is not None and self.gates is not None:
+            routed = np.diff(self.split.train_rows(gated=self.uses_gate_rows).indptr) > 0
+            self.gates[routed] = self.routes.cpu().numpy()[routed]
 
     def _check_memory(self, split: Split) -> bool:
         """Whether the best weights go to disk while training; ConfigError where memory is too short."""

@@ -57,6 +57,14 @@ class SparseRows:
         first, last = int(offsets[0]), int(offsets[-1])
         return SparseRows(offsets - first, self.items[first:last], self.n_items)
 
+    def pick(self, rows: Tensor, values: Tensor) -> tuple[SparseRows, Tensor]:
+        """Some rows [n] in the order given, and their entries' values."""
+        lengths = self.lengths[rows]
+        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        first = torch.repeat_interleave(self.offsets[rows] - offsets[:-1], lengths)
+        entries = first + torch.arange(len(first), device=first.device)
+        return SparseRows(offsets, self.items[entries], self.n_items), values[entries]
+
     def sum_by_row(self, values: Tensor) -> Tensor:
         """Sum one value an entry, [nnz], into one a row, [B]."""
         return values.new_zeros(self.n_rows).index_add_(0, self.row, values)
