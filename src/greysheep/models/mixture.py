@@ -262,7 +262,8 @@ class MixtureTrainer:
     def _noisy(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """A draw of the latents around their means."""
         noise = torch.randn(mu.shape, generator=self.random, device=self.device, dtype=self.dtype)
-        return mu + self.config.noise * noise * torch.exp(logvar / 2)
+        drawn: Tensor = mu + self.config.noise * noise * torch.exp(logvar / 2)
+        return drawn
 
     @torch.no_grad()
     def _weights(
