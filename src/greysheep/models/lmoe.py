@@ -47,4 +47,4 @@ class LMoE(MixtureModel):
 
     name = "lmoe"
     Config = LMoEConfig
-    search_space, search_starts = vae_space.GATED_EXPERTS, vae_space.STARTS
+    search_space, search_starts = vae_space.GATED_EXPERTS, vae_space.GATED_STARTS

@@ -31,5 +31,5 @@ class MoE(MixtureModel):
 
     name = "moe"
     Config = MoEConfig
-    search_space, search_starts = vae_space.TRAINING, vae_space.STARTS
+    search_space, search_starts = vae_space.TRAINING, vae_space.GATED_STARTS
     fixed: ClassVar[dict[str, Any]] = {"gate": "mlp"}
