@@ -33,7 +33,7 @@ class WL(MultVAE):
 
     name = "wl"
     Config = WLConfig
-    search_space = vae_space.USER_WEIGHTED
+    search_space, search_starts = vae_space.USER_WEIGHTED, vae_space.STARTS
 
     def _user_weights(self, split: Split) -> NDArray[np.float64]:
         """Weights [U]; all 1 where everybody is equally mainstream."""
