@@ -1,0 +1,230 @@
+"""The open questions of the paper, answered by runs: docs/results/questions.md and a figure each.
+
+    python benchmarks/questions.py run        # all questions (--only alpha gap ...); resumes where it stopped
+    python benchmarks/questions.py page       # the page and the figures from what there is
+
+Half of ML-1M's users (seed 0), protocol `strict`, one seed, TALL with the settings that tuning chose on the
+whole log (benchmarks/tuned.yaml) but for what a question changes. Thinning keeps a share of every user's rows,
+at least 4.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+import numpy as np
+import polars as pl
+import yaml
+from reproduction import DATA, ROOT, TUNED, text_of
+from reproduction_page import dot, markdown
+
+import greysheep as gs
+from greysheep.mainstream import GROUPS
+
+RUNS = ROOT / "build" / "questions"
+PAGE = ROOT / "docs" / "results" / "questions.md"
+PICTURES = ROOT / "docs" / "img"
+WORDS = ROOT / "benchmarks" / "questions.yaml"
+"""Each question's answer in words, written by hand after looking at the figures."""
+THIN = (1, 2, 4, 8)
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Question:
+    """One figure: TALL under some changes, on logs thinned to one in `thin` rows."""
+
+    title: str
+    changes: dict[str, dict[str, Any]]
+    """Name in the figure -> settings."""
+    thin: tuple[int, ...] = (1,)
+
+
+def values(key: str, some: tuple[Any, ...], **more: Any) -> dict[str, dict[str, Any]]:
+    """One setting over some values."""
+    return {str(value): {key: value, **more} for value in some}
+
+
+PLAIN = {"gate": "uniform", "weighting": "none"}
+WEIGHTS = {
+    "no weights": {"weighting": "none"},
+    "loss": {"weighting": "loss"},
+    "loss change, sum": {"weighting": "loss-change", "signal_scale": "sum", "alpha": 0.5},
+    "loss change, mean": {"weighting": "loss-change", "signal_scale": "mean", "alpha": 0.5},
+    "loss change, standardised": {"weighting": "loss-change", "signal_scale": "standardised", "alpha": 1.0},
+}
+GATES = {
+    "uniform": {"gate": "uniform"},
+    "loss (published)": {"gate": "loss"},
+    **{f"temperature {t}": {"gate": "temperature", "temperature": t} for t in (0.03, 0.1, 0.3, 1.0)},
+}
+ADAPTIVE = {"weighting": "loss-change", "signal_scale": "sum"}
+QUESTIONS = {
+    "signal": Question("Loss change against loss, by sparsity, and the three signal scales", WEIGHTS, THIN),
+    "experts": Question("Experts K", values("n_experts", (1, 5, 10, 20, 40))),
+    "gap": Question("Gap T (start_epoch)", values("start_epoch", (0, 10, 20, 40, 60), **ADAPTIVE, alpha=0.5)),
+    "alpha": Question("alpha", values("alpha", (0.05, 0.2, 0.5, 1.0, 2.0), **ADAPTIVE)),
+    "gate": Question("Is held-out loss a signal for the gate?", GATES, (1, 8)),
+}
+
+
+def half() -> pl.DataFrame:
+    """Half of ML-1M's users."""
+    frame = pl.read_parquet(DATA / "ml-1m" / "interactions.parquet")
+    users = frame["user_id"].unique().sort()
+    kept = users.gather(np.random.default_rng(SEED).choice(len(users), len(users) // 2, replace=False))
+    return frame.filter(pl.col("user_id").is_in(kept.implode()))
+
+
+def thinned(thin: int) -> gs.Interactions:
+    """One in `thin` rows of every user, at least 4, drawn with the seed."""
+    frame = half().sort("user_id", "item_id")
+    order = np.random.default_rng(SEED).random(frame.height)
+    place = pl.col("order").rank("ordinal").over("user_id")
+    kept = pl.max_horizontal(pl.len().over("user_id") // thin, pl.lit(4))
+    return gs.Interactions.read(
+        frame.with_columns(order=order).filter(place <= kept).select("user_id", "item_id"),
+        min_item_users=1,
+    )
+
+
+def texts(question: Question) -> dict[str, str]:
+    """Name in the figure -> text for `compare`."""
+    tuned = yaml.safe_load(TUNED.read_text())["settings"].get("tall", {})
+    named = {name: {**tuned, **changes} for name, changes in question.changes.items()}
+    for settings in named.values():
+        for key, needs in (
+            ("alpha", "weighting"),
+            ("signal_scale", "weighting"),
+            ("start_epoch", "weighting"),
+        ):
+            if settings.get(needs) == "none":
+                settings.pop(key, None)
+        if settings.get("gate") != "temperature":
+            settings.pop("temperature", None)
+    return {name: text_of("tall", settings) for name, settings in named.items()}
+
+
+def measured(key: str, thin: int, jobs: int, most: float, progress: bool) -> gs.Comparison:
+    """The runs of a question on one log; those of other questions that are the same are not repeated."""
+    wanted = texts(QUESTIONS[key])
+    return gs.compare(
+        thinned(thin), list(dict.fromkeys(wanted.values())), protocol="strict", seeds=[SEED],
+        out=RUNS / f"thin-{thin}", jobs=jobs, max_minutes=most, progress=progress,
+    )  # fmt: skip
+
+
+def numbers(key: str, thin: int) -> dict[str, dict[str, Any]]:
+    """Name -> mean by group, gate entropy, epochs, seconds and memory of its run, where it is finished."""
+    found = {run.label: run for run in measured(key, thin, 1, 0, False).runs}
+    out: dict[str, dict[str, Any]] = {}
+    for name, text in texts(QUESTIONS[key]).items():
+        if text in found:
+            run = found[text]
+            groups = dict(zip(run.by_group["group"], run.by_group["ndcg@20"], strict=True))
+            best = run.history[run.best_epoch - 1]
+            out[name] = {
+                **groups, "mean": run.overall["ndcg@20"]["mean"], "entropy": run.gate_entropy,
+                "validation": best["objective"], "epochs": f"{run.best_epoch} / {run.epochs}",
+                "seconds": run.train_seconds, "memory": run.peak_memory_bytes,
+            }  # fmt: skip
+    return out
+
+
+def picture(key: str, found: dict[int, dict[str, dict[str, Any]]]) -> Path:
+    """`low` and the mean of every variant; one panel a thinning."""
+    panels = [thin for thin in found if found[thin]]
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 1.6, 3.4), squeeze=False)
+    for axis, thin in zip(axes[0], panels, strict=True):
+        names = list(found[thin])
+        for what, marker, colour in (("mean", "s", "#1f6f8b"), ("low", "o", "#c8553d")):
+            axis.plot(
+                names, [found[thin][name][what] for name in names], marker=marker, color=colour, label=what
+            )
+        axis.set_title("all rows" if thin == 1 else f"1 in {thin} rows", fontsize=10)
+        axis.tick_params(axis="x", rotation=35 if max(map(len, names)) > 5 else 0, labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0][0].set_ylabel("NDCG@20")
+    axes[0][0].legend(frameon=False, fontsize=8)
+    figure.suptitle(QUESTIONS[key].title, fontsize=11)
+    figure.tight_layout()
+    path = PICTURES / f"question_{key}.svg"
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+    return path
+
+
+def section(key: str, words: dict[str, str]) -> list[str]:
+    """Question, answer, figure, table."""
+    question = QUESTIONS[key]
+    found = {thin: numbers(key, thin) for thin in question.thin if (RUNS / f"thin-{thin}").is_dir()}
+    if not any(found.values()):
+        return []
+    rows = [
+        [name, f"1/{thin}", *(dot(one[g]) for g in (*GROUPS, "mean", "validation")), dot(one["entropy"])
+         if one["entropy"] is None else f"{one['entropy']:.4f}", one["epochs"], f"{one['seconds']:.0f}",
+         f"{one['memory'] / 1e9:.2f}"]
+        for thin, named in found.items() for name, one in named.items()
+    ]  # fmt: skip
+    head = [
+        "variant",
+        "rows kept",
+        *GROUPS,
+        "mean",
+        "validation",
+        "gate entropy",
+        "best / last epoch",
+        "fit s",
+        "GB",
+    ]
+    path = picture(key, found)
+    shown = f"![{question.title}](../img/{path.name})"
+    return [f"## {question.title}", "", words.get(key, ""), "", shown, "", *markdown(head, rows)]
+
+
+def page() -> Path:
+    """Write the page and its figures."""
+    words = yaml.safe_load(WORDS.read_text()) if WORDS.exists() else {}
+    log = thinned(1)
+    body = [
+        "# Open questions of the paper",
+        "",
+        f"`python benchmarks/questions.py run`; greysheep {gs.__version__}, 2 CPU cores, two runs at a time with "
+        f"one thread each. Half of ML-1M's users ({len(log):,} pairs, {log.n_users:,} users, {log.n_items:,} "
+        "items), protocol `strict`, seed 0 alone: one seed moves a group's mean by .005, so smaller differences "
+        f"mean nothing. TALL as tuned: `{texts(Question('', {'': {}}))['']}`, but for what is named. NDCG@20 on test rows.",
+        "",
+        words.get("head", ""),
+        "",
+    ]
+    for key in QUESTIONS:
+        body += section(key, words)
+    PAGE.write_text("\n".join(body).rstrip() + "\n")
+    return PAGE
+
+
+def main() -> None:
+    """Do what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("action", choices=("run", "page"))
+    parser.add_argument("--only", nargs="*", choices=tuple(QUESTIONS), default=list(QUESTIONS))
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--max-minutes", type=float, default=170)
+    given = parser.parse_args()
+    if given.action == "page":
+        print(page())
+        return
+    for key in given.only:
+        for thin in QUESTIONS[key].thin:
+            measured(key, thin, given.jobs, given.max_minutes, True)
+
+
+if __name__ == "__main__":
+    main()

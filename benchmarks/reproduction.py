@@ -1,0 +1,173 @@
+"""The paper's tables again: the runs behind docs/results/reproduction.md.
+
+    python benchmarks/reproduction.py tune multvae tall --minutes 20  # on validation rows of ML-1M, strict
+    python benchmarks/reproduction.py run ml-1m-paper ml-1m-strict    # all models; resumes where it stopped
+    python benchmarks/reproduction.py page                            # the page from what there is
+
+`tune` is `greysheep tune` and `run` is `greysheep compare`, with the logs, filters and models of the page.
+What tuning chose is written to benchmarks/tuned.yaml, which is committed, so that `run` needs no tuning first.
+Runs lie in build/reproduction/; delete it to measure anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+
+import greysheep as gs
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS = ROOT / "build" / "reproduction"
+TUNED = ROOT / "benchmarks" / "tuned.yaml"
+DATA = Path(os.environ.get("GREYSHEEP_DATA", ROOT.parent / "shared" / "data"))
+CORE = {"min_user_items": 5, "min_item_users": 5}
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the page: a log, a protocol, seeds."""
+
+    log: str
+    protocol: str
+    seeds: tuple[int, ...] = (0,)
+    n_users: int | None = None
+    read: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+    """Settings of every local model and mixture, where K is held down."""
+
+    def interactions(self) -> gs.Interactions:
+        """The log; with `n_users` a sample of them, seed 0, and then the filter."""
+        path = DATA / self.log / "interactions.parquet"
+        if self.n_users is None:
+            return gs.Interactions.read(path, **self.read)
+        frame = pl.read_parquet(path)
+        users = frame["user_id"].unique().sort()
+        random = np.random.default_rng(0)
+        if self.n_users < len(users):
+            users = users.gather(random.choice(len(users), self.n_users, replace=False))
+        return gs.Interactions.read(frame.filter(pl.col("user_id").is_in(users.implode())), **self.read)
+
+
+SAMPLED = {"n_users": 8000, "more": {"n_experts": 10}}
+TABLES = {
+    "ml-1m-paper": Table("ml-1m", "paper", (0, 1, 2)),
+    "ml-1m-strict": Table("ml-1m", "strict", (0, 1, 2)),
+    "yelp": Table("yelp", "strict", read=CORE, **SAMPLED),
+    "cds": Table("amazon-cds", "strict", read=CORE, **SAMPLED),
+    "digital-music": Table("amazon-digital-music", "strict", read={**CORE, "min_rating": 4}, **SAMPLED),
+}
+ANCHORS = {"loca": 20, "enlft": 20}  # on the sampled logs
+PLAIN = ("popular", "ease", "ease-weighted", "multvae", "tall")  # shown with their defaults, too
+TUNABLE = ("itemknn", "ease", "ease-weighted", "ials", "multvae", "wl", "moe", "lmoe", "tall")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "tall, uniform gate": {"gate": "uniform"},
+    "tall, loss weight": {"weighting": "loss", "start_epoch": 0},
+    "tall, loss weight and gap": {"weighting": "loss"},
+    "tall, K = 40": {"n_experts": 40},
+}
+
+
+def text_of(name: str, settings: dict[str, Any]) -> str:
+    """`name[key=value,...]`, as `compare` takes it."""
+    inside = ",".join(f"{key}={value}" for key, value in settings.items())
+    return f"{name}[{inside}]" if inside else name
+
+
+def models(table: Table) -> dict[str, str]:
+    """Name in the page -> text for `compare`."""
+    tuned: dict[str, dict[str, Any]] = yaml.safe_load(TUNED.read_text())["settings"]
+    found = {name: name for name in PLAIN}
+    for name in ("itemknn", "ease", "ease-weighted", "ials", "multvae", "wl", "moe", "lmoe", "tall"):
+        if tuned.get(name):
+            found[f"{name}, tuned"] = text_of(name, tuned[name])
+        else:
+            found[name] = name
+    found["ials + ease-weighted"] = text_of("blend", tuned.get("blend", {}))
+    for name in ("loca", "lft", "enlft"):
+        anchors = {"n_experts": ANCHORS[name]} if table.more and name in ANCHORS else {}
+        found[name] = text_of(name, {**tuned.get(name, {}), **anchors})
+    for name, changes in VARIANTS.items():
+        if table.more.get("n_experts", 40) >= changes.get("n_experts", 10):
+            found[name] = text_of("tall", {**tuned.get("tall", {}), **changes})
+    return found
+
+
+def tune(names: list[str], minutes: float) -> None:
+    """Search each model's settings for as many minutes, and write down what was chosen."""
+    log = TABLES["ml-1m-strict"].interactions()
+    known = yaml.safe_load(TUNED.read_text()) if TUNED.exists() else {"settings": {}, "searches": {}}
+    for name in names:
+        found = gs.tune(
+            name,
+            log,
+            protocol="strict",
+            seed=0,
+            minutes=minutes,
+            storage=RUNS / "tune" / name / "study.journal",
+        )
+        trials = found.trials
+        known["settings"][name] = dict(found.best)
+        known["searches"][name] = {
+            "trials": trials.height,
+            "minutes": round(float(trials["seconds"].sum()) / 60, 1),
+            "defaults": round(float(trials["value"][0]), 4),
+            "best": round(float(found.best_value), 4),
+        }
+        TUNED.write_text(yaml.safe_dump(known, sort_keys=True))
+
+
+def run(names: list[str], only: list[str] | None, seeds: list[int] | None, jobs: int, most: float) -> None:
+    """Train and measure what is missing."""
+    for name in names:
+        table = TABLES[name]
+        known = models(table)
+        wanted = {alias: text for alias, text in known.items() if only is None or alias in only}
+        gs.compare(
+            table.interactions(),
+            list(dict.fromkeys(["multvae", *wanted.values()])),
+            protocol=table.protocol,
+            seeds=seeds or list(table.seeds),
+            out=RUNS / name,
+            reference="multvae",
+            jobs=jobs,
+            max_minutes=most,
+            command=f"python benchmarks/reproduction.py run {name}",
+        )
+
+
+def main() -> None:
+    """Do what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    actions = parser.add_subparsers(dest="action", required=True)
+    tuning = actions.add_parser("tune")
+    tuning.add_argument("models", nargs="*", default=list(TUNABLE))
+    tuning.add_argument("--minutes", type=float, default=20)
+    running = actions.add_parser("run")
+    running.add_argument("tables", nargs="*", default=list(TABLES))
+    running.add_argument("--only", action="append", help="a name of the page; repeat it")
+    running.add_argument("--seeds", type=int, nargs="*")
+    running.add_argument("--jobs", type=int, default=2)
+    running.add_argument("--max-minutes", type=float, default=170)
+    actions.add_parser("page")
+    given = parser.parse_args()
+    if given.action == "tune":
+        tune(given.models, given.minutes)
+    elif given.action == "run":
+        run(given.tables, given.only, given.seeds, given.jobs, given.max_minutes)
+    else:
+        sys.path.insert(0, str(ROOT / "benchmarks"))
+        import reproduction_page
+
+        print(reproduction_page.write())
+
+
+if __name__ == "__main__":
+    main()
