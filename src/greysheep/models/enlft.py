@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from greysheep.splitting import Split
 class EnLFTConfig(LocalConfig):
     """Settings of EnLFT."""
 
+    global_model: Literal["multvae", "wl"] = "wl"
+    """Registry name of the global model; the authors of TALL ran this method on `wl`, too."""
     threshold: float = Field(0.05, ge=0, lt=1)
     """Jaccard similarity above which a user is an anchor's neighbour."""
     n_neighbours: int = Field(1000, ge=1)
@@ -39,7 +41,8 @@ class EnLFT(LocalModel):
 
     Simplified against the paper: encoder and decoder are fine-tuned whole, all copies stop at the same epoch,
     the best one of the whole on validation rows, and anchors are chosen by the greedy cover (the paper's
-    choice is not documented in this project). When all users are covered, covering starts anew.
+    choice is not documented in this project). When all users are covered, covering starts anew. On ML-1M it
+    is no better than its global model (docs/results/local-models.md).
 
     >>> import greysheep as gs
     >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log

@@ -46,8 +46,7 @@ class LocalConfig(GlobalConfig):
     n_experts: int = Field(100, ge=1)
     """K, the number of anchors; each has a local model. At most one a user."""
     warm_start: bool = True
-    """Local models begin as copies of the global one; False: with fresh weights, as published, which takes
-    about as many epochs as the global model did, times K."""
+    """Local models begin as copies of the global one; False: with fresh weights."""
     local_epochs: int = Field(30, ge=1)
     """The most epochs of the local models."""
     local_patience: int = Field(3, ge=1)
