@@ -4,8 +4,8 @@
     python benchmarks/questions.py page       # the page and the figures from what there is
 
 Half of ML-1M's users (seed 0), protocol `strict`, one seed, TALL with the settings that tuning chose on the
-whole log (benchmarks/tuned.yaml) but for what a question changes. Thinning keeps a share of every user's rows,
-at least 4.
+whole log (benchmarks/tuned.yaml) but for what a question changes. Thinning keeps a share of every user's
+rows, at least 4.
 """
 
 from __future__ import annotations
@@ -196,10 +196,11 @@ def page() -> Path:
     body = [
         "# Open questions of the paper",
         "",
-        f"`python benchmarks/questions.py run`; greysheep {gs.__version__}, 2 CPU cores, two runs at a time with "
+        f"`python benchmarks/questions.py run`; greysheep {gs.__version__}, 2 CPU cores, two runs at a time, "
         f"one thread each. Half of ML-1M's users ({len(log):,} pairs, {log.n_users:,} users, {log.n_items:,} "
-        "items), protocol `strict`, seed 0 alone: one seed moves a group's mean by .005, so smaller differences "
-        f"mean nothing. TALL as tuned: `{texts(Question('', {'': {}}))['']}`, but for what is named. NDCG@20 on test rows.",
+        "items), protocol `strict`, seed 0 alone: one seed moves a group's mean by .005, so smaller "
+        f"differences mean nothing. TALL as tuned: `{texts(Question('', {'': {}}))['']}`, but for what is "
+        "named. NDCG@20 on test rows.",
         "",
         words.get("head", ""),
         "",

@@ -5,7 +5,7 @@
     python benchmarks/reproduction.py page                            # the page from what there is
 
 `tune` is `greysheep tune` and `run` is `greysheep compare`, with the logs, filters and models of the page.
-What tuning chose is written to benchmarks/tuned.yaml, which is committed, so that `run` needs no tuning first.
+What tuning chose is written to benchmarks/tuned.yaml, which is committed: `run` needs no tuning first.
 Runs lie in build/reproduction/; delete it to measure anew.
 """
 

@@ -19,8 +19,8 @@ WORDS = ROOT / "benchmarks" / "reproduction.txt"
 """What the figures say, in words; written by hand after looking at them, put at the head of the page."""
 REFERENCE = "multvae"
 
-# NDCG@20 on ML-1M, protocol `paper`: the five groups and the mean. The authors' rows are on their own split; the
-# others were measured for this project, outside it, on the split of one seed.
+# NDCG@20 on ML-1M, protocol `paper`: the five groups and the mean. The authors' rows are on their own split;
+# the others were measured for this project, outside it, on the split of one seed.
 PAPER = {
     "TALL, K = 100 (authors' figures)": (0.2746, 0.2903, 0.3112, 0.3784, 0.4733, 0.3456),
     "LFT on WL (authors' notebook)": (0.2713, 0.2917, 0.3074, 0.3732, 0.4661, 0.3419),
@@ -149,9 +149,10 @@ def searches() -> list[str]:
     return [
         "## Tuning",
         "",
-        "`python benchmarks/reproduction.py tune`: ML-1M, protocol `strict`, seed 0, mean of NDCG@{1, 5, 10, 20} "
-        "on validation rows; one thread a search, two searches at a time. The same settings serve both protocols "
-        "and all logs: under `paper` a gate reads the rows it would be tuned on.",
+        "`python benchmarks/reproduction.py tune`: ML-1M, protocol `strict`, seed 0, mean of "
+        "NDCG@{1, 5, 10, 20} on validation rows; one thread a search, two searches at a time. The same "
+        "settings serve both protocols and all logs: under `paper` a gate reads the rows it would be tuned "
+        "on.",
         "",
         *markdown(head, rows),
     ]
@@ -165,9 +166,9 @@ def write() -> Path:
         "# The paper's tables again",
         "",
         "NDCG@20 by mainstream group, niche first, mean over seeds ± standard deviation; "
-        f"greysheep {gs.__version__}, {cores} CPU cores, no GPU; two runs at a time, one thread each, so seconds "
-        "are upper bounds. Every run is a fresh process. Ratios and verdicts are paired user by user against "
-        "`multvae` with its defaults, margin 2 %.",
+        f"greysheep {gs.__version__}, {cores} CPU cores, no GPU; two runs at a time, one thread each: "
+        "seconds are upper bounds. Every run is a fresh process. Ratios and verdicts are paired user by "
+        "user against `multvae` with its defaults, margin 2 %.",
         "",
         WORDS.read_text() if WORDS.exists() else "",
     ]
