@@ -404,6 +404,23 @@ def test_fit_overwrites_a_model_and_can_leave_rows_out(desk: Path, capfd: Captur
     assert call("recommend model --user 001") == 2
 
 
+def test_mainstream_of_a_sample_says_how_far_off_it_may_be(desk: Path, capfd: Capture):
+    assert call("data simulate -o made --users 60 --items 30") == 0
+    log = "made/simulated/interactions.parquet"
+    assert call(f"mainstream {log} -o exact.parquet") == 0
+    assert "compared with" not in capfd.readouterr().out
+    assert call(f"mainstream {log} -o some.parquet --sample 50 --seed 3") == 0
+    out = capfd.readouterr().out
+    bound = re.search(r"each of the 60 users was compared with 50 others; a score is within (\S+) of", out)
+    assert bound is not None
+    some, exact = (pl.read_parquet(f"{name}.parquet")["score"] for name in ("some", "exact"))
+    assert 0 < (some - exact).abs().max() <= float(bound[1])
+    assert call(f"mainstream {log} -o all.parquet --sample 59") == 0
+    assert "are exact" in capfd.readouterr().out
+    assert pl.read_parquet("all.parquet").equals(pl.read_parquet("exact.parquet"))
+    assert call(f"mainstream {log} -o none.parquet --sample 0") == 2
+
+
 def test_simulated_data_can_be_used_at_once(desk: Path, capfd: Capture):
     assert call("data simulate -o made --users 40 --items 30 --seed 1") == 0
     assert call("mainstream made/simulated/interactions.parquet -o scores.parquet") == 0

@@ -316,3 +316,58 @@ def test_numbers_out_of_range(options):
 
 def test_every_name_is_described():
     assert all(datasets.ABOUT[name] for name in names())
+
+
+# --- the simulator at a large size
+
+
+def test_small_worlds_are_those_they_always_were():
+    """Other tests, tables and golden numbers stand on them."""
+    assert simulate().log.fingerprint().startswith("a81763c184bb")
+    odd = simulate(n_users=9000, n_items=200, n_communities=3, seed=4).log
+    assert odd.fingerprint().startswith("cf6b1c6cfbe6")
+
+
+def shares(log, n_communities, items):
+    """[C, I] share of each community's users that have the item."""
+    homes = community(log.user_ids)
+    have = log.matrix().toarray()[:, np.argsort(log.item_ids.to_numpy())]
+    assert have.shape[1] == items  # all items were drawn by somebody
+    return np.stack([have[homes == c].mean(axis=0) for c in range(n_communities)])
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_large_worlds_follow_the_law_of_small_ones(noise, monkeypatch):
+    size = {"n_users": 12_000, "n_items": 40, "n_communities": 2, "rows_per_user": 5, "noise": noise}
+    slow = simulate(**size, seed=1).log
+    monkeypatch.setattr(datasets, "_ALL_PAIRS", 40 * 12_000 - 1)
+    large = simulate(**size, seed=1).log
+    assert large.fingerprint() != slow.fingerprint()
+    assert large.fingerprint() == simulate(**size, seed=1).log.fingerprint()
+    assert (np.bincount(large.users) == 5).all()  # different items: equal ones would have merged
+    apart = shares(large, 2, 40) - shares(slow, 2, 40)
+    smallest = 1200  # users of the minority
+    assert np.abs(apart).max() < 5 * np.sqrt(0.25 * 2 / smallest)
+    assert np.abs(apart[1]).max() < 5 * np.sqrt(0.25 * 2 / 10_800)
+    # Pairs of items come together as often, too: drawing in rounds must not prefer any combination.
+    together = [(m.T @ m).toarray() / 12_000 for m in (large.matrix(), slow.matrix())]
+    assert np.abs(together[0] - together[1]).max() < 5 * np.sqrt(0.25 * 2 / 12_000)
+    times = large.times.to_numpy().reshape(-1, 5)
+    assert (np.sort(times, axis=1) == np.arange(5)).all()
+
+
+def test_what_fits_into_rounds_is_drawn_in_rounds(monkeypatch):
+    """A user who draws nearly all items would draw endlessly."""
+    used = []
+    rounds = datasets._draw_in_rounds
+    monkeypatch.setattr(datasets, "_draw_in_rounds", lambda *given: used.append(1) or rounds(*given))
+    size = {"n_users": 50, "n_items": 80, "n_communities": 2}
+    simulate(**size, rows_per_user=10)
+    monkeypatch.setattr(datasets, "_ALL_PAIRS", 50 * 80)
+    simulate(**size, rows_per_user=10)
+    assert not used
+    monkeypatch.setattr(datasets, "_ALL_PAIRS", 50 * 80 - 1)
+    simulate(**size, rows_per_user=11)
+    assert not used
+    simulate(**size, rows_per_user=10)
+    assert used

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from greysheep import mainstream
-from greysheep.errors import DataError, MissingExtraError
+import greysheep as gs
+from greysheep import _jaccard, mainstream
+from greysheep.errors import ConfigError, DataError, GreysheepWarning, MissingExtraError
 from greysheep.interactions import Interactions
 from greysheep.mainstream import (
     GROUPS,
@@ -25,7 +27,9 @@ from greysheep.mainstream import (
     density_scores,
     distribution_scores,
     mainstream_scores,
+    sampled_scores,
 )
+from greysheep.report import html as report_html
 from greysheep.splitting import split
 
 quick = settings(max_examples=50, deadline=None)
@@ -60,7 +64,7 @@ def oracle(rows):
 def test_scores_are_the_double_loop_whatever_the_blocks_and_threads(seed, threads, pairs):
     rows = random_log(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mainstream, "_PAIRS_AT_ONCE", pairs)
+        patch.setattr(_jaccard, "_PAIRS_AT_ONCE", pairs)
         scores = mainstream_scores(rows, threads=threads)
     np.testing.assert_allclose(scores, oracle(rows), rtol=1e-12, atol=1e-15)
     np.testing.assert_array_equal(scores, mainstream_scores(rows))
@@ -91,6 +95,132 @@ def test_same_rows_same_score_to_the_last_bit(seed):
     scores = mainstream_scores(sparse.vstack([rows, rows, rows]).tocsr())
     np.testing.assert_array_equal(scores[:12], scores[12:24])
     np.testing.assert_array_equal(scores[:12], scores[24:])
+
+
+def sample_oracle(rows, sample, seed, against=None):
+    """Means over the drawn others and their bounds, one user and one pair at a time."""
+    mine = item_sets(rows)
+    theirs = mine if against is None else item_sets(against)
+    others = len(theirs) - (against is None)
+    size = sample + (against is None)
+    chosen = np.random.default_rng(seed).choice(len(theirs), size, replace=False).tolist()
+    means, bounds = [], []
+    for u, items in enumerate(mine):
+        met = [jaccard(items, theirs[v]) for v in chosen if against is not None or v != u]
+        n = len(met)
+        left = 1 - (n - 1) / others if n <= others / 2 else (1 - n / others) * (1 + 1 / n)
+        spread = math.sqrt(sum((a - b) ** 2 for a in met for b in met) / (2 * n * n))
+        kappa = 7 / 3 + 3 / math.sqrt(2)
+        by_spread = spread * math.sqrt(2 * left * math.log(250) / n) + kappa * math.log(250) / n
+        means.append(sum(met) / n)
+        bounds.append(min(math.sqrt(left * math.log(200) / (2 * n)), by_spread))
+    return means, bounds
+
+
+@quick
+@given(st.integers(0, 10_000), st.integers(1, 60), st.booleans(), st.integers(1, 3))
+def test_sampled_scores_are_means_over_the_drawn_others(seed, sample, new_people, threads):
+    rows = random_log(seed, n_users=int(np.random.default_rng(seed).integers(sample + 2, 90)), n_items=6)
+    against = random_log(seed + 1, n_users=sample + 1 + seed % 7) if new_people else None
+    if new_people:
+        rows = random_log(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_jaccard, "_PAIRS_AT_ONCE", 40)
+        scores, bounds = sampled_scores(rows, sample, against, threads=threads, seed=seed)
+    means, wanted = sample_oracle(rows, sample, seed, against)
+    np.testing.assert_allclose(scores, means, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(bounds, wanted, rtol=1e-7, atol=1e-12)
+    np.testing.assert_array_equal(mainstream_scores(rows, against, sample=sample, seed=seed), scores)
+
+
+@quick
+@given(st.integers(0, 10_000), st.integers(0, 3))
+def test_a_sample_of_everybody_else_is_exact(seed, more):
+    rows, known = random_log(seed), random_log(seed + 1)
+    for against, others in ((None, rows.shape[0] - 1), (known, known.shape[0])):
+        scores, bounds = sampled_scores(rows, max(1, others + more), against, seed=seed)
+        np.testing.assert_array_equal(scores, mainstream_scores(rows, against))
+        assert not bounds.any()
+
+
+@pytest.mark.parametrize("density", [0.04, 0.5])
+@pytest.mark.parametrize("sample", [3, 40, 150, 190])
+def test_sampled_scores_are_unbiased_and_within_their_bounds(sample, density):
+    """Of 200 users, most with few items in common (skewed similarities) or with many."""
+    rows = sparse.csr_matrix(np.random.default_rng(3).random((200, 25)) < density)
+    exact, draws = mainstream_scores(rows), 300
+    drawn = [sampled_scores(rows, sample, seed=seed) for seed in range(draws)]
+    errors = np.array([scores - exact for scores, _ in drawn])
+    inside = np.abs(errors) <= np.array([bounds for _, bounds in drawn])
+    assert inside.mean(axis=0).min() >= 0.95  # every single user
+    standard_error = errors.std(axis=0) / math.sqrt(draws)
+    assert (np.abs(errors.mean(axis=0)) <= 5 * standard_error + 1e-15).all()
+    # Nobody is compared with herself: at similarity 1 that would lift everybody.
+    assert abs(errors.mean()) <= 0.002
+
+
+def test_bounds_shrink_with_the_sample_and_are_of_use():
+    rows = random_log(5, n_users=4000, n_items=60)
+    widest = [sampled_scores(rows, sample)[1].max() for sample in (100, 1000, 3000, 3990)]
+    assert widest == sorted(widest, reverse=True)
+    assert widest[1] < 0.05 and widest[3] < 0.005
+
+
+def test_a_sample_is_refused_below_one():
+    with pytest.raises(ConfigError, match="sample=0"):
+        mainstream_scores(random_log(1, n_users=4), sample=0)
+
+
+def test_fit_samples_above_a_limit_and_says_so_in_one_line(monkeypatch, recwarn):
+    rows, ids = random_log(5, n_users=300), pl.Series(range(300))
+    exact = Mainstream.fit(rows, ids)
+    assert (exact.sampled, exact.bound, len(recwarn)) == (0, 0.0, 0)
+    pairs = int((np.asarray(rows.sum(axis=0)).ravel() ** 2).sum())
+    monkeypatch.setattr(mainstream, "LEAST_SAMPLE", 10)
+    monkeypatch.setattr(mainstream, "EXACT_PAIRS", pairs)
+    assert Mainstream.fit(rows, ids).sampled == 0
+    monkeypatch.setattr(mainstream, "EXACT_PAIRS", pairs // 4)
+    with pytest.warns(GreysheepWarning) as said:
+        found = Mainstream.fit(rows, ids)
+    scores, bounds = sampled_scores(rows, 74)  # a quarter of the users, rounded down
+    np.testing.assert_array_equal(found.scores, scores)
+    assert (found.sampled, found.bound) == (74, bounds.max())
+    np.testing.assert_array_equal(found.groups, Mainstream.from_scores(scores, ids).groups)
+    assert [str(one.message) for one in said] == [found.told()]
+    assert "300 users was compared with 74 others" in found.told() and "\n" not in found.told()
+    monkeypatch.setattr(mainstream, "EXACT_PAIRS", 1)
+    with pytest.warns(GreysheepWarning, match="10 others"):
+        assert Mainstream.fit(rows, ids).sampled == 10
+    monkeypatch.setattr(mainstream, "LEAST_SAMPLE", 299)  # one less than everybody is everybody else
+    assert Mainstream.fit(rows, ids).sampled == 0
+
+
+def test_fit_with_a_sample_asked_for_is_silent(recwarn):
+    rows, ids = random_log(5, n_users=300), pl.Series(range(300))
+    found = Mainstream.fit(rows, ids, sample=50, seed=2)
+    np.testing.assert_array_equal(found.scores, mainstream_scores(rows, sample=50, seed=2))
+    assert found.sampled == 50 and 0 < found.bound < 1 and not len(recwarn)
+    assert Mainstream.fit(rows, ids, sample=299).sampled == 0
+
+
+def test_reports_and_saved_models_keep_the_bound(monkeypatch, tmp_path):
+    log = gs.simulate(n_users=60, n_items=40, seed=1).log
+    monkeypatch.setattr(mainstream, "LEAST_SAMPLE", 20)
+    monkeypatch.setattr(mainstream, "EXACT_PAIRS", 1)
+    with pytest.warns(GreysheepWarning, match="compared with 20 others"):
+        model = gs.Popular().fit(split(log, "strict"))
+        report = gs.evaluate(model)
+        saved = gs.load(model.save(tmp_path / "model"))
+    again = gs.Report.from_dict(report.to_dict())
+    for one in (report, again):
+        assert (one.mainstream_sample, one.mainstream_bound) == (20, model.mainstream.bound)
+    assert "compared with 20 others" in report_html([report])
+    assert "compared with 20 others" in model.mainstream.told()
+    kept = saved.serving_mainstream
+    assert (kept.sampled, kept.bound) == (20, model.serving_mainstream.bound)
+    monkeypatch.undo()
+    exact = gs.evaluate(gs.Popular().fit(split(log, "strict")))
+    assert "mainstream_sample" not in exact.to_dict() and "compared with" not in report_html([exact])
 
 
 def test_edges():

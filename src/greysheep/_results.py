@@ -49,6 +49,10 @@ class Report:
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     """One dict an epoch; not part of the JSON."""
+    mainstream_sample: int = 0
+    """How many others each user was compared with for the groups; 0 = all of them."""
+    mainstream_bound: float = 0.0
+    """How far a mainstream score may be from the exact one, see `Mainstream.bound`; 0 = exact."""
 
     @property
     def metric(self) -> str:
@@ -152,6 +156,8 @@ class Report:
             "epochs": self.epochs,
             "best_epoch": self.best_epoch,
         }
+        if self.mainstream_sample:
+            found |= {key: getattr(self, key) for key in ("mainstream_sample", "mainstream_bound")}
         return dict(_plain(found))
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -173,7 +179,10 @@ class Report:
             groups = _flat(found["by_group"])
         except (KeyError, TypeError) as error:
             raise DataError(f"this is no report of greysheep: {error} is missing") from None
-        rest = ("gate_entropy", "train_seconds", "peak_memory_bytes", "epochs", "best_epoch")
+        rest = (
+            "gate_entropy", "train_seconds", "peak_memory_bytes", "epochs", "best_epoch",
+            "mainstream_sample", "mainstream_bound",
+        )  # fmt: skip
         return cls(
             label=found.get("label", found["model"]),
             by_group=groups,

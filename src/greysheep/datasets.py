@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from greysheep import _movielens
 from greysheep._reading import nearest
@@ -32,6 +33,10 @@ ABOUT = {
 TIME_COLUMNS = {"amazon-cds": "position"}
 LOG_FILES = ("interactions.parquet", "interactions.csv")
 TITLE_FILE = "items.parquet"
+
+# Users times items above which `simulate` draws in rounds: a random number for every pair takes a minute
+# from here on, and 2 GB.
+_ALL_PAIRS = 1 << 29
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +195,9 @@ def simulate(
     community and otherwise evenly from all items. All users are equally active, so activity explains nothing.
     `timestamp` counts a user's rows from 0 in the random order in which she met them.
 
+    Above 537 million pairs of user and item it draws otherwise, in seconds in place of minutes: the worlds
+    follow the same law, but the seed's world is another than the slow way would make.
+
     Ids carry the community: user "u0-007", item "i0-012". Items nobody drew are not in the log.
 
     >>> simulate(n_users=40, n_items=20, rows_per_user=5).log
@@ -206,14 +214,8 @@ def simulate(
     places = np.concatenate([np.arange(n) for n in np.bincount(kinds)])
     popularity = np.where(kinds == np.arange(n_communities)[:, None], 1.0 / (places + 2), 0.0)  # [C, I]
     popularity = (1 - noise) * popularity / popularity.sum(axis=1, keepdims=True) + noise / n_items
-    drawn = np.empty((n_users, rows_per_user), dtype=np.int64)
-    with np.errstate(divide="ignore"):
-        log_popularity = np.log(popularity)
-    for start in range(0, n_users, 4096):  # bounds the memory: [4096, I] at a time
-        block = log_popularity[homes[start : start + 4096]]
-        # Adding Gumbel noise and taking the largest draws without replacement (Gumbel-top-k).
-        keys = block + rng.gumbel(size=block.shape)
-        drawn[start : start + 4096] = np.argpartition(-keys, rows_per_user - 1)[:, :rows_per_user]
+    large = n_users * n_items > _ALL_PAIRS and 4 * rows_per_user <= n_items // n_communities
+    drawn = (_draw_in_rounds if large else _draw_at_once)(rng, popularity, homes, rows_per_user)
     user_names = [f"u{c}-{i:0{len(str(n_users - 1))}d}" for i, c in enumerate(homes)]
     item_names = [f"i{c}-{i:0{len(str(n_items - 1))}d}" for i, c in enumerate(kinds)]
     order = rng.permuted(np.tile(np.arange(rows_per_user), (n_users, 1)), axis=1)
@@ -226,6 +228,60 @@ def simulate(
     )
     titles = [f"Item {r + 1} of community {c}" for c, r in zip(kinds, places, strict=True)]
     return Dataset("simulated", _read("simulated", frame), pl.DataFrame({ITEM: item_names, "title": titles}))
+
+
+def _draw_at_once(
+    rng: np.random.Generator, popularity: NDArray[np.float64], homes: NDArray[np.int64], size: int
+) -> NDArray[np.int64]:
+    """Different items of every user, [U, size], by a random number for each user and item.
+
+    popularity: [C, I] chances in each community. homes: [U] ascending communities.
+    """
+    drawn = np.empty((len(homes), size), dtype=np.int64)
+    with np.errstate(divide="ignore"):
+        log_popularity = np.log(popularity)
+    for start in range(0, len(homes), 4096):  # bounds the memory: [4096, I] at a time
+        block = log_popularity[homes[start : start + 4096]]
+        # Adding Gumbel noise and taking the largest draws without replacement (Gumbel-top-k).
+        keys = block + rng.gumbel(size=block.shape)
+        drawn[start : start + 4096] = np.argpartition(-keys, size - 1)[:, :size]
+    return drawn
+
+
+def _draw_in_rounds(
+    rng: np.random.Generator, popularity: NDArray[np.float64], homes: NDArray[np.int64], size: int
+) -> NDArray[np.int64]:
+    """The same by drawing with replacement and drawing again, as often as needed, in place of repeats.
+
+    A user's items are then the first `size` different ones of an endless row of draws: the law of
+    `_draw_at_once`. The work grows with the rows drawn, not with U x I.
+    """
+    drawn = np.empty((len(homes), size), dtype=np.int64)
+    cumulated = np.cumsum(popularity, axis=1)
+    cumulated /= cumulated[:, -1:]
+    for community, chances in enumerate(cumulated):
+        first, last = np.searchsorted(homes, [community, community + 1])
+        for start in range(first, last, 1 << 16):
+            users = np.arange(start, min(start + (1 << 16), last))
+            open_places = np.ones((len(users), size), dtype=bool)
+            while len(users):
+                rows = drawn[users]
+                fresh = rng.random(int(open_places.sum()))
+                rows[open_places] = np.searchsorted(chances, fresh, side="right")
+                drawn[users] = rows
+                repeats = _repeats(rows)
+                again = repeats.any(axis=1)
+                users, open_places = users[again], repeats[again]
+    return drawn
+
+
+def _repeats(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mark entries that stand further left in the same row, too."""
+    order = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, order, axis=1)
+    repeats = np.zeros(rows.shape, dtype=bool)
+    np.put_along_axis(repeats, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    return repeats
 
 
 def _community_sizes(n_users: int, n_communities: int, minority: float) -> list[int]:

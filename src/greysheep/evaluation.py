@@ -190,6 +190,8 @@ def _report(
         epochs=int(getattr(model, "epochs", 0)),
         best_epoch=int(getattr(model, "best_epoch", 0)),
         history=list(getattr(model, "history", ())),
+        mainstream_sample=mainstream.sampled,
+        mainstream_bound=mainstream.bound,
     )
 
 

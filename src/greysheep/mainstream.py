@@ -1,15 +1,13 @@
 """How mainstream each user is, and the five groups the reports are made of.
 
-The score is the paper's: a user's mean Jaccard similarity with every other user, over train rows. No U x U
-matrix is ever built: the common items are counted by sparse products over blocks of users, and each block is
-reduced to one number a user before the next one starts.
+The score is the paper's: a user's mean Jaccard similarity with every other user, over train rows. Where the
+log is too large for that, it is the mean over a sample of the others, with a bound on the error.
 """
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -19,101 +17,98 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from greysheep.errors import DataError, MissingExtraError
+from greysheep._jaccard import binary, mean_jaccard
+from greysheep.errors import DataError, GreysheepWarning, MissingExtraError
 
 if TYPE_CHECKING:
     from greysheep.splitting import Split
 
 GROUPS = ("low", "med-low", "medium", "med-high", "high")
 
-# Pairs of users with a common item that may be in memory at once, over all threads: about 32 bytes each.
-_PAIRS_AT_ONCE = 1 << 23
+EXACT_PAIRS = 20_000_000_000
+"""Sum over items of squared popularity up to which `Mainstream.fit` compares every user with every other: one
+to two minutes of one core. ML-1M has 0.8 thousand million."""
+
+LEAST_SAMPLE = 1000
+"""Fewest others a user is compared with, however large the log."""
 
 # Size of the space in which the density score looks for neighbours.
 _DIMENSIONS = 64
 
 
 def mainstream_scores(
-    rows: sparse.csr_matrix, against: sparse.csr_matrix | None = None, *, threads: int | None = None
+    rows: sparse.csr_matrix,
+    against: sparse.csr_matrix | None = None,
+    *,
+    threads: int | None = None,
+    sample: int | None = None,
+    seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Return each user's mean Jaccard similarity with all others: exact, 0 to 1, high = mainstream.
+    """Return each user's mean Jaccard similarity with all others: 0 to 1, high = mainstream.
 
-    Time grows with the sum over items of squared popularity, memory with U plus the stored rows.
+    Time grows with the sum over items of squared popularity, memory with U plus the stored rows. With
+    `sample`, time falls in proportion; `sampled_scores` also says how far off the means may be.
 
     Args:
         rows: [U, I], a stored entry = the user has the item (weights are ignored).
         against: [V, I] users to compare with, for people who are not among them: the mean runs over all V.
             Without it the mean runs over the U - 1 others.
         threads: how many to use; None = every core this process may use. The result does not depend on it.
+        sample: compare with so many of the others, drawn without replacement; None, or as many as there are,
+            = with all of them: exact.
+        seed: of the sample.
 
     Returns:
         [U] means; 0 for a user without rows.
 
     Raises:
         ValueError: `rows` and `against` have different numbers of items.
+        ConfigError: a sample of fewer than 1.
 
     >>> log = sparse.csr_matrix([[1, 1, 0], [1, 1, 0], [0, 1, 1]])
     >>> mainstream_scores(log).round(3)
     array([0.667, 0.667, 0.333])
     """
-    mine = _binary(rows)
-    theirs = mine if against is None else _binary(against)
-    if mine.shape[1] != theirs.shape[1]:
-        raise ValueError(f"rows have {mine.shape[1]} items, the users to compare with {theirs.shape[1]}")
-    if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, threads)
-    sizes = np.diff(mine.indptr).astype(np.float64)
-    their_sizes = np.diff(theirs.indptr).astype(np.float64)
-    columns = theirs.T.tocsr()
-    totals: NDArray[np.float64] = np.zeros(mine.shape[0])
-
-    def fill(block: slice) -> None:
-        totals[block] = _jaccard_sums(mine[block], columns, sizes[block], their_sizes)
-
-    blocks = _blocks(mine, columns, _PAIRS_AT_ONCE // threads)
-    with ThreadPoolExecutor(threads) as pool:  # scipy's sparse product releases the GIL
-        list(pool.map(fill, blocks))
-    if against is None:
-        # Each user met herself, at similarity 1. Subtracting keeps users with the same rows exactly equal.
-        totals -= sizes > 0
-    others = len(totals) - 1 if against is None else theirs.shape[0]
-    return totals / max(1, others)
+    return mean_jaccard(rows, against, threads, sample, seed)[0]
 
 
-def _binary(rows: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Return `rows` with 1 at every stored entry, sharing its index arrays."""
-    ones = np.ones(rows.nnz, dtype=np.float32)  # float32 counts exactly up to 16 million common items
-    return sparse.csr_matrix((ones, rows.indices, rows.indptr), shape=rows.shape)
+def sampled_scores(
+    rows: sparse.csr_matrix,
+    sample: int,
+    against: sparse.csr_matrix | None = None,
+    *,
+    threads: int | None = None,
+    seed: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return means over a sample of the others, and how far each may be from her mean over all of them.
+
+    Each mean is unbiased: nobody is compared with herself, and all her others are drawn with one chance.
+    (Everybody is compared with the same users. Who is not among these meets one more than asked for.)
+
+    Arguments and errors are those of `mainstream_scores`.
+
+    Returns:
+        [U] means and [U] bounds on their errors; a user's bound holds with probability 95 % over the draw of
+        the sample, for any log and any size of sample, and is 0 where the sample is everybody. It is the
+        smaller of the Hoeffding-Serfling bound at 1 % and the empirical Bernstein-Serfling bound at 4 %
+        (Bardenet and Maillard, Bernoulli 2015), which count in how large a share of the users was drawn.
+
+    >>> log = sparse.csr_matrix(np.eye(400)[:, np.arange(400) // 2 * 2])  # twins
+    >>> scores, bounds = sampled_scores(log, sample=300)
+    >>> bool((abs(scores - 1 / 399) <= bounds).all()), bool((bounds < 0.07).all())
+    (True, True)
+    """
+    return mean_jaccard(rows, against, threads, sample, seed)
 
 
-def _blocks(mine: sparse.csr_matrix, columns: sparse.csr_matrix, pairs: int) -> list[slice]:
-    """Cut the users into runs that meet at most about `pairs` others in all."""
-    popularity = np.diff(columns.indptr).astype(np.float64)
-    meets = np.minimum(mine @ popularity, columns.shape[1])
-    if not len(meets):
-        return []
-    number = np.floor(np.cumsum(meets) / max(1, pairs))
-    starts = np.unique(number, return_index=True)[1]
-    return [slice(a, b) for a, b in zip(starts, [*starts[1:], mine.shape[0]], strict=True)]
-
-
-def _jaccard_sums(
-    block: sparse.csr_matrix,
-    columns: sparse.csr_matrix,
-    sizes: NDArray[np.float64],
-    their_sizes: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    common = block @ columns  # [b, V], an entry where the two share an item
-    union = their_sizes[common.indices]
-    union += np.repeat(sizes, np.diff(common.indptr))
-    union -= common.data
-    np.divide(common.data, union, out=union)
-    sums = np.zeros(len(sizes))
-    some = np.diff(common.indptr) > 0
-    if some.any():
-        sums[some] = np.add.reduceat(union, common.indptr[:-1][some])
-    return sums
+def affordable_sample(rows: sparse.csr_matrix) -> int | None:
+    """How many others each user is compared with at `EXACT_PAIRS` pairs in all; None = all of them."""
+    popularity = np.bincount(rows.indices, minlength=rows.shape[1]).astype(np.float64)
+    pairs = float(popularity @ popularity)
+    if pairs <= EXACT_PAIRS:
+        return None
+    sample = max(LEAST_SAMPLE, int(rows.shape[0] * (EXACT_PAIRS / pairs)))
+    return sample if sample < rows.shape[0] - 1 else None
 
 
 @dataclass(frozen=True)
@@ -124,22 +119,64 @@ class Mainstream:
         scores: [U] float64, the higher the more mainstream.
         groups: [U] int8, 0 = `low` (niche) to 4 = `high`, as in `GROUPS`.
         cuts: [4] lowest score of groups 1 to 4, for users who come later; inf where a group is empty.
+        sampled: how many others each user was compared with; 0 = all of them.
+        bound: how far a score may be from the exact one: for each user, with probability 95 %, at most this
+            far. 0 = exact.
     """
 
     scores: NDArray[np.float64]
     groups: NDArray[np.int8]
     cuts: NDArray[np.float64]
+    sampled: int = 0
+    bound: float = 0.0
 
     @classmethod
-    def fit(cls, rows: sparse.csr_matrix, user_ids: pl.Series, *, threads: int | None = None) -> Mainstream:
+    def fit(
+        cls,
+        rows: sparse.csr_matrix,
+        user_ids: pl.Series,
+        *,
+        threads: int | None = None,
+        sample: int | None = None,
+        seed: int = 0,
+    ) -> Mainstream:
         """Score the users of a log and cut them in five.
 
         Args:
             rows: [U, I] train rows.
             user_ids: [U] ids, which decide between equal scores.
             threads: see `mainstream_scores`.
+            sample: compare each user with so many others; None = with all of them, unless they make more than
+                `EXACT_PAIRS` pairs: then with as many as make so many, and a warning says so.
+            seed: of the sample.
         """
-        return cls.from_scores(mainstream_scores(rows, threads=threads), user_ids)
+        asked = sample
+        if sample is None:
+            sample = affordable_sample(rows)
+        scores, bounds = mean_jaccard(rows, None, threads, sample, seed)
+        if sample is None or sample >= len(scores) - 1:
+            return cls.from_scores(scores, user_ids)
+        found = replace(cls.from_scores(scores, user_ids), sampled=sample, bound=float(bounds.max()))
+        if asked is None:
+            warnings.warn(found.told(), GreysheepWarning, stacklevel=2)
+        return found
+
+    def told(self) -> str:
+        """One line on how the scores were made.
+
+        >>> Mainstream.from_scores(np.arange(5.0), pl.Series(range(5))).told()
+        'mainstream scores are exact: each of the 5 users was compared with all others'
+        """
+        if not self.sampled:
+            return (
+                f"mainstream scores are exact: each of the {len(self.scores):,} users was compared with all "
+                "others"
+            )
+        return (
+            f"mainstream scores are estimates: each of the {len(self.scores):,} users was compared with "
+            f"{self.sampled:,} others; a score is within {self.bound:.2g} of the exact one with probability "
+            "95 %"
+        )
 
     @classmethod
     def from_scores(cls, scores: NDArray[np.float64], user_ids: pl.Series) -> Mainstream:
@@ -225,13 +262,13 @@ def density_scores(rows: sparse.csr_matrix, *, seed: int = 0) -> NDArray[np.floa
     n_users, n_items = rows.shape
     if n_users < 3:
         raise DataError(f"the density score needs at least 3 users, got {n_users}")
-    binary = _binary(rows).astype(np.float64)
+    ones = binary(rows).astype(np.float64)
     if min(n_users, n_items) <= 4 * _DIMENSIONS:  # small enough for the direct method, which needs no seed
-        left, values, _ = np.linalg.svd(binary.toarray(), full_matrices=False)
+        left, values, _ = np.linalg.svd(ones.toarray(), full_matrices=False)
         left, values = left[:, :_DIMENSIONS], values[:_DIMENSIONS]
     else:
         start = np.random.default_rng(seed).standard_normal(min(n_users, n_items))
-        left, values, _ = svds(binary, k=_DIMENSIONS, v0=start)
+        left, values, _ = svds(ones, k=_DIMENSIONS, v0=start)
     factor = LocalOutlierFactor(n_neighbors=min(20, n_users - 1)).fit(left * values)
     return np.asarray(factor.negative_outlier_factor_, dtype=np.float64)
 
@@ -248,8 +285,8 @@ def distribution_scores(rows: sparse.csr_matrix) -> NDArray[np.float64]:
     >>> distribution_scores(sparse.csr_matrix([[1, 1, 0], [1, 0, 0], [0, 0, 1]])).round(3)
     array([0.866, 0.816, 0.408])
     """
-    binary = _binary(rows)
-    profile = np.bincount(binary.indices, minlength=binary.shape[1]).astype(np.float64)
-    norms = np.sqrt(np.diff(binary.indptr)) * np.linalg.norm(profile)
-    cosines: NDArray[np.float64] = (binary @ profile) / np.where(norms > 0, norms, 1.0)
+    ones = binary(rows)
+    profile = np.bincount(ones.indices, minlength=ones.shape[1]).astype(np.float64)
+    norms = np.sqrt(np.diff(ones.indptr)) * np.linalg.norm(profile)
+    cosines: NDArray[np.float64] = (ones @ profile) / np.where(norms > 0, norms, 1.0)
     return cosines

@@ -8,9 +8,13 @@ import sys
 from collections.abc import Mapping
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 from greysheep._report import page
 from greysheep._report.view import View
+
+if TYPE_CHECKING:
+    from greysheep.evaluation import Report
 
 PROTOCOLS = {
     "all": "all: no test rows; of each user's rows 5 % steer the gate and 5 % early stopping.",
@@ -38,7 +42,7 @@ def made_section(view: View, facts: Mapping[str, str]) -> str:
         ("Protocol", "\n".join(PROTOCOLS.get(name, name) for name in sorted({r.protocol for r in reports}))),
         ("Seed", ", ".join(map(str, sorted({report.seed for report in reports})))),
         ("Measured", f"{view.shown} of lists of {reports[0].k}, for the {counted} users with test rows"),
-        ("Groups", "users in order of the mainstream score of their train rows, cut in five equal parts"),
+        ("Groups", "\n".join(dict.fromkeys(map(groups_made, reports)))),
         ("Intervals", "95 % percentile bootstrap, 2,000 draws, users resampled within their group"),
         ("Caveat", CAVEAT),
         ("Versions", versions()),
@@ -49,6 +53,17 @@ def made_section(view: View, facts: Mapping[str, str]) -> str:
     text = "".join(f"<p>{escape(name)}<br><code>{escape(config)}</code></p>" for name, config in settings)
     return page.section(
         "How it was made", page.definitions(pairs), page.details("Settings of each model", text)
+    )
+
+
+def groups_made(report: Report) -> str:
+    """How the users were put in groups."""
+    text = "users in order of the mainstream score of their train rows, cut in five equal parts"
+    if not report.mainstream_sample:
+        return text
+    return (
+        f"{text}; each user was compared with {report.mainstream_sample:,} others, which puts her score "
+        f"within {report.mainstream_bound:.2g} of the exact one with probability 95 %"
     )
 
 

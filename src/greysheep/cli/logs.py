@@ -17,6 +17,13 @@ def mainstream(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="File for user_id, score, group: .parquet, .csv or .tsv.")
     ],
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Compare each user with N others, not with all; large logs do so by themselves."
+        ),
+    ] = None,
+    seed: Seed = 0,
     options: LogOptions,
 ) -> None:
     """Say who is niche in a log, before any training: each user's mainstream score and group."""
@@ -29,7 +36,7 @@ def mainstream(
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
     rows = interactions.matrix()
-    found = Mainstream.fit(rows, interactions.user_ids)
+    found = Mainstream.fit(rows, interactions.user_ids, sample=sample, seed=seed)
     names = pl.Series(GROUP, GROUPS)
     scores = pl.DataFrame(
         {USER: interactions.user_ids, SCORE: found.scores, GROUP: names.gather(found.groups)},
@@ -43,6 +50,8 @@ def mainstream(
         rows_a_user=pl.col("rows").mean(),
     )
     show(by_group.sort(pl.col(GROUP).replace_strict(GROUPS, list(range(len(GROUPS))))))
+    if sample is not None:
+        typer.echo(found.told())
     typer.echo(f"wrote {scores.height:,} users to {output}")
 
 

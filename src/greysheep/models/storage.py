@@ -119,6 +119,8 @@ def _write(model: Model, folder: Path, include_history: bool) -> None:
         "has_history": include_history,
         "cuts_train": _finite(trained.cuts),
         "cuts_serving": _finite(serving.cuts),
+        "mainstream_sample": serving.sampled,
+        "mainstream_bound": serving.bound,
         "metrics": {key: best[key] for key in ("objective", "ndcg@20") if key in best},
         **{key: getattr(model, key) for key in _FACTS},
     }
@@ -149,7 +151,8 @@ def _read(folder: Path) -> Model:
     model.history = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
     codes = users[GROUP].replace_strict({g: i for i, g in enumerate(GROUPS)}, return_dtype=pl.Int8).to_numpy()
     cuts = np.array([np.inf if cut is None else cut for cut in manifest["cuts_serving"]])
-    model.__dict__["serving_mainstream"] = Mainstream(users[MAINSTREAM].to_numpy(), codes, cuts)
+    how = (manifest.get("mainstream_sample", 0), manifest.get("mainstream_bound", 0.0))
+    model.__dict__["serving_mainstream"] = Mainstream(users[MAINSTREAM].to_numpy(), codes, cuts, *how)
     model.__dict__["trained_items"] = items["trained"].to_numpy()
     model.__dict__["item_counts"] = items["n_rows"].to_numpy()
     return model
