@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from greysheep import interactions
 from greysheep.errors import DataError
 from greysheep.interactions import Interactions, read_ids
 
@@ -582,3 +583,34 @@ def test_cds_keeps_asins_and_takes_position_as_time():
     assert log.item_ids.dtype == pl.String
     assert any(asin.startswith("0") for asin in log.item_ids.to_list()[:50])
     assert log.times.dtype == pl.Int32
+
+
+def test_looking_ids_up_in_pieces_changes_nothing(monkeypatch):
+    rng = np.random.default_rng(0)
+    frame = pl.DataFrame({name: rng.integers(0, 30, 200).astype(str) for name in ("user_id", "item_id")})
+    whole = Interactions.read(frame)
+    monkeypatch.setattr(interactions, "_JOINED_AT_ONCE", 7)
+    pieces = Interactions.read(frame)
+    assert pieces.fingerprint() == whole.fingerprint()
+    asked = ["5", "none", *[str(i) for i in range(12)]]
+    found = [whole.user_ids.to_list().index(one) if one in whole.user_ids else -1 for one in asked]
+    assert pieces.encode_users(asked).tolist() == found
+
+
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("weighed", [False, True])
+def test_rows_that_come_in_order_are_the_same_as_shuffled(timed, weighed):
+    """They take a way of their own past the sorting; text or numbers, with whatever columns."""
+    rng = np.random.default_rng(1)
+    pairs = np.unique(rng.integers(0, 20, (150, 2)), axis=0)
+    frame = pl.DataFrame({"user_id": pairs[:, 0], "item_id": pairs[:, 1]})
+    if timed:
+        frame = frame.with_columns(timestamp=pl.Series(rng.integers(0, 99, len(pairs))))
+    if weighed:
+        frame = frame.with_columns(weight=pl.Series(rng.random(len(pairs))))
+    ordered, shuffled = Interactions.read(frame), Interactions.read(frame.sample(fraction=1, shuffle=True))
+    assert ordered.fingerprint() == shuffled.fingerprint()
+    assert ordered.frame().equals(shuffled.frame())
+    assert ordered.summary == shuffled.summary
+    again = Interactions.read(pl.concat([frame, frame[-1:]]))  # not in order by one repeat
+    assert (len(again), again.summary.duplicates_merged) == (len(frame), 1)

@@ -67,16 +67,15 @@ def merge_pairs(
         DataError: If a sum of weights is too large for float32.
     """
     key = users.astype(np.int64) * n_items + items
+    if (key[1:] > key[:-1]).all():  # a log that we wrote, or one kept in order
+        return users, items, None if weights is None else _narrow(weights.to_numpy()), times
     # Rows of one pair in order of weight: a float sum must not depend on the row order of the source.
     order = np.argsort(key, kind="stable") if weights is None else np.lexsort((weights.to_numpy(), key))
     key = key[order]
     first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
     merged_weights = None
     if weights is not None:
-        with np.errstate(over="ignore"):
-            merged_weights = np.add.reduceat(weights.to_numpy()[order], first).astype(np.float32)
-        if not np.isfinite(merged_weights).all():
-            raise DataError("weights are too large: their sum over the rows of a pair is beyond 3.4e38")
+        merged_weights = _narrow(np.add.reduceat(weights.to_numpy()[order], first))
     merged_times = None
     if times is not None:
         merged_times = times.gather(order[first])
@@ -85,6 +84,14 @@ def merge_pairs(
             grouped = pl.DataFrame({"pair": pair, "time": times.gather(order)}).group_by("pair")
             merged_times = grouped.agg(pl.col("time").max()).sort("pair")["time"]
     return users[order][first], items[order][first], merged_weights, merged_times
+
+
+def _narrow(weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        narrow = weights.astype(np.float32)
+    if not np.isfinite(narrow).all():
+        raise DataError("weights are too large: their sum over the rows of a pair is beyond 3.4e38")
+    return narrow
 
 
 def core(users: Codes, items: Codes, min_user_items: int, min_item_users: int) -> NDArray[np.bool_]:

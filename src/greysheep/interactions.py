@@ -19,6 +19,9 @@ from greysheep._reading import RATING, Columns, read_columns, read_id_column
 from greysheep.columns import ITEM, TIME, USER, WEIGHT
 from greysheep.errors import DataError
 
+# Ids looked up in one go: a join holds a copy of them and several of their codes.
+_JOINED_AT_ONCE = 1 << 22
+
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
@@ -99,10 +102,9 @@ class Interactions:
         rated = frame.height
         user_ids, users = _encode(frame[USER])
         item_ids, items = _encode(frame[ITEM])
-        users, items, weights, times = merge_pairs(
-            users, items, len(item_ids), frame[WEIGHT] if WEIGHT in frame.columns else None,
-            frame[TIME] if TIME in frame.columns else None,
-        )  # fmt: skip
+        weighed, timed = (frame[name] if name in frame.columns else None for name in (WEIGHT, TIME))
+        del frame  # its text takes three times the memory of all that follows
+        users, items, weights, times = merge_pairs(users, items, len(item_ids), weighed, timed)
         merged = len(users)
         keep = core(users, items, min_user_items, min_item_users)
         if not keep.any():
@@ -230,8 +232,12 @@ def _encode(column: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
 def _join_codes(ids: pl.Series, values: pl.Series) -> NDArray[np.int64]:
     """Position in `ids` of each value, -1 where it is not there; both of one type."""
     table = pl.DataFrame({"id": ids, "code": np.arange(len(ids), dtype=np.int64)})
-    found = pl.DataFrame({"id": values}).join(table, on="id", how="left", maintain_order="left")
-    return found["code"].fill_null(-1).to_numpy().astype(np.int64)
+    codes = np.empty(len(values), dtype=np.int64)
+    for start in range(0, len(values), _JOINED_AT_ONCE):
+        part = pl.DataFrame({"id": values.slice(start, _JOINED_AT_ONCE)})
+        found = part.join(table, on="id", how="left", maintain_order="left")
+        codes[start : start + len(part)] = found["code"].fill_null(-1)
+    return codes
 
 
 def _drop_unused(ids: pl.Series, codes: NDArray[np.int32]) -> tuple[pl.Series, NDArray[np.int32]]:
