@@ -103,7 +103,7 @@ def _write(model: Model, folder: Path, include_history: bool) -> None:
         users = users.with_columns(pl.Series(GATE, model.gates))
     users.write_parquet(folder / "users.parquet")
     if include_history:
-        parts = pl.Series(PART, np.asarray(PARTS)[split.part])
+        parts = pl.Series(PART, PARTS).gather(split.part)
         log.frame().with_columns(parts).write_parquet(folder / "interactions.parquet")
     lines = [json.dumps(row, allow_nan=False) + "\n" for row in model.history]
     (folder / "training.jsonl").write_text("".join(lines))
@@ -145,7 +145,7 @@ def _read(folder: Path) -> Model:
     model.has_history = manifest["has_history"]
     model._restore(load_file(folder / "model.safetensors"), len(items))
     if GATE in users.columns:
-        model.gates = np.stack(users[GATE].to_list()).astype(users[GATE].to_numpy().dtype, copy=False)
+        model.gates = np.array(users[GATE].explode()).reshape(len(users), -1)
     for key in _FACTS:
         setattr(model, key, manifest[key])
     model.history = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
