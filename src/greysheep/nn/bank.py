@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from greysheep.nn.likelihood import held_out_nll, kept_nll, log_softmax_without
+from greysheep.nn.parallel import cut, in_parallel
 from greysheep.nn.products import product
 from greysheep.nn.rows import SparseRows
 
@@ -218,15 +219,13 @@ class ExpertBank(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         n_experts, n_rows, _ = z.shape
         n_items = self.decoder_bias.shape[1]
-        cells = CUDA_BLOCK_CELLS if z.is_cuda else BLOCK_CELLS
-        size = min(n_rows, max(BLOCK_ROWS, cells // (n_experts * n_items)))
         weight = self.decoder_weight if self.low is None else self.decoder_weight.to(self.low)
         gate, logits = z.new_empty(n_rows, n_experts), z.new_empty(n_rows, n_items)
-        buffer = z.new_empty(n_experts * size * n_items)
-        for start in range(0, n_rows, size):
-            here = slice(start, min(start + size, n_rows))
-            n_here = here.stop - start
-            each = buffer[: n_experts * n_here * n_items].view(n_experts, n_here, n_items)
+
+        @torch.no_grad()
+        def fill_block(here: slice) -> None:
+            """Write gate and mixture of some rows."""
+            each = z.new_empty(n_experts, here.stop - here.start, n_items)
             each = product(z[:, here], weight, self.low, out=each)
             known, wanted = seen.block(here), held_out.block(here)
             scratch = logits[here]  # serves as scratch first, holds the mixture in the end
@@ -238,4 +237,8 @@ class ExpertBank(nn.Module):
             torch.mul(each[0], gate[here, :1], out=scratch)
             for k in range(1, n_experts):
                 scratch.addcmul_(each[k], gate[here, k : k + 1])
+
+        cells = CUDA_BLOCK_CELLS if z.is_cuda else BLOCK_CELLS
+        size = max(BLOCK_ROWS, cells // (n_experts * n_items))
+        in_parallel(fill_block, cut(n_rows, size, 1 if z.is_cuda else torch.get_num_threads()))
         return gate, logits
