@@ -17,7 +17,8 @@ from torch import Tensor
 
 import oracle
 from greysheep import Interactions
-from greysheep.models.mixture import Mixture, MixtureTrainer
+from greysheep.models.mixture_net import Mixture
+from greysheep.models.mixture_trainer import MixtureTrainer
 from greysheep.models.multvae import MultVAEConfig
 from greysheep.models.tall import TALL, TALLConfig
 from greysheep.nn import bank
@@ -393,3 +394,23 @@ def test_training_agrees_step_by_step(how: dict[str, Any]) -> None:
     assert np.ptp(weights[-1]) > 0.1  # otherwise the weights would prove nothing
     for name, value in experts.stacked().items():
         assert_near(getattr(model.net.bank, name).detach(), value, 1e-8, name)
+
+
+@pytest.mark.parametrize("mode", ["default", "uniform", "temperature"])
+def test_bfloat16_rounds_factors_and_nothing_else(mode: str) -> None:
+    # On a CPU bfloat16 is the same mathematics on rounded factors.
+    batch, experts = draw_batch(7, 8, 3, 3, seed=6), oracle.Experts(8, 3, 3, seed=6)
+    rows, held_out = sparse(batch.x), sparse(batch.v)
+    low, full = (net_like(experts, torch.float32, **MODES[mode]) for _ in range(2))
+    low.bank.low = torch.bfloat16
+    gradients = []
+    for net in (low, full):
+        mu, logvar = net.bank.encode(rows)
+        gate, logits = net.mixture(mu, rows, held_out)
+        assert logits.dtype == gate.dtype == torch.float32
+        (row_nll(logits, rows).sum() + net.kl(gate, mu, logvar)).backward()  # type: ignore[no-untyped-call]
+        gradients.append([logits.detach(), *(p.grad for p in net.bank.parameters() if p.grad is not None)])
+    for ours, theirs in zip(*gradients, strict=True):
+        assert ours.dtype == torch.float32
+        worst = float((ours - theirs).abs().max() / theirs.abs().max())
+        assert 0 < worst < 0.03  # rounded, and by no more than bfloat16's eight bits explain

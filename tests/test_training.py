@@ -11,7 +11,7 @@ import pytest
 import greysheep as gs
 from contract import assert_same_state, world
 from greysheep.errors import ConfigError, GreysheepWarning
-from greysheep.models.mixture import MixtureTrainer
+from greysheep.models.mixture_trainer import MixtureTrainer
 from greysheep.splitting import TRAIN, VALIDATION, Split
 from greysheep.training.loop import Outcome, run
 from greysheep.training.objective import Objective

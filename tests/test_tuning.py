@@ -23,7 +23,7 @@ from greysheep.cli import run
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, MissingExtraError
 from greysheep.mainstream import GROUPS, Mainstream
 from greysheep.models import EASE, REGISTRY, MultVAE, WeightedEASE, create, parse
-from greysheep.models.mixture import MixtureTrainer
+from greysheep.models.mixture_trainer import MixtureTrainer
 from greysheep.search_space import Choice, Real, Whole
 from greysheep.splitting import TEST, Split
 from greysheep.tuning import check

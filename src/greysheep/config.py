@@ -29,8 +29,9 @@ class RunOptions(BaseModel):
     """`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; None leaves torch's own choice, one a core."""
-    precision: Literal["float32", "float64"] = "float32"
-    """Number type of parameters and losses."""
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    """Number type of parameters and losses. `bfloat16` is float32 but for the factors of the experts' large
+    products: for GPUs; a CPU only emulates it, slowly."""
     progress: bool | None = None
     """True: bar on a terminal, a line an epoch elsewhere. False: silent. None: bar on a terminal only."""
 

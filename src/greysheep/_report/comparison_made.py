@@ -54,8 +54,8 @@ def made_section(compared: Compared) -> str:
         ),
         (
             "Intervals",
-            "of means over seeds: 95 % percentile bootstrap over users, 2,000 draws; a user is drawn with her "
-            "values of all seeds in which she is in the group",
+            "of means over seeds: 95 % percentile bootstrap over users, 2,000 draws; a user is drawn with "
+            "her values of all seeds in which she is in the group",
         ),
     ]
     if tests:

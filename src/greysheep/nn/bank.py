@@ -15,10 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from greysheep.nn.likelihood import held_out_nll, kept_nll, log_softmax_without
+from greysheep.nn.parallel import cut, in_parallel
+from greysheep.nn.products import product
 from greysheep.nn.rows import SparseRows
 
 BLOCK_CELLS = 1 << 22
 """Experts' logits held at once (16 MB in float32, which caches serve well), or BLOCK_ROWS rows of them."""
+CUDA_BLOCK_CELLS = 1 << 27
+"""The same on a GPU, which wants large products: 512 MB."""
 BLOCK_ROWS = 32
 """With fewer rows a product waits for the decoders to come from memory."""
 
@@ -84,8 +88,11 @@ class _Mixture(torch.autograd.Function):
     """The mixture's logits, computed before, and their gradients for a gate that is a constant."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, logits: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, logits: Tensor, low: Any
+    ) -> Tensor:
         ctx.save_for_backward(z, weight, gate)
+        ctx.low = low
         ctx.mark_dirty(logits)  # returned as it is, not as a view of itself
         return logits
 
@@ -94,10 +101,10 @@ class _Mixture(torch.autograd.Function):
         (grad,) = grad_outputs
         z, weight, gate = ctx.saved_tensors
         (n_experts, latent, n_items), n_rows = weight.shape, len(gate)
-        grad_gated = (grad @ weight.flatten(0, 1).T).view(n_rows, n_experts, latent)
+        grad_gated = product(grad, weight.flatten(0, 1).T, ctx.low).view(n_rows, n_experts, latent)
         grad_z = (grad_gated * gate.unsqueeze(-1)).transpose(0, 1)
-        grad_weight = (_gated(z, gate).T @ grad).view(n_experts, latent, n_items)
-        return grad_z, grad_weight, gate.T @ grad, None, None
+        grad_weight = product(_gated(z, gate).T, grad, ctx.low).view(n_experts, latent, n_items)
+        return grad_z, grad_weight, gate.T @ grad, None, None, None
 
 
 def _gated(z: Tensor, gate: Tensor) -> Tensor:
@@ -112,7 +119,11 @@ class ExpertBank(nn.Module):
     decoder_weight [K, D, I], decoder_bias [K, I]: z -> logits over items.
     Initial weights are Glorot-normal, as in MultVAE, drawn expert by expert from `generator`; biases are 0.
     On ML-1M's validation rows this beats the initial values of `torch.nn.Linear`.
+
+    low: number type of the factors of the large products, None = that of the parameters.
     """
+
+    low: torch.dtype | None = None
 
     def __init__(self, n_experts: int, n_items: int, latent: int, generator: torch.Generator | None = None):
         super().__init__()
@@ -174,7 +185,10 @@ class ExpertBank(nn.Module):
 
     def mix(self, z: Tensor, gate: Tensor) -> Tensor:
         """Mixture logits s(u) = sum_k G_k(u) (z_k W_k + b_k): z [K, B, D], gate [B, K] -> [B, I]."""
-        return torch.addmm(gate @ self.decoder_bias, _gated(z, gate), self.decoder_weight.flatten(0, 1))
+        bias, weight = gate @ self.decoder_bias, self.decoder_weight.flatten(0, 1)
+        if self.low is None:
+            return torch.addmm(bias, _gated(z, gate), weight)
+        return bias + product(_gated(z, gate), weight, self.low)
 
     def gated_logits(
         self,
@@ -191,7 +205,7 @@ class ExpertBank(nn.Module):
         with torch.no_grad():
             gate, logits = self._gated_logits(z.detach(), seen, held_out, gate_of, fill)
         mixed: Tensor = _Mixture.apply(  # type: ignore[no-untyped-call]
-            z, self.decoder_weight, self.decoder_bias, gate, logits
+            z, self.decoder_weight, self.decoder_bias, gate, logits, self.low
         )
         return gate, mixed
 
@@ -205,14 +219,14 @@ class ExpertBank(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         n_experts, n_rows, _ = z.shape
         n_items = self.decoder_bias.shape[1]
-        size = min(n_rows, max(BLOCK_ROWS, BLOCK_CELLS // (n_experts * n_items)))
+        weight = self.decoder_weight if self.low is None else self.decoder_weight.to(self.low)
         gate, logits = z.new_empty(n_rows, n_experts), z.new_empty(n_rows, n_items)
-        buffer = z.new_empty(n_experts * size * n_items)
-        for start in range(0, n_rows, size):
-            here = slice(start, min(start + size, n_rows))
-            n_here = here.stop - start
-            each = buffer[: n_experts * n_here * n_items].view(n_experts, n_here, n_items)
-            torch.bmm(z[:, here], self.decoder_weight, out=each)
+
+        @torch.no_grad()
+        def fill_block(here: slice) -> None:
+            """Write gate and mixture of some rows."""
+            each = z.new_empty(n_experts, here.stop - here.start, n_items)
+            each = product(z[:, here], weight, self.low, out=each)
             known, wanted = seen.block(here), held_out.block(here)
             scratch = logits[here]  # serves as scratch first, holds the mixture in the end
             losses = []
@@ -223,4 +237,8 @@ class ExpertBank(nn.Module):
             torch.mul(each[0], gate[here, :1], out=scratch)
             for k in range(1, n_experts):
                 scratch.addcmul_(each[k], gate[here, k : k + 1])
+
+        cells = CUDA_BLOCK_CELLS if z.is_cuda else BLOCK_CELLS
+        size = max(BLOCK_ROWS, cells // (n_experts * n_items))
+        in_parallel(fill_block, cut(n_rows, size, 1 if z.is_cuda else torch.get_num_threads()))
         return gate, logits

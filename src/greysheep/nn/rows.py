@@ -57,13 +57,22 @@ class SparseRows:
         first, last = int(offsets[0]), int(offsets[-1])
         return SparseRows(offsets - first, self.items[first:last], self.n_items)
 
+    def take(self, rows: Tensor) -> SparseRows:
+        """Some rows [n], in the order given."""
+        offsets, entries = self._entries(rows)
+        return SparseRows(offsets, self.items[entries], self.n_items)
+
     def pick(self, rows: Tensor, values: Tensor) -> tuple[SparseRows, Tensor]:
         """Some rows [n] in the order given, and their entries' values."""
+        offsets, entries = self._entries(rows)
+        return SparseRows(offsets, self.items[entries], self.n_items), values[entries]
+
+    def _entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Offsets [n + 1] of these rows among themselves, and the places of their entries among all."""
         lengths = self.lengths[rows]
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         first = torch.repeat_interleave(self.offsets[rows] - offsets[:-1], lengths)
-        entries = first + torch.arange(len(first), device=first.device)
-        return SparseRows(offsets, self.items[entries], self.n_items), values[entries]
+        return offsets, first + torch.arange(len(first), device=first.device)
 
     def sum_by_row(self, values: Tensor) -> Tensor:
         """Sum one value an entry, [nnz], into one a row, [B]."""

@@ -1,0 +1,128 @@
+"""The network that MultVAE, MoE, LMoE and TALL share: a bank of experts and a gate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from greysheep.nn import routing
+from greysheep.nn.bank import ExpertBank
+from greysheep.nn.gates import MLPGate, loss_gate, temperature_gate, uniform_gate
+from greysheep.nn.likelihood import gaussian_kl
+from greysheep.nn.rows import SparseRows
+
+if TYPE_CHECKING:
+    from greysheep.models.multvae import MultVAEConfig
+
+
+@dataclass(frozen=True)
+class MixtureSettings:
+    """What a config says about the mixture; what it lacks is that of one expert and equal weights."""
+
+    n_experts: int = 1
+    gate: str = "uniform"
+    temperature: float = 1.0
+    shrinkage: float = 5.0
+    gate_gradient: bool = False
+    gate_refresh: str = "batch"
+    active_experts: int | None = None
+    warm_up: int = 0
+    weighting: str = "none"
+    signal_scale: str = "sum"
+    alpha: float = 1.0
+    window: int = 8
+    start_epoch: int = 0
+
+    @classmethod
+    def of(cls, config: Any, **fixed: Any) -> MixtureSettings:
+        """Read a config; `fixed` are settings that the model does not leave open."""
+        own = {f.name: getattr(config, f.name) for f in fields(cls) if hasattr(config, f.name)}
+        return cls(**{**own, **fixed})
+
+    @property
+    def gate_reads_losses(self) -> bool:
+        """Whether the gate is made of the experts' held-out losses."""
+        return self.gate in ("loss", "temperature") and self.n_experts > 1
+
+
+class Mixture(nn.Module):
+    """The network: a bank of experts and a gate. MultVAE is the case of one expert."""
+
+    def __init__(
+        self,
+        config: MultVAEConfig,
+        n_items: int,
+        generator: torch.Generator | None = None,
+        settings: MixtureSettings | None = None,
+    ):
+        super().__init__()
+        self.settings = settings or MixtureSettings.of(config)
+        self.authors = config.variant == "authors"
+        self.mean_kl = self.authors and not hasattr(config, "n_experts")
+        """The authors' MultVAE takes the mean of KL over users; their TALL sums, for K = 1 too."""
+        n_experts = self.settings.n_experts
+        self.bank = ExpertBank(n_experts, n_items, config.latent, generator)
+        learned = self.settings.gate == "mlp"
+        self.mlp = MLPGate(n_items, n_experts, config.latent, generator) if learned else None
+
+    @property
+    def seen_fill(self) -> float:
+        """Logit of seen items in the gate's losses (docs/method.md, row 1)."""
+        return 0.0 if self.authors else -torch.inf
+
+    @property
+    def gradient_through_gate(self) -> bool:
+        """Whether the loss passes through the gate (docs/method.md, row 2)."""
+        return self.authors or self.settings.gate_gradient
+
+    def gate(self, z: Tensor, seen: SparseRows, held_out: SparseRows) -> Tensor:
+        """Gate [B, K] of users with latents z [K, B, D], train rows `seen` and gate rows `held_out`."""
+        if self.mlp is not None:
+            gate: Tensor = self.mlp(seen)
+            return gate
+        if not self.settings.gate_reads_losses:
+            return uniform_gate(seen.n_rows, self.bank.n_experts, like=z)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient_through_gate):
+            losses = self.bank.held_out_losses(z, seen, held_out, self.seen_fill)
+            return self._gate_of(losses, held_out.lengths)
+
+    def _gate_of(self, losses: Tensor, n_held_out: Tensor) -> Tensor:
+        if self.settings.gate == "loss":
+            return loss_gate(losses, n_held_out)
+        return temperature_gate(losses, n_held_out, self.settings.temperature, self.settings.shrinkage)
+
+    def mixture(self, z: Tensor, seen: SparseRows, held_out: SparseRows) -> tuple[Tensor, Tensor]:
+        """Gate [B, K] and mixture logits [B, I], in one pass over the experts' logits where that can be."""
+        through = torch.is_grad_enabled() and self.gradient_through_gate
+        if self.settings.gate_reads_losses and not through:
+            return self.bank.gated_logits(z, seen, held_out, self._gate_of, self.seen_fill)
+        gate = self.gate(z, seen, held_out)
+        return gate, self.bank.mix(z, gate)
+
+    def kl(self, gate: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
+        """The batch's KL term (docs/method.md, row 4): gate [B, K], mu and logvar [K, B, D] -> scalar."""
+        each = gaussian_kl(mu, logvar).T  # [B, K]
+        if not self.authors:
+            return (gate * each).sum()
+        if self.mean_kl:
+            return each.mean()
+        return (gate * each.mean(0)).sum()
+
+    @torch.no_grad()
+    def gates_of(self, seen: SparseRows, held_out: SparseRows) -> Tensor:
+        """Gates [B, K] at inference."""
+        gate = self.gate(self.bank.means(seen), seen, held_out)
+        m = self.settings.active_experts
+        return gate if m is None else routing.strongest(gate, m, torch.Generator(gate.device).manual_seed(0))
+
+    @torch.no_grad()
+    def scores(self, rows: SparseRows, gate: Tensor) -> Tensor:
+        """Mixture logits [B, I] of users whose input is `rows`, at inference."""
+        if self.settings.active_experts is not None:
+            routes = routing.Routes.of(gate)
+            mu, _ = routing.encode(self.bank, rows, routes)
+            return routing.mix(self.bank, mu, routes, rows.n_rows)
+        return self.bank.mix(self.bank.means(rows), gate)

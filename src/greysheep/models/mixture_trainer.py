@@ -1,0 +1,258 @@
+"""One run of training of a gated mixture, epoch by epoch."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from greysheep.metrics import hits, per_user, top_n
+from greysheep.models.recommending import mask
+from greysheep.nn import routing
+from greysheep.nn.gates import entropy
+from greysheep.nn.likelihood import gaussian_kl, kept_nll, row_nll
+from greysheep.nn.pace import Pace
+from greysheep.nn.rows import SparseRows
+from greysheep.splitting import Split
+from greysheep.training.objective import Objective
+
+if TYPE_CHECKING:
+    from greysheep.models.mixture import MixtureModel
+    from greysheep.training.loop import Tick
+
+SCORING_ROWS = 512
+LOSSES = ("loss", "ce", "kl")
+
+
+class MixtureTrainer:
+    """One run of training, epoch by epoch, for `training.loop.run`."""
+
+    def __init__(self, model: MixtureModel, split: Split, objective: Objective | None):
+        self.config: Any = model.config
+        self.model, self.split, self.objective = model, split, objective
+        self.net = model.net
+        self.device, self.dtype = model.device, model.dtype
+        self.random = torch.Generator(self.device).manual_seed(model.options.seed)
+        self.order = np.random.default_rng(model.options.seed)
+        self.train = split.train_rows(gated=model.uses_gate_rows)
+        empty = csr_matrix(self.train.shape, dtype=np.float32)
+        self.held_out = split.gate_rows() if model.uses_gate_rows else empty
+        # all rows stay on the device: a batch takes its own there, without a copy from the host
+        self.seen_rows = SparseRows.from_csr(self.train, self.device)
+        self.held_out_rows = SparseRows.from_csr(self.held_out, self.device)
+        self.users = np.flatnonzero(np.diff(self.train.indptr))
+        decay = self.config.l2 / self.net.bank.n_experts
+        self.optimizer = torch.optim.Adam(
+            self.net.parameters(), lr=self.config.learning_rate, weight_decay=decay, fused=True
+        )
+        self.step = 0
+        self.pace = self._pace()
+        given = model._user_weights(split)
+        own = np.ones(self.train.shape[0]) if given is None else given
+        self.user_weights = torch.from_numpy(own).to(self.device, self.dtype)
+        self.best: dict[str, Tensor] | None = None
+        self.spill: str | None = None
+        if model.best_weights_spill:
+            self.folder = tempfile.TemporaryDirectory(prefix="greysheep-")  # goes when the trainer does
+            self.spill = str(Path(self.folder.name) / "best.safetensors")
+        self.gates: Tensor | None = None
+        """[U, K] where gates are refreshed once an epoch: those of the last validation."""
+        self.best_routes: Tensor | None = None
+        model.routes = None
+
+    def _pace(self) -> Pace | None:
+        settings: Any = self.net.settings
+        if settings.weighting == "none":
+            return None
+        return Pace(
+            self.train.shape[0],
+            signal=settings.weighting,
+            scale=settings.signal_scale,
+            alpha=settings.alpha,
+            window=settings.window,
+            start_epoch=settings.start_epoch,
+            authors=self.net.authors,
+            device=self.device,
+            dtype=self.dtype,
+        )
+
+    def train_epoch(self, epoch: int, tick: Tick) -> dict[str, Any]:
+        """One shuffled pass over the users who have train rows."""
+        if self.net.settings.active_experts is not None and epoch == self.net.settings.warm_up + 1:
+            self._route()
+        users = self.order.permutation(self.users)
+        codes = torch.from_numpy(users).to(self.device)
+        # summed up on the device: reading a loss would wait for every batch
+        sums = torch.zeros(len(LOSSES), device=self.device, dtype=torch.float64)
+        weight = torch.full((self.train.shape[0],), torch.nan, device=self.device, dtype=self.dtype)
+        for start in range(0, len(users), self.config.batch_size):
+            batch = codes[start : start + self.config.batch_size]
+            losses, weight[batch] = self._train_batch(batch, epoch)
+            sums += losses * len(batch)
+            tick(min(1.0, (start + len(batch)) / len(users)))
+        found = dict(zip(LOSSES, (sums / len(users)).tolist(), strict=True))
+        if not all(bool(parameter.isfinite().all()) for parameter in self.net.parameters()):
+            found["loss"] = np.nan  # the last step broke the weights: no batch has seen it yet
+        return {**found, "weight": weight.cpu().numpy()}
+
+    def _train_batch(self, users: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """One step on users [B]: LOSSES [3] before it, and the users' weights [B]."""
+        rows, held_out = self.seen_rows.take(users), self.held_out_rows.take(users)
+        routed = self.model.routes is not None
+        logits, kl = self._routed_pass(users, rows) if routed else self._pass(users, rows, held_out)
+        weight = self._weights(users, logits, rows, held_out, epoch)
+        ce = (weight * row_nll(logits, rows)).sum() / weight.sum()
+        beta = self.config.beta * min(1.0, self.step / self.config.anneal_steps)
+        loss = ce + beta * kl
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+        return torch.stack([loss, ce, kl]).detach(), weight
+
+    def _pass(self, users: Tensor, rows: SparseRows, held_out: SparseRows) -> tuple[Tensor, Tensor]:
+        """Mixture logits [B, I] and the KL term, through all experts."""
+        mu, logvar = self.net.bank.encode(rows, keep=self._dropout(rows))
+        z = self._noisy(mu, logvar)
+        if self.gates is None:
+            gate, logits = self.net.mixture(z, rows, held_out)
+        else:
+            gate = self.gates[users]
+            logits = self.net.bank.mix(z, gate)
+        return logits, self.net.kl(gate, mu, logvar)
+
+    def _routed_pass(self, users: Tensor, rows: SparseRows) -> tuple[Tensor, Tensor]:
+        """The same through each user's active experts, with the gates of the end of the warm-up."""
+        assert self.model.routes is not None
+        routes = routing.Routes.of(self.model.routes[users])
+        mu, logvar = routing.encode(self.net.bank, rows, routes, keep=self._dropout(rows))
+        logits = routing.mix(self.net.bank, self._noisy(mu, logvar), routes, len(users))
+        return logits, (routes.gate * gaussian_kl(mu, logvar)).sum()
+
+    def _route(self) -> None:
+        """Settle who passes through which experts from now on."""
+        chunks = np.split(self.users, range(SCORING_ROWS, len(self.users), SCORING_ROWS))
+        routes = torch.zeros(
+            self.train.shape[0], self.net.bank.n_experts, device=self.device, dtype=self.dtype
+        )
+        for users in chunks:
+            gates = self.model._gates(self.train[users], self.held_out[users])
+            routes[torch.from_numpy(users).to(self.device)] = torch.from_numpy(gates).to(self.device)
+        self.model.routes = routes
+
+    def _noisy(self, mu: Tensor, logvar: Tensor) -> Tensor:
+        """A draw of the latents around their means."""
+        noise = torch.randn(mu.shape, generator=self.random, device=self.device, dtype=self.dtype)
+        drawn: Tensor = mu + self.config.noise * noise * torch.exp(logvar / 2)
+        return drawn
+
+    @torch.no_grad()
+    def _weights(
+        self, users: Tensor, logits: Tensor, rows: SparseRows, held_out: SparseRows, epoch: int
+    ) -> Tensor:
+        """Training weights [B]: the model's own (1 unless it says otherwise), or adaptive ones."""
+        if self.pace is None:
+            weights: Tensor = self.user_weights[users]
+            return weights
+        losses = kept_nll(logits, rows, held_out, self.net.seen_fill, torch.empty_like(logits))
+        return self.pace.weights(users, losses, held_out.lengths, epoch)
+
+    def _dropout(self, rows: SparseRows) -> Tensor | None:
+        if self.config.dropout == 0:
+            return None
+        kept = torch.full(rows.items.shape, 1 - self.config.dropout, device=self.device, dtype=self.dtype)
+        factors: Tensor = torch.bernoulli(kept, generator=self.random) / (1 - self.config.dropout)
+        return factors
+
+    def validate(self) -> dict[str, NDArray[np.float64]]:
+        """Metrics of every user with validation rows, and the entropy of every user's gate."""
+        assert self.objective is not None
+        truth, given = self.split.rows("validation"), self.split.input_rows("validation")
+        names = tuple(dict.fromkeys((*self.objective.names, "ndcg")))
+        cuts = tuple(dict.fromkeys((*self.objective.cuts, 20)))
+        out: dict[str, NDArray[np.float64]] = {}
+        users = np.flatnonzero(np.diff(truth.indptr))
+        for batch in np.split(users, range(SCORING_ROWS, len(users), SCORING_ROWS)):
+            gates, scores = self._validation_scores(batch, given)
+            found = hits(self._best(scores, given[batch], max(cuts)), truth[batch])
+            values = per_user(found, np.diff(truth[batch].indptr), cuts, names)
+            if self.net.bank.n_experts > 1:
+                values["gate_entropy"] = entropy(torch.from_numpy(gates)).numpy()
+            for name, value in values.items():
+                out.setdefault(name, np.full(truth.shape[0], np.nan))[batch] = value
+            self._keep_gates(batch, gates)
+        unjudged = np.setdiff1d(self.users, users)
+        if self.net.settings.gate_refresh == "epoch":
+            for batch in np.split(unjudged, range(SCORING_ROWS, len(unjudged), SCORING_ROWS)):
+                self._keep_gates(batch, self.model._gates(self.train[batch], self.held_out[batch]))
+        return out
+
+    def _keep_gates(self, users: NDArray[np.int64], gates: NDArray[Any]) -> None:
+        """Remember these users' gates for the next epoch's training, if they are refreshed once an epoch."""
+        if self.net.settings.gate_refresh != "epoch" or not self.net.settings.gate_reads_losses:
+            return
+        if self.gates is None:
+            shape = (self.train.shape[0], gates.shape[1])
+            self.gates = torch.zeros(shape, device=self.device, dtype=self.dtype)
+        self.gates[torch.from_numpy(users).to(self.device)] = torch.from_numpy(gates).to(self.device)
+
+    def _best(self, scores: Tensor, given: csr_matrix, n: int) -> NDArray[np.int64]:
+        """Top n of scores [B, I] without the input, as `metrics.top_n`; on a GPU only the lists leave it."""
+        if scores.is_cuda:
+            scores.view(-1)[SparseRows.from_csr(given, self.device).flat] = -torch.inf
+            values, items = scores.topk(min(n, scores.shape[1]), dim=1)
+            items[values == -torch.inf] = -1
+            return items.cpu().numpy()
+        dense = scores.numpy()
+        mask(dense, given)
+        return top_n(dense, n)
+
+    @torch.no_grad()
+    def _validation_scores(self, users: NDArray[np.int64], given: csr_matrix) -> tuple[NDArray[Any], Tensor]:
+        """Gates [B, K] of input train and gate rows, and scores [B, I] of the validation input under them."""
+        shown = SparseRows.from_csr(given[users], self.device)
+        if self.net.settings.active_experts is not None:
+            gates = self._routed_gates(users)
+            return gates, self.net.scores(shown, torch.from_numpy(gates).to(self.device))
+        codes = torch.from_numpy(users).to(self.device)
+        seen, held_out = self.seen_rows.take(codes), self.held_out_rows.take(codes)
+        mu = self.net.bank.means(seen)
+        if given.nnz == self.train.nnz:  # protocol `paper`: the same input, so the same logits serve both
+            gate, scores = self.net.mixture(mu, seen, held_out)
+        else:
+            gate = self.net.gate(mu, seen, held_out)
+            scores = self.net.scores(shown, gate)
+        return gate.cpu().numpy(), scores
+
+    def _routed_gates(self, users: NDArray[np.int64]) -> NDArray[Any]:
+        """The gates that will be served: in the warm-up those that would be chosen now."""
+        if self.model.routes is None:
+            return self.model._gates(self.train[users], self.held_out[users])
+        routed: NDArray[Any] = self.model.routes.cpu().numpy()[users]
+        return routed
+
+    def snapshot(self) -> Any:
+        """Copy of the parameters, over the copy before it; where memory is short it is a file."""
+        state = self.net.state_dict()
+        self.best_routes = self.model.routes
+        if self.spill is not None:
+            save_file({key: value.contiguous() for key, value in state.items()}, self.spill)
+            return self.spill
+        if self.best is None:
+            self.best = copy.deepcopy(state)
+        for key, value in state.items():
+            self.best[key].copy_(value)
+        return self.best
+
+    def restore(self, snapshot: Any) -> None:
+        """Put a copy back."""
+        self.model.routes = self.best_routes
+        self.net.load_state_dict(load_file(snapshot) if self.spill is not None else snapshot)

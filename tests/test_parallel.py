@@ -1,0 +1,57 @@
+"""Blocks of rows on several threads give what one thread gives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import random as random_sparse
+
+from greysheep.nn import bank
+from greysheep.nn.bank import ExpertBank
+from greysheep.nn.gates import loss_gate
+from greysheep.nn.parallel import cut, in_parallel
+from greysheep.nn.rows import SparseRows
+
+
+@settings(max_examples=50, deadline=None)
+@given(n_rows=st.integers(0, 60), size=st.integers(1, 70), threads=st.integers(1, 9))
+def test_blocks_cover_every_row_once(n_rows: int, size: int, threads: int) -> None:
+    blocks = cut(n_rows, size, threads)
+    assert [row for block in blocks for row in range(block.start, block.stop)] == list(range(n_rows))
+    lengths = [block.stop - block.start for block in blocks]
+    assert all(0 < length <= size for length in lengths)
+    assert not lengths or max(lengths) - min(lengths) <= 1
+    assert len(blocks) % threads == 0 or len(blocks) == n_rows
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_threads_change_no_number(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bank, "BLOCK_CELLS", 1)
+    monkeypatch.setattr(bank, "BLOCK_ROWS", 8)
+    net = ExpertBank(3, 40, 5, torch.Generator().manual_seed(0)).double()
+    z = torch.randn(3, 64, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rows = [SparseRows.from_csr(random_sparse(64, 40, 0.1, "csr", random_state=seed)) for seed in (0, 1)]
+    together = net.gated_logits(z, *rows, loss_gate)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    alone = net.gated_logits(z, *rows, loss_gate)
+    for ours, theirs in zip(together, alone, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_an_error_in_a_block_is_the_callers(two_threads: None) -> None:
+    def work(block: slice) -> None:
+        if block.start:
+            raise ValueError("the second block")
+
+    with pytest.raises(ValueError, match="the second block"):
+        in_parallel(work, cut(10, 5, 2))
