@@ -1,7 +1,8 @@
-"""Full-size runs on real data (`make eval`): up to an hour, resumed from build/ if interrupted."""
+"""Full-size runs (`make eval`): one to two hours, resumed from build/ if interrupted."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,12 @@ def test_other_data_sets() -> None:
     if not (real_data.DATA / "yelp").exists():
         pytest.skip("the data sets are not in $GREYSHEEP_DATA")
     subprocess.run([sys.executable, ROOT / "benchmarks" / "real_data.py"], check=True)
+
+
+def test_half_a_million_users() -> None:
+    """Writes docs/results/large.md; every stage, a process of its own, stays below 12 GB."""
+    subprocess.run([sys.executable, ROOT / "benchmarks" / "large.py"], check=True)
+    found = [json.loads(file.read_text()) for file in (ROOT / "build" / "large" / "500000").glob("*.json")]
+    peaks = {record["stage"]: max(step["peak"] for step in record["steps"]) for record in found}
+    assert set(peaks) == {"simulate", "split", "mainstream", "fit", "evaluate"}
+    assert max(peaks.values()) < 12e9, peaks
