@@ -43,6 +43,7 @@ class MixtureTrainer:
         self.random = torch.Generator(self.device).manual_seed(model.options.seed)
         self.order = np.random.default_rng(model.options.seed)
         self.train = split.train_rows(gated=model.uses_gate_rows)
+        self.truth, self.given = split.rows("validation"), split.input_rows("validation")
         empty = csr_matrix(self.train.shape, dtype=np.float32)
         self.held_out = split.gate_rows() if model.uses_gate_rows else empty
         # all rows stay on the device: a batch takes its own there, without a copy from the host
@@ -175,7 +176,7 @@ class MixtureTrainer:
     def validate(self) -> dict[str, NDArray[np.float64]]:
         """Metrics of every user with validation rows, and the entropy of every user's gate."""
         assert self.objective is not None
-        truth, given = self.split.rows("validation"), self.split.input_rows("validation")
+        truth, given = self.truth, self.given
         names = tuple(dict.fromkeys((*self.objective.names, "ndcg")))
         cuts = tuple(dict.fromkeys((*self.objective.cuts, 20)))
         out: dict[str, NDArray[np.float64]] = {}
