@@ -75,15 +75,15 @@ def flops(cell: Cell, shape: Shape) -> tuple[float, float]:
 def needed_bytes(program: str, cell: Cell, shape: Shape) -> float:
     """Estimate of a program's peak memory, float32.
 
-    A training program holds its parameters six times: weights, gradient, Adam's two moments, the best
-    weights so far and, for a moment, the better ones that replace them. The loop keeps all experts' logits.
+    A training program holds its parameters five times: weights, gradient, Adam's two moments and the best
+    weights so far; the loop also those that replace them, for a moment, and all experts' logits.
     """
     n_cells = shape.batch_size * shape.n_items
     decoder = cell.n_experts * cell.latent * shape.n_items
     if program == BARE:
         return INTERPRETER + 4 * (2 * decoder + 2 * n_cells)
     latents = cell.n_experts * shape.batch_size * cell.latent
-    numbers = 6 * 3.0 * decoder + 6 * n_cells + 12 * latents
+    numbers = (5 if program == "greysheep" else 6) * 3.0 * decoder + 6 * n_cells + 12 * latents
     if program == "greysheep":
         numbers += 4 * min(shape.n_users, 512) * shape.n_items
     else:

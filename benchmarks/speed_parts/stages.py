@@ -26,7 +26,6 @@ LEAVES = {
     "ExpertBank.held_out_losses": "gate's losses",
     "ExpertBank.encode": "encoder",
     "ExpertBank.means": "encoder",
-    "torch.baddbmm": "experts' products",
     "kept_nll": "gate's losses",
     "loss_gate": "gate's losses",
     "_Mixture.backward": "products, backward",
@@ -37,7 +36,10 @@ LEAVES = {
     "_RowNLL.backward": "cross-entropy, backward",
     "row_nll": "cross-entropy",
     "MixtureTrainer._weights": "adaptive weights",
-    "MixtureTrainer._rows": "reading rows",
+    "SparseRows.take": "reading rows",
+    "in_parallel": "gate and mixture, from the experts' logits",
+    "cut": "gate and mixture, from the experts' logits",
+    "_Mixture.forward": "gate and mixture, from the experts' logits",
     "Adam.step": "Adam",
     "top_n": "ranking",
     "mask": "ranking",
@@ -48,8 +50,8 @@ LEAVES = {
 # Their own part, without what is named inside them, is a stage.
 PASSED_THROUGH = {
     "Tensor.backward": "other work, backward",
-    "ExpertBank.gated_logits": "mixing the experts' logits",
-    "ExpertBank._gated_logits": "mixing the experts' logits",
+    "ExpertBank.gated_logits": "gate and mixture, from the experts' logits",
+    "ExpertBank._gated_logits": "gate and mixture, from the experts' logits",
 }
 ROOMS = ("greysheep.nn.", "greysheep.models.mixture", "greysheep.models.recommending", "greysheep.metrics")
 
@@ -67,8 +69,6 @@ class Stages:
     def __enter__(self) -> Stages:
         self._wrap_class(torch.optim.Adam, ["step"])
         self._wrap_class(torch.Tensor, ["backward"])
-        self.undo.append((torch, "baddbmm", torch.baddbmm))
-        torch.baddbmm = self._timed(torch.baddbmm, "torch.baddbmm")
         for name, module in list(sys.modules.items()):
             if name.startswith(ROOMS):
                 self._wrap_module(name, module)
