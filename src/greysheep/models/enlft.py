@@ -12,6 +12,7 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from greysheep.models import vae_space
 from greysheep.models.base import take
 from greysheep.models.local import LocalConfig, LocalModel, refuse_without_rows
 from greysheep.nn.bank import ExpertBank
@@ -53,6 +54,7 @@ class EnLFT(LocalModel):
 
     name = "enlft"
     Config = EnLFTConfig
+    search_space, search_starts = vae_space.NEIGHBOUR_EXPERTS, vae_space.STARTS
     anchors: NDArray[np.int64]
     """[K] codes of the anchors."""
 

@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.mainstream import Mainstream
+from greysheep.models import vae_space
 from greysheep.models.base import take
 from greysheep.models.local import (
     GlobalConfig,
@@ -83,6 +84,7 @@ class LFT(GlobalFirst):
 
     name = "lft"
     Config = LFTConfig
+    search_space, search_starts = vae_space.NEIGHBOUR_STEPS, vae_space.STARTS
     curve: NDArray[np.float64]
     """[steps + 1] m(t): the objective on validation rows after t steps, the same t for everybody."""
     chosen: NDArray[np.int64]

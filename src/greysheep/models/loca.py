@@ -11,6 +11,7 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from greysheep.models import vae_space
 from greysheep.models.base import take
 from greysheep.models.local import LocalConfig, LocalModel
 from greysheep.nn.bank import ExpertBank
@@ -57,6 +58,7 @@ class LOCA(LocalModel):
 
     name = "loca"
     Config = LOCAConfig
+    search_space, search_starts = vae_space.KERNEL_EXPERTS, vae_space.STARTS
     keeps_global = True
     anchors: Tensor
     """[K, D] the anchors' latent means in the global model."""

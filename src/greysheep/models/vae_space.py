@@ -52,3 +52,18 @@ ADAPTIVE_STARTS: tuple[dict[str, Any], ...] = (
 )
 """A trial of ten experts takes minutes, so these come first: more regularisation, the plain mixture with it,
 and the other weighting that was good on ML-1M (docs/results/tall-defaults.md)."""
+
+RATE: Dimension = Real(3e-4, 5e-3, log=True)
+KERNEL_EXPERTS: dict[str, Dimension] = {
+    **TRAINING, "global_weight": Real(0.2, 0.8), "bandwidth": Real(0.5, 1.0), "local_learning_rate": RATE,
+}  # fmt: skip
+NEIGHBOUR_EXPERTS: dict[str, Dimension] = {
+    **TRAINING, "threshold": Real(0.0, 0.2), "local_learning_rate": RATE,
+}  # fmt: skip
+NEIGHBOUR_STEPS: dict[str, Dimension] = {
+    **TRAINING,
+    "power": Real(0.0, 4.0),
+    "threshold": Real(0.0, 0.2),
+    "fine_tuning_rate": Real(2.0, 30.0, log=True),
+}
+"""Of models that start from a global one: what trains it, and what makes its copies local."""
