@@ -58,16 +58,37 @@ class Steps:
         return made
 
 
-class SomeUsers(gs.TALL):
-    """TALL whose epoch passes over some of the users only, where a whole one takes too long."""
+class Watched(gs.TALL):
+    """TALL that counts the processor seconds of its parts.
+
+    Its epoch may pass over some of the users only, where a whole one takes too long.
+    """
 
     most: int | None = None
+
+    def __init__(self, **keywords: Any):
+        super().__init__(**keywords)
+        self.cpu_seconds: dict[str, float] = {}
 
     def _trainer(self, split: Any, objective: Any) -> Any:
         trainer = super()._trainer(split, objective)
         if self.most is not None:
             trainer.users = np.random.default_rng(0).permutation(trainer.users)[: self.most]
+        trainer.train_epoch = self._counted("epoch", trainer.train_epoch)
+        trainer.validate = self._counted("validation", trainer.validate)
         return trainer
+
+    def _store_gates(self) -> None:
+        self._counted("gates", super()._store_gates)()
+
+    def _counted(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*given: Any) -> Any:
+            begun = time.process_time()
+            made = work(*given)
+            self.cpu_seconds[name] = time.process_time() - begun
+            return made
+
+        return counted
 
 
 def simulate(folder: Path, n_users: int, steps: Steps, _: argparse.Namespace) -> dict[str, Any]:
@@ -113,14 +134,14 @@ def fit(folder: Path, n_users: int, steps: Steps, options: argparse.Namespace) -
     """Train one epoch with validation and save the model."""
     parts = read_and_split(folder, steps)
     score(parts, steps)
-    model = SomeUsers(**{**MODEL, "batch_size": options.batch_size}, progress=True)
+    model = Watched(**{**MODEL, "batch_size": options.batch_size}, progress=True)
     model.most = options.train_users
     steps("TALL.fit, one epoch", lambda: model.fit(parts))
     row = model.history[0]
     steps("save", lambda: model.save(folder / "model"))
     return {
-        "epoch_seconds": row["train_seconds"], "validation_seconds": row["validation_seconds"],
-        "gates_seconds": steps.found[3]["seconds"] - model.train_seconds,
+        "cpu_seconds": model.cpu_seconds,
+        "wall_seconds": {"epoch": row["train_seconds"], "validation": row["validation_seconds"]},
         "trained_users": options.train_users or n_users, "ndcg@20 on validation": row["ndcg@20"],
         "batch_size": options.batch_size,
     }  # fmt: skip

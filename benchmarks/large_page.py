@@ -16,7 +16,7 @@ NOTES = [
     "",
     "- Mainstream scores above 20 thousand million pairs come from a sample, with a bound (docs/method.md).",
     "- Ids are looked up four million at a time, and rows that come in order are not sorted again: reading",
-    "  these text ids peaked at 2.6 GB before, most of it copies of ids.",
+    "  this log peaked at 2.7 GB before.",
     "- `simulate` draws in rounds what took a random number for each of 15 thousand million pairs.",
     "- A saved model writes parts and gates without a Python object a row.",
     "- Weights, gradients, Adam's moments and the best copy of this model take 0.5 GB: nothing is spilled.",
@@ -93,16 +93,17 @@ def _training(found: dict[str, Record]) -> list[str]:
     if "fit" not in found:
         return []
     facts, n_users = found["fit"]["facts"], found["split"]["facts"]["users"]
+    seconds = facts["cpu_seconds"]
     text = (
-        f"TALL with 4 experts of 64 dimensions, batches of {facts['batch_size']}: "
-        f"{facts['epoch_seconds']:,.0f} s for an epoch"
+        f"TALL with 4 experts of 64 dimensions, batches of {facts['batch_size']}, in processor seconds: "
+        f"{seconds['epoch']:,.0f} for an epoch"
     )
     if facts["trained_users"] < n_users:
-        whole = facts["epoch_seconds"] * n_users / facts["trained_users"]
-        text += f" of {facts['trained_users']:,} users ({whole:,.0f} s for all of them, in proportion)"
+        whole = seconds["epoch"] * n_users / facts["trained_users"]
+        text += f" of {facts['trained_users']:,} users ({whole:,.0f} for all of them, in proportion)"
     text += (
-        f", {facts['validation_seconds']:,.0f} s to validate every user, {facts['gates_seconds']:,.0f} s to "
-        f"store every user's gate. NDCG@20 on validation rows: {facts['ndcg@20 on validation']:.4f}."
+        f", {seconds['validation']:,.0f} to validate every user, {seconds['gates']:,.0f} to store every "
+        f"user's gate. NDCG@20 on validation rows: {facts['ndcg@20 on validation']:.4f}."
     )
     lines = ["## Training", "", text, ""]
     if "evaluate" in found:
