@@ -85,7 +85,7 @@ def models(table: Table) -> dict[str, str]:
     """Name in the page -> text for `compare`."""
     tuned: dict[str, dict[str, Any]] = yaml.safe_load(TUNED.read_text())["settings"]
     found = {name: name for name in PLAIN}
-    for name in ("itemknn", "ease", "ease-weighted", "ials", "multvae", "wl", "moe", "lmoe", "tall"):
+    for name in TUNABLE:
         if tuned.get(name):
             found[f"{name}, tuned"] = text_of(name, tuned[name])
         else:

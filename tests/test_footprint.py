@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 import greysheep as gs
 from contract import assert_same_state, world
 from greysheep.errors import ConfigError
-from greysheep.models import footprint
+from greysheep.models import footprint, mixture_trainer
 from greysheep.models.footprint import Footprint
 from greysheep.nn.bank import ExpertBank
 
@@ -49,8 +50,12 @@ def test_best_weights_on_disk_are_the_best_weights(monkeypatch: pytest.MonkeyPat
     assert not plain.best_weights_spill
     batch = Footprint(3, 8, log.n_items, 16)
     monkeypatch.setattr(footprint, "available_bytes", lambda: int((batch.step + batch.weights / 2) / 0.95))
+    written: list[str] = []
+    save = mixture_trainer.save_file
+    monkeypatch.setattr(mixture_trainer, "save_file", lambda state, to: (written.append(to), save(state, to)))
     spilled = gs.TALL(**KEYWORDS, start_epoch=0).fit(log)
-    assert spilled.best_weights_spill
+    assert spilled.best_weights_spill and written
+    assert not any(Path(path).exists() for path in written)
     assert_same_state(plain, spilled)
 
 

@@ -276,10 +276,14 @@ class Model(ABC):
         given = self.split.input_rows(stage, weighted=not self.binary)
         parts = [np.empty((0, min(k, self.log.n_items)), np.int64)]
         for chunk in self._chunks(np.asarray(users)):
-            scores = self._scores(given[chunk], None if self.gates is None else self.gates[chunk])
+            scores = self._scores(given[chunk], self._stage_gates(chunk, stage))
             mask(scores, given[chunk])
             parts.append(top_n(scores, k))
         return np.concatenate(parts)
+
+    def _stage_gates(self, users: NDArray[Any], stage: Stage) -> NDArray[Any] | None:
+        """Gates of known users, the same at every stage."""
+        return None if self.gates is None else self.gates[users]
 
     def recommend(
         self,

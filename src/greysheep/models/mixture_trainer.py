@@ -219,9 +219,8 @@ class MixtureTrainer:
     @torch.no_grad()
     def _validation_scores(self, users: NDArray[np.int64], given: csr_matrix) -> tuple[NDArray[Any], Tensor]:
         """Gates [B, K] of input train and gate rows, and scores [B, I] of the validation input under them."""
-        shown = SparseRows.from_csr(given[users], self.device)
         if self.net.settings.active_experts is not None:
-            gates = self._routed_gates(users)
+            gates, shown = self._routed_gates(users), SparseRows.from_csr(given[users], self.device)
             return gates, self.net.scores(shown, torch.from_numpy(gates).to(self.device))
         codes = torch.from_numpy(users).to(self.device)
         seen, held_out = self.seen_rows.take(codes), self.held_out_rows.take(codes)
@@ -230,7 +229,7 @@ class MixtureTrainer:
             gate, scores = self.net.mixture(mu, seen, held_out)
         else:
             gate = self.net.gate(mu, seen, held_out)
-            scores = self.net.scores(shown, gate)
+            scores = self.net.scores(SparseRows.from_csr(given[users], self.device), gate)
         return gate.cpu().numpy(), scores
 
     def _routed_gates(self, users: NDArray[np.int64]) -> NDArray[Any]:

@@ -23,9 +23,9 @@ from torch import Tensor
 from greysheep.columns import GROUP, ITEM, USER
 from greysheep.errors import ConfigError, DataError
 from greysheep.mainstream import GROUPS
-from greysheep.metrics import hits, per_user, top_n
+from greysheep.metrics import hits, per_user
+from greysheep.models.base import Model
 from greysheep.models.mixture import MixtureModel
-from greysheep.models.recommending import mask, recommend
 from greysheep.nn.rows import SparseRows
 from greysheep.splitting import Stage
 
@@ -83,15 +83,8 @@ class Index:
         scores: NDArray[Any] = np.asarray(vectors @ self.item_vectors.T)
         return scores
 
-    def rank(self, users: NDArray[Any], *, k: int = 20, stage: Stage = "test") -> NDArray[np.int64]:
-        """As `Model.rank`: top k of known users among all items but their input of that stage."""
-        given = self.model.split.input_rows(stage)
-        parts = [np.empty((0, min(k, self.model.log.n_items)), np.int64)]
-        for chunk in self.model._chunks(np.asarray(users)):
-            scores = self._scores(given[chunk], self.vectors(chunk, stage))
-            mask(scores, given[chunk])
-            parts.append(top_n(scores, k))
-        return np.concatenate(parts)
+    # lists are made as every model makes them, with vectors in place of gates
+    rank, recommend = Model.rank, Model.recommend
 
     def vectors(self, users: NDArray[Any], stage: Stage = "serving") -> NDArray[Any]:
         """Vectors [n, r] of known users by their input of a stage."""
@@ -101,20 +94,7 @@ class Index:
         assert self.model.gates is not None
         return self._project(self.model.split.input_rows(stage)[users], self.model.gates[users])
 
-    def recommend(
-        self,
-        users: Any = None,
-        *,
-        k: int = 20,
-        exclude_seen: bool = True,
-        candidates: Any = None,
-        exclude_items: Any = None,
-        history: Any = None,
-        on_unknown: str = "raise",
-    ) -> pl.DataFrame:
-        """As `Model.recommend`, unseen users by their `history` included."""
-        asked = (users, k, exclude_seen, candidates, exclude_items, history, on_unknown)
-        return recommend(self, *asked)  # type: ignore[arg-type]
+    _stage_gates = vectors
 
     def export(self, directory: str | Path) -> Path:
         """Write users.parquet and items.parquet, an id and a vector a row, for any vector index.
