@@ -188,6 +188,7 @@ def _locked(path: Path | None) -> Iterator[None]:
         yield
         return
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("ab")
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
