@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import yaml
-from reproduction import ROOT, RUNS, TABLES, TUNED, models
+from reproduction import REFERENCE, ROOT, RUNS, TABLES, TUNED, models
 
 import greysheep as gs
 from greysheep.mainstream import GROUPS
@@ -17,7 +17,6 @@ from greysheep.mainstream import GROUPS
 PAGE = ROOT / "docs" / "results" / "reproduction.md"
 WORDS = ROOT / "benchmarks" / "reproduction.txt"
 """What the figures say, in words; written by hand after looking at them, put at the head of the page."""
-REFERENCE = "multvae"
 
 # NDCG@20 on ML-1M, protocol `paper`: the five groups and the mean. The authors' rows are on their own split;
 # the others were measured for this project, outside it, on the split of one seed.
