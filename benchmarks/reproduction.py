@@ -77,17 +77,15 @@ HELD: dict[str, dict[str, Any]] = {
 K = 10), and the weights, without which TALL is `lmoe`."""
 PATIENCE = 8
 """Of mixtures in the tables: at the rates that tuning chose, 8 epochs go as far as 15 at the paper's."""
-ADAPTIVE = ("alpha", "signal_scale", "start_epoch", "window")
-"""Settings without meaning where the weights are off."""
 SCALED = {"signal_scale": "standardised", "alpha": 1.0}
 """A loss is some hundred times a loss change: only standardised do they take the same alpha."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "tall, uniform gate": {"gate": "uniform"},
     "tall, loss weight": {"weighting": "loss", **SCALED, "start_epoch": 0},
     "tall, loss weight and gap": {"weighting": "loss", **SCALED},
-    "tall, loss change scaled alike": {"weighting": "loss-change", **SCALED},
-    "tall, K = 40": {"n_experts": 40},
 }
+FOR_LOW: dict[str, dict[str, Any]] = {"tall, tuned for low": {}, "tall, K = 40": {"n_experts": 40}}
+"""With the trial of TALL's search that was best for `low`, which is what TALL is for."""
 
 
 def text_of(name: str, settings: dict[str, Any]) -> str:
@@ -110,11 +108,10 @@ def models(table: Table) -> dict[str, str]:
         anchors = {"n_experts": ANCHORS[name]} if table.more and name in ANCHORS else {}
         found[name] = text_of(name, {**tuned.get(name, {}), **anchors})
     for name, changes in VARIANTS.items():
+        found[name] = text_of("tall", {**tuned.get("tall", {}), **changes, **stopping("tall")})
+    for name, changes in FOR_LOW.items():
         if table.more.get("n_experts", 40) >= changes.get("n_experts", 10):
-            settings = {**tuned.get("tall", {}), **changes, **stopping("tall")}
-            if settings.get("weighting") == "none":
-                settings = {key: value for key, value in settings.items() if key not in ADAPTIVE}
-            found[name] = text_of("tall", settings)
+            found[name] = text_of("tall", {**tuned.get("tall-low", {}), **changes, **stopping("tall")})
     return found
 
 

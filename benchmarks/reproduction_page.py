@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from reproduction import REFERENCE, ROOT, RUNS, TABLES, TUNED, models
 
 import greysheep as gs
 from greysheep.mainstream import GROUPS
+from greysheep.report import chart_by_group
 
 PAGE = ROOT / "docs" / "results" / "reproduction.md"
+PICTURE = ROOT / "docs" / "img" / "by_group.svg"
+SHOWN = ("popular", "multvae", "tall, tuned for low", "ease-weighted")
 WORDS = ROOT / "benchmarks" / "reproduction.txt"
 """What the figures say, in words; written by hand after looking at them, put at the head of the page."""
 
@@ -157,8 +161,19 @@ def searches() -> list[str]:
     ]
 
 
+def picture(found: gs.Comparison) -> None:
+    """The README's picture: some models by group, seed 0."""
+    texts = models(TABLES["ml-1m-paper"])
+    named = {texts[alias]: alias for alias in SHOWN if alias in texts}
+    reports = [
+        replace(run, label=named[run.label]) for run in found.runs if run.label in named and run.seed == 0
+    ]
+    if reports:
+        chart_by_group(reports, PICTURE)
+
+
 def write() -> Path:
-    """Write the page."""
+    """Write the page and the picture."""
     found = {name: comparison(name) for name in TABLES if (RUNS / name).is_dir()}
     cores = len(os.sched_getaffinity(0))
     body = [
@@ -173,6 +188,7 @@ def write() -> Path:
     ]
     if "ml-1m-paper" in found:
         body += asked(found["ml-1m-paper"])
+        picture(found["ml-1m-paper"])
     for name, one in found.items():
         body += section(name, one)
         if name == "ml-1m-paper":

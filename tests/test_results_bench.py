@@ -39,6 +39,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for module in (reproduction, reproduction_page):
         monkeypatch.setattr(module, "REFERENCE", "popular")
     monkeypatch.setattr(reproduction_page, "PAGE", tmp_path / "reproduction.md")
+    monkeypatch.setattr(reproduction_page, "PICTURE", tmp_path / "by_group.svg")
     monkeypatch.setattr(questions, "PAGE", tmp_path / "questions.md")
     monkeypatch.setattr(questions, "PICTURES", tmp_path)
     return tmp_path
@@ -82,6 +83,7 @@ def test_tables_run_once_and_make_a_page(small: Path, monkeypatch: pytest.Monkey
     rows = {line.split(" | ")[0].removeprefix("| "): line for line in text.splitlines()}
     assert rows["ease, tuned"] != rows["ease"]
     assert "regularization=20.0" in text
+    assert "popular" in (small / "by_group.svg").read_text()
     assert "not run" in rows["tall, K = 40: low at least 1.06 x MultVAE"]
 
 

@@ -560,7 +560,7 @@ def test_a_file_of_another_search_is_refused(tmp_path: Path) -> None:
     deep = tmp_path / "not" / "there" / "s"
     assert gs.tune("ease", log, trials=1, storage=deep, **QUIET).trials.height == 1
     assert deep.is_file()
-    with pytest.raises(ConfigError, match="cannot be written: (Not a directory|File exists)"):
+    with pytest.raises(ConfigError, match=r"cannot be written: (Not a directory|File exists)"):
         gs.tune("ease", log, trials=1, storage=deep / "s", **QUIET)
     file.write_text("not a study\n")
     with pytest.raises(ConfigError, match="cannot be read as a study"):
