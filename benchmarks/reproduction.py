@@ -45,25 +45,25 @@ class Table:
     """Settings of every local model and mixture, where K is held down."""
 
     def interactions(self) -> gs.Interactions:
-        """The log; with `n_users` a sample of them, seed 0, and then the filter."""
+        """The log; with `n_users` a sample of those whom the filter keeps, seed 0, then the filter again."""
         path = DATA / self.log / "interactions.parquet"
-        if self.n_users is None:
-            return gs.Interactions.read(path, **self.read)
-        frame = pl.read_parquet(path)
-        users = frame["user_id"].unique().sort()
-        random = np.random.default_rng(0)
-        if self.n_users < len(users):
-            users = users.gather(random.choice(len(users), self.n_users, replace=False))
-        return gs.Interactions.read(frame.filter(pl.col("user_id").is_in(users.implode())), **self.read)
+        log = gs.Interactions.read(path if path.exists() else path.with_suffix(".csv"), **self.read)
+        if self.n_users is None or log.n_users <= self.n_users:
+            return log
+        kept = np.random.default_rng(0).choice(log.n_users, self.n_users, replace=False)
+        frame = log.frame().filter(pl.col("user_id").is_in(log.user_ids.gather(kept).implode()))
+        return gs.Interactions.read(frame, **{key: self.read[key] for key in CORE if key in self.read})
 
 
-SAMPLED = {"n_users": 8000, "more": {"n_experts": 10}}
+SAMPLED: dict[str, Any] = {"more": {"n_experts": 10}}
 TABLES = {
     "ml-1m-paper": Table("ml-1m", "paper", (0, 1, 2)),
     "ml-1m-strict": Table("ml-1m", "strict", (0, 1, 2)),
-    "yelp": Table("yelp", "strict", read=CORE, **SAMPLED),
-    "cds": Table("amazon-cds", "strict", read=CORE, **SAMPLED),
-    "digital-music": Table("amazon-digital-music", "strict", read={**CORE, "min_rating": 4}, **SAMPLED),
+    "yelp": Table("yelp", "strict", n_users=5000, read=CORE, **SAMPLED),
+    "cds": Table("amazon-cds", "strict", n_users=5000, read=CORE, **SAMPLED),
+    "digital-music": Table(
+        "amazon-digital-music", "strict", n_users=8000, read={**CORE, "min_rating": 4}, **SAMPLED
+    ),
 }
 ANCHORS = {"loca": 20, "enlft": 20}  # on the sampled logs
 PLAIN = ("popular", "ease", "ease-weighted", "multvae", "tall")  # shown with their defaults, too
