@@ -1,4 +1,5 @@
-"""benchmarks/reproduction.py and questions.py on a small world: every text is a model, runs make pages."""
+"""benchmarks/reproduction.py, questions.py and index.py on a small world: every text is a model, runs make
+pages."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import greysheep as gs
 from greysheep.models import parse
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import index
 import questions
 import reproduction
 import reproduction_page
@@ -105,3 +107,12 @@ def test_a_question_makes_a_figure_and_a_table(small: Path, monkeypatch: pytest.
     assert "| 1 | 1/1 | ." in text
     assert "| 2 | 1/1 | ." in text
     assert (small / "question_experts.svg").stat().st_size > 1000
+
+
+def test_an_index_is_measured_beside_its_mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "BUILD", tmp_path)
+    monkeypatch.setattr(index, "SETTINGS", {**FAST, "start_epoch": 1})
+    index.train(gs.datasets.simulate(n_users=60, n_items=40, seed=0).log, 3)
+    text = index.measure(3)
+    assert "| test NDCG@20, low | 0." in text
+    assert "| scores of 60 users, s |" in text
