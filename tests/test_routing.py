@@ -35,7 +35,7 @@ def test_a_routed_pass_is_the_whole_mixture_under_the_cut_gate(
         for parameter in bank.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
     gate = torch.softmax(torch.randn(n_rows, n_experts, generator=generator, dtype=torch.float64), dim=1)
-    cut = routing.strongest(gate, m, generator)
+    cut = routing.strongest(gate, m, rows)
     slope = torch.randn(n_rows, 7, generator=generator, dtype=torch.float64)
 
     def gradients(logits: torch.Tensor, kl: torch.Tensor) -> list[torch.Tensor]:
@@ -59,10 +59,13 @@ def test_a_routed_pass_is_the_whole_mixture_under_the_cut_gate(
 
 def test_the_strongest_experts_are_kept_and_ties_are_spread() -> None:
     gate = torch.tensor([[0.1, 0.5, 0.4], [0.7, 0.2, 0.1]])
+    random = np.random.default_rng(0)
+    rows = SparseRows.from_csr(csr_matrix((random.random((600, 40)) < 0.2).astype(np.float32)))
     torch.testing.assert_close(
-        routing.strongest(gate, 2), torch.tensor([[0.0, 5 / 9, 4 / 9], [7 / 9, 2 / 9, 0.0]])
+        routing.strongest(gate, 2, rows.block(slice(0, 2))),
+        torch.tensor([[0.0, 5 / 9, 4 / 9], [7 / 9, 2 / 9, 0.0]]),
     )
-    flat = routing.strongest(torch.full((600, 3), 1 / 3), 1, torch.Generator().manual_seed(0))
+    flat = routing.strongest(torch.full((600, 3), 1 / 3), 1, rows)
     assert (flat.sum(0) > 150).all() and torch.equal(flat.sum(1), torch.ones(600))
 
 

@@ -28,7 +28,8 @@ class RunOptions(BaseModel):
     device: str = "auto"
     """`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads; None leaves torch's own choice, one a core."""
+    """CPU threads of training and scoring; None leaves torch's own choice, one a core. What is computed once
+    (mainstream scores, the solver of a closed form) may use more."""
     precision: Literal["float32", "float64", "bfloat16"] = "float32"
     """Number type of parameters and losses. `bfloat16` is float32 but for the factors of the experts' large
     products: for GPUs; a CPU only emulates it, slowly."""

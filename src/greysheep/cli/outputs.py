@@ -21,7 +21,7 @@ def check_file(path: Path, *, suffixes: Iterable[str] = (), inputs: Iterable[Pat
     Raises:
         ConfigError: The ending is not one of `suffixes`, or the path is a folder, an input or not writable.
     """
-    allowed = tuple(suffixes)
+    path, allowed = path.expanduser(), tuple(suffixes)
     if allowed and path.suffix.lower() not in allowed:
         raise ConfigError(f"output {path} ends in {path.suffix or 'nothing'!r}: use {' or '.join(allowed)}")
     if path.is_dir():
@@ -37,6 +37,7 @@ def check_folder(path: Path, *, marker: str, overwrite: bool, inputs: Iterable[P
     Raises:
         ConfigError: The path is a file, a full folder that must not be replaced, an input or not writable.
     """
+    path = path.expanduser()
     if path.exists() and not path.is_dir():
         raise ConfigError(f"output {path} is a file: name a folder")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
@@ -54,6 +55,7 @@ def check_parent(path: Path) -> None:
     Raises:
         ConfigError: The path is a file or not writable.
     """
+    path = path.expanduser()
     if path.exists() and not path.is_dir():
         raise ConfigError(f"output {path} is a file: name a folder")
     _check_place(path / "file", ())
@@ -74,6 +76,7 @@ def _check_place(path: Path, inputs: Iterable[Path | None]) -> None:
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to; on success it becomes `path`, on any failure it is removed."""
+    path = path.expanduser()
     made = _make_parents(path)
     draft = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -88,7 +91,7 @@ def new_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder to fill; on success it becomes `path`, on any failure it is removed."""
-    path = path.resolve()
+    path = path.expanduser().resolve()
     made = _make_parents(path)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     draft.mkdir()

@@ -150,12 +150,16 @@ class Model(ABC):
         self._forget()
         self.split = given
         begun = time.perf_counter()
-        with _threads(self.options.threads):
-            self._fit(given)
-            if refit:
-                self._refit(given)
-            self.train_seconds = time.perf_counter() - begun
-            self._store_gates()
+        try:
+            with _threads(self.options.threads):
+                self._fit(given)
+                if refit:
+                    self._refit(given)
+                self.train_seconds = time.perf_counter() - begun
+                self._store_gates()
+        except BaseException:
+            del self.split  # half a fit is none
+            raise
         self.peak_memory_bytes = peak_memory_bytes()
         return self
 
@@ -165,6 +169,7 @@ class Model(ABC):
     def _forget(self) -> None:
         """A second fit is a fresh fit."""
         self.history, self.gates, self.gate_entropy = [], None, None
+        self.has_history = True  # also where it was loaded without
         self.epochs = self.best_epoch = 0
         for key in ("mainstream", "serving_mainstream", "rows", "trained_items", "item_counts"):
             self.__dict__.pop(key, None)
@@ -176,12 +181,18 @@ class Model(ABC):
             self._gates(seen[rows], held_out[rows]) for rows in self._chunks(np.arange(self.log.n_users))
         ]
         known = [part for part in parts if part is not None]
-        if known:
-            self.gates = np.concatenate(known)
-            judged = self.gates[np.diff(held_out.indptr) > 0] if self.uses_gate_rows else self.gates
-            if self.gates.shape[1] > 1 and len(judged):
-                logs = np.log(judged, where=judged > 0, out=np.zeros_like(judged))
-                self.gate_entropy = float(-(judged * logs).sum(1, dtype=np.float64).mean())
+        self.gates = np.concatenate(known) if known else None
+        self._measure_gates()
+
+    def _measure_gates(self) -> None:
+        """The gates' mean entropy; a gate that had no held-out rows to read is left out."""
+        if self.gates is None or self.gates.shape[1] == 1:
+            return
+        held_out = np.diff(self.split.gate_rows().indptr) > 0
+        judged = self.gates[held_out] if self.uses_gate_rows else self.gates
+        if len(judged):
+            logs = np.log(judged, where=judged > 0, out=np.zeros_like(judged))
+            self.gate_entropy = float(-(judged * logs).sum(1, dtype=np.float64).mean())
 
     @property
     def log(self) -> Interactions:
@@ -190,9 +201,13 @@ class Model(ABC):
         Raises:
             NotFittedError: before `fit`.
         """
+        return self._fitted_on.log
+
+    @property
+    def _fitted_on(self) -> Split:
         if "split" not in self.__dict__:
             raise NotFittedError(f"this {self.name} is not fitted: call fit(log) first")
-        return self.split.log
+        return self.split
 
     @property
     def fit_rows(self) -> csr_matrix:
@@ -220,8 +235,14 @@ class Model(ABC):
 
     @cached_property
     def mainstream(self) -> Mainstream:
-        """Scores and groups on the split's train rows: those of evaluation."""
-        return Mainstream.of_split(self.split)
+        """Scores and groups on the split's train rows: those of evaluation.
+
+        Raises:
+            DataError: the model was saved without its rows.
+        """
+        if not self.has_history:
+            raise DataError(f"this {self.name} was saved without its rows: groups are read from them")
+        return Mainstream.of_split(self._fitted_on)
 
     @cached_property
     def serving_mainstream(self) -> Mainstream:
@@ -240,8 +261,18 @@ class Model(ABC):
                 "this model was saved without its rows: a new user has nobody to be compared with"
             )
         scores = mainstream_scores(rows, self.log.matrix())
+        self._leave_out_oneself(scores, rows, self.log.encode_users(new.user_ids))
         groups = np.asarray(GROUPS)[self.serving_mainstream.assign(scores)]
         return pl.DataFrame({USER: new.user_ids, "score": scores, GROUP: groups})
+
+    def _leave_out_oneself(self, scores: NDArray[Any], rows: csr_matrix, codes: NDArray[np.int64]) -> None:
+        """Take known users (code 0 up) out of the mean of similarities to all users: [n] scores, in place."""
+        known = np.flatnonzero(codes >= 0)
+        given, stored = rows[known], self.log.matrix()[codes[known]]
+        common = np.asarray(given.multiply(stored).sum(1)).ravel()
+        either = np.diff(given.indptr) + np.diff(stored.indptr) - common
+        n_users = self.log.n_users
+        scores[known] = (scores[known] * n_users - common / np.maximum(either, 1)) / max(1, n_users - 1)
 
     @cached_property
     def device(self) -> torch.device:
@@ -273,12 +304,13 @@ class Model(ABC):
         users: [n] codes. stage: "validation", "test" or "serving".
         Returns [n, min(k, I)] item codes, best first, -1 where nothing is left.
         """
-        given = self.split.input_rows(stage, weighted=not self.binary)
+        given = self._fitted_on.input_rows(stage, weighted=not self.binary)
         parts = [np.empty((0, min(k, self.log.n_items)), np.int64)]
-        for chunk in self._chunks(np.asarray(users)):
-            scores = self._scores(given[chunk], self._stage_gates(chunk, stage))
-            mask(scores, given[chunk])
-            parts.append(top_n(scores, k))
+        with _threads(self.options.threads):
+            for chunk in self._chunks(np.asarray(users)):
+                scores = self._scores(given[chunk], self._stage_gates(chunk, stage))
+                mask(scores, given[chunk])
+                parts.append(top_n(scores, k))
         return np.concatenate(parts)
 
     def _stage_gates(self, users: NDArray[Any], stage: Stage) -> NDArray[Any] | None:
@@ -360,7 +392,7 @@ class IterativeModel(Model):
             )
         if not judged.any():
             objective = None
-            message = f"no user has a validation row: {self.name} runs all {self.config.epochs} epochs"
+            message = f"no user has a validation row: {self.name} runs all its epochs"
             warnings.warn(message, GreysheepWarning, stacklevel=3)
         outcome = self._run(split, objective, self.config.epochs, self.label)
         self.history, self.best_epoch = outcome.history, outcome.best_epoch
@@ -376,22 +408,26 @@ class IterativeModel(Model):
         if self.interrupted:
             return
         first = {key: value.clone() for key, value in self._state().items()}
+        routes = self.__dict__.get("routes")
         part = np.where(split.part == VALIDATION, TRAIN, split.part).astype(np.int8)
         everything = replace(split, part=part)
         try:
             self.interrupted = self._run(
                 everything, None, self.best_epoch, f"{self.label} (refit)"
             ).interrupted
+            why = "was interrupted"
         except KeyboardInterrupt:
-            self.interrupted = True
-        if self.interrupted:
-            self._restore(first, split.log.n_items)
-            message = (
-                f"the refit of {self.name} was interrupted: the model trained without validation rows is kept"
-            )
-            warnings.warn(message, GreysheepWarning, stacklevel=3)
-        else:
+            self.interrupted, why = True, "was interrupted"
+        except ConfigError as error:  # it diverged
+            self.interrupted, why = True, f"failed ({error})"
+        if not self.interrupted:
             self.split = everything
+            return
+        self._restore(first, split.log.n_items)
+        if routes is not None:
+            self.__dict__["routes"] = routes
+        message = f"the refit of {self.name} {why}: the model trained without validation rows is kept"
+        warnings.warn(message, GreysheepWarning, stacklevel=3)
 
     def _run(self, split: Split, objective: Objective | None, epochs: int, label: str) -> Outcome:
         groups = Mainstream.of_split(split).groups

@@ -21,6 +21,7 @@ from greysheep.errors import ConfigError, GreysheepWarning
 from greysheep.mainstream import Mainstream
 from greysheep.metrics import hits, per_user, top_n
 from greysheep.models.base import IterativeModel, Model, take
+from greysheep.models.local import GlobalFirst
 from greysheep.models.recommending import mask
 from greysheep.splitting import Split
 from greysheep.training.objective import Objective
@@ -36,7 +37,7 @@ class BlendConfig(ModelConfig):
     """Settings of the parts by name, `{"ials": {"alpha": 8}}`; `ials.alpha=8` does the same for one."""
     weights: tuple[float, ...] | None = None
     """Weight of each part in the order of `models`, also as a text `0.4+0.6`. None: chosen by `fit`, which
-    records its choice here."""
+    records its choice here; a loaded blend has the weights it was saved with, and keeps them."""
     grid: int = Field(10, ge=1)
     """Weights tried are all multiples of 1 / grid that sum to 1."""
     objective: str = "mean-ndcg"
@@ -144,7 +145,7 @@ class Blend(Model):
         # under `all` a closed form would learn validation rows, which the weights are to be chosen on
         held = replace(split, protocol="strict") if choose and split.protocol == "all" else split
         for part in self.parts:
-            part.fit(split if isinstance(part, IterativeModel) else held)
+            part.fit(held if _reads_validation(part) else split)
         if choose:
             shares = self._choose(held)
         elif shares is None:
@@ -153,7 +154,7 @@ class Blend(Model):
             warnings.warn(message, GreysheepWarning, stacklevel=3)
         if held is not split:
             for part in self.parts:
-                if not isinstance(part, IterativeModel):
+                if _reads_validation(part):
                     part.fit(split)
         self.config = self.config.model_copy(update={"weights": shares})
         self.weights = np.asarray(shares) / sum(shares)
@@ -203,6 +204,8 @@ class Blend(Model):
         for part in self.parts:
             part._refit(split)
             part._store_gates()
+        # rows that a part now trains on are train rows of the blend, too: only its own split is saved
+        self.split = next((part.split for part in self.parts if part.split is not split), split)
 
     def _store_gates(self) -> None:
         """The parts' gates side by side, [U, sum of K]; the entropy is that of the first part with a gate."""
@@ -246,6 +249,11 @@ class Blend(Model):
             start = f"{name}."
             own = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
             part._restore(own, n_items)
+
+
+def _reads_validation(part: Model) -> bool:
+    """Whether a part learns validation rows under `all`, as closed forms do."""
+    return not isinstance(part, IterativeModel | GlobalFirst)
 
 
 def standardised(scores: NDArray[Any], seen: csr_matrix) -> NDArray[Any]:

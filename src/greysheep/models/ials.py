@@ -106,7 +106,7 @@ class IALS(Model):
                 alpha=config.alpha,
                 regularization=config.regularization,
                 iterations=config.iterations,
-                dtype=np.dtype(self.options.precision),
+                dtype=np.float64 if self.options.precision == "float64" else np.float32,
                 num_threads=torch.get_num_threads(),
                 random_state=np.random.default_rng([self.options.seed, number]),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -15,6 +16,7 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from greysheep.errors import GreysheepWarning
 from greysheep.mainstream import Mainstream
 from greysheep.models import vae_space
 from greysheep.models.base import take
@@ -100,7 +102,12 @@ class LFT(GlobalFirst):
         """Train the global model with validation rows in train; the numbers of steps stay."""
         part = np.where(split.part == VALIDATION, TRAIN, split.part).astype(np.int8)
         everything = replace(split, part=part)
-        self.bank = train_global(self, everything, self.global_epochs).net.bank
+        try:
+            self.bank = train_global(self, everything, self.global_epochs).net.bank
+        except KeyboardInterrupt:
+            message = f"the refit of {self.name} was interrupted: the first model is kept"
+            warnings.warn(message, GreysheepWarning, stacklevel=3)
+            return
         self.split = everything
         self.__dict__.pop("_known", None)
 

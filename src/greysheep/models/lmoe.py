@@ -26,7 +26,8 @@ class LMoEConfig(MultVAEConfig):
     gate_gradient: bool = False
     """Let the gradient flow through a loss-driven gate. `variant="authors"` always does."""
     gate_refresh: Literal["batch", "epoch"] = "batch"
-    """When a loss-driven gate is computed in training: with every batch, or once an epoch, at validation."""
+    """When a loss-driven gate is computed in training: with every batch, or once an epoch, at validation; so
+    it is with every batch where nothing is validated, as in a refit."""
     active_experts: int | None = Field(None, ge=1)
     """m: after `warm_up` a user passes through her m best experts only; None = all."""
     warm_up: int = Field(20, ge=0)

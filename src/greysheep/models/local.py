@@ -16,6 +16,7 @@ from greysheep.errors import DataError
 from greysheep.mainstream import Mainstream
 from greysheep.metrics import hits, per_user, top_n
 from greysheep.models.base import IterativeModel, Model
+from greysheep.models.footprint import Footprint, best_weights_spill
 from greysheep.models.multvae import MultVAEConfig
 from greysheep.models.recommending import mask
 from greysheep.nn.bank import ExpertBank
@@ -122,6 +123,7 @@ class LocalTrainer:
         batches = -(-self.train.shape[0] // config.batch_size)
         self.steps = np.full(len(self.weights), model.global_epochs * batches)
         self.gates: NDArray[Any] | None = None
+        self.best: dict[str, Tensor] | None = None
 
     def train_epoch(self, epoch: int, tick: Tick) -> dict[str, Any]:
         """One shuffled pass of every local model over the users that weigh in it."""
@@ -171,8 +173,12 @@ class LocalTrainer:
         )
 
     def snapshot(self) -> Any:
-        """Copy of the bank."""
-        return {key: value.clone() for key, value in self.model.bank.state_dict().items()}
+        """Copy of the bank, in the place of the one before."""
+        if self.best is None:
+            self.best = {key: value.clone() for key, value in self.model.bank.state_dict().items()}
+        for key, value in self.model.bank.state_dict().items():
+            self.best[key].copy_(value)
+        return self.best
 
     def restore(self, snapshot: Any) -> None:
         """Put a copy back."""
@@ -238,6 +244,12 @@ class LocalModel(GlobalFirst, IterativeModel):
     def _trainer(self, split: Split, objective: Objective | None) -> LocalTrainer:
         origin = self._train_global(split, objective)
         n_anchors, first = self._choose(split, origin), int(self.keeps_global)
+        size = 8 if self.dtype == torch.float64 else 4
+        batch = min(self.config.local_batch_size, split.log.n_users)
+        if self.device.type == "cpu":
+            best_weights_spill(
+                Footprint(first + n_anchors, self.config.latent, split.log.n_items, batch, size)
+            )
         self._empty_bank(first + n_anchors, split.log.n_items)
         with torch.no_grad():
             for own, given in zip(self.bank.parameters(), origin.parameters(), strict=True):

@@ -64,6 +64,7 @@ class MixtureModel(IterativeModel):
         if self.routes is not None and self.gates is not None:
             routed = np.diff(self.split.train_rows(gated=self.uses_gate_rows).indptr) > 0
             self.gates[routed] = self.routes.cpu().numpy()[routed]
+            self._measure_gates()
 
     def _check_memory(self, split: Split) -> bool:
         """Whether the best weights go to disk while training; ConfigError where memory is too short."""

@@ -116,7 +116,7 @@ class Mixture(nn.Module):
         """Gates [B, K] at inference."""
         gate = self.gate(self.bank.means(seen), seen, held_out)
         m = self.settings.active_experts
-        return gate if m is None else routing.strongest(gate, m, torch.Generator(gate.device).manual_seed(0))
+        return gate if m is None else routing.strongest(gate, m, seen)
 
     @torch.no_grad()
     def scores(self, rows: SparseRows, gate: Tensor) -> Tensor:

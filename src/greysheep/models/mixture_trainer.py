@@ -110,7 +110,9 @@ class MixtureTrainer:
         routed = self.model.routes is not None
         logits, kl = self._routed_pass(users, rows) if routed else self._pass(users, rows, held_out)
         weight = self._weights(users, logits, rows, held_out, epoch)
-        ce = (weight * row_nll(logits, rows)).sum() / weight.sum()
+        # a batch in which nobody weighs anything, as WL's most mainstream user alone, teaches nothing
+        total = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+        ce = (weight * row_nll(logits, rows)).sum() / total
         beta = self.config.beta * min(1.0, self.step / self.config.anneal_steps)
         loss = ce + beta * kl
         self.optimizer.zero_grad(set_to_none=True)
@@ -174,7 +176,7 @@ class MixtureTrainer:
         return factors
 
     def validate(self) -> dict[str, NDArray[np.float64]]:
-        """Metrics of every user with validation rows, and the entropy of every user's gate."""
+        """Metrics of every user with validation rows, and the entropy of her gate if it had rows to read."""
         assert self.objective is not None
         truth, given = self.truth, self.given
         names = tuple(dict.fromkeys((*self.objective.names, "ndcg")))
@@ -186,7 +188,8 @@ class MixtureTrainer:
             found = hits(self._best(scores, given[batch], max(cuts)), truth[batch])
             values = per_user(found, np.diff(truth[batch].indptr), cuts, names)
             if self.net.bank.n_experts > 1:
-                values["gate_entropy"] = entropy(torch.from_numpy(gates)).numpy()
+                without = self.model.uses_gate_rows & (np.diff(self.held_out[batch].indptr) == 0)
+                values["gate_entropy"] = np.where(without, np.nan, entropy(torch.from_numpy(gates)).numpy())
             for name, value in values.items():
                 out.setdefault(name, np.full(truth.shape[0], np.nan))[batch] = value
             self._keep_gates(batch, gates)

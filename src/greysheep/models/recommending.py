@@ -81,7 +81,7 @@ def mask(scores: NDArray[Any], rows: csr_matrix) -> None:
 
 def similar_items(model: Model, items: Any, k: int) -> pl.DataFrame:
     """See `Model.similar_items`."""
-    wanted = pl.Series(ITEM, list(items) if not isinstance(items, pl.Series) else items)
+    wanted = _as_ids(items, "items")
     codes = model.log.encode_items(wanted)
     if (codes < 0).any():
         strange = [str(x) for x in wanted.filter(pl.Series(codes < 0)).head(3)]
@@ -130,7 +130,7 @@ def _audience(model: Model, users: Any, history: Any) -> Audience:
         new = history if isinstance(history, Interactions) else Interactions.read(history)
     rows, gates = _read_history(model, new)
     everybody = log.user_ids if new is None else new.user_ids
-    ids = everybody if users is None else _as_ids(users)
+    ids = everybody if users is None else _as_ids(users, "users")
     code = log.encode_users(ids)
     if not model.has_history:
         code = np.full(len(ids), -1)
@@ -142,14 +142,14 @@ def _audience(model: Model, users: Any, history: Any) -> Audience:
     return Audience(_in_stored_type(ids, log.user_ids.dtype), code, place, rows, gates)
 
 
-def _as_ids(users: Any) -> pl.Series:
+def _as_ids(given: Any, what: str) -> pl.Series:
     """A list, array or Series of ids, each once."""
-    if isinstance(users, str | bytes | pl.DataFrame | dict) or not hasattr(users, "__iter__"):
-        raise DataError(f"users is a list, array or Series of ids, not {type(users).__name__}")
+    if isinstance(given, str | bytes | pl.DataFrame | dict) or not hasattr(given, "__iter__"):
+        raise DataError(f"{what} is a list, array or Series of ids, not {type(given).__name__}")
     try:
-        ids = users if isinstance(users, pl.Series) else pl.Series(USER, list(users))
+        ids = given if isinstance(given, pl.Series) else pl.Series(USER, list(given))
     except (TypeError, pl.exceptions.PolarsError):
-        raise DataError("users holds ids of different types: make them all text or all numbers") from None
+        raise DataError(f"{what} holds ids of different types: make them all text or all numbers") from None
     return ids.unique(maintain_order=True)
 
 
@@ -186,7 +186,10 @@ def _read_history(model: Model, new: Interactions | None) -> tuple[csr_matrix, N
         built.sort_indices()
         return built
 
-    return rows(np.ones(len(items), bool)), model._gates(rows(~probe), rows(probe))
+    seen, held_out = rows(~probe), rows(probe)
+    parts = [model._gates(seen[some], held_out[some]) for some in model._chunks(np.arange(new.n_users))]
+    gates = [part for part in parts if part is not None]
+    return rows(np.ones(len(items), bool)), np.concatenate(gates) if gates else None
 
 
 def _check_unknown(audience: Audience, on_unknown: str, has_history: bool) -> None:

@@ -41,8 +41,8 @@ def save(model: Model, directory: Path, include_history: bool) -> Path:
     Raises:
         ModelFolderError: the path is taken by something that is not a saved model, or cannot be written.
     """
-    check_target(directory)
     directory = directory.expanduser()
+    check_target(directory)
     include_history = include_history and model.has_history
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
@@ -68,8 +68,17 @@ def check_target(directory: Path) -> None:
     """
     if directory.is_file():
         raise ModelFolderError(f"{directory} is a file: a model is saved as a folder")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / "manifest.json").is_file():
+    if directory.is_dir() and any(directory.iterdir()) and not _is_ours(directory / "manifest.json"):
         raise ModelFolderError(f"{directory} is a folder with other things in it: name a new or empty one")
+
+
+def _is_ours(manifest: Path) -> bool:
+    """Whether a file is the manifest of a saved model; web pages and others have a manifest.json, too."""
+    try:
+        found = json.loads(manifest.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and "greysheep" in found
 
 
 def load(directory: str | Path) -> Model:
@@ -91,12 +100,13 @@ def load(directory: str | Path) -> Model:
 def _write(model: Model, folder: Path, include_history: bool) -> None:
     log, split = model.log, model.split
     save_file({k: v.contiguous() for k, v in model._state().items()}, folder / "model.safetensors")
+    (folder / "model.safetensors").chmod(0o644)  # as the other files: it would be its owner's alone
     run = model.options.model_dump(include={"seed", "precision"})
     _json(folder / "config.json", {"model": model.name, "label": model.label,
                                    "config": model.config.model_dump(), "options": run})  # fmt: skip
     items = {ITEM: log.item_ids, "n_rows": model.item_counts, "trained": model.trained_items}
     pl.DataFrame(items).write_parquet(folder / "items.parquet")
-    serving, trained = model.serving_mainstream, model.mainstream
+    serving = model.serving_mainstream
     users = pl.DataFrame({USER: log.user_ids, MAINSTREAM: serving.scores,
                           GROUP: np.asarray(GROUPS)[serving.groups]})  # fmt: skip
     if model.gates is not None:
@@ -111,13 +121,12 @@ def _write(model: Model, folder: Path, include_history: bool) -> None:
     manifest = {
         "format": FORMAT,
         "greysheep": __version__,
-        "fingerprint": log.fingerprint(),
+        **(_of_rows(model) if model.has_history else model.__dict__["of_rows"]),
         "user_id": str(log.user_ids.dtype),
         "item_id": str(log.item_ids.dtype),
         "protocol": split.protocol,
         "seed": split.seed,
         "has_history": include_history,
-        "cuts_train": _finite(trained.cuts),
         "cuts_serving": _finite(serving.cuts),
         "mainstream_sample": serving.sampled,
         "mainstream_bound": serving.bound,
@@ -125,6 +134,11 @@ def _write(model: Model, folder: Path, include_history: bool) -> None:
         **{key: getattr(model, key) for key in _FACTS},
     }
     _json(folder / "manifest.json", manifest)
+
+
+def _of_rows(model: Model) -> dict[str, Any]:
+    """What only the rows tell; a model that was loaded without them keeps what its manifest said."""
+    return {"fingerprint": model.log.fingerprint(), "cuts_train": _finite(model.mainstream.cuts)}
 
 
 _FACTS = ("train_seconds", "epochs", "best_epoch", "gate_entropy", "peak_memory_bytes")
@@ -143,6 +157,7 @@ def _read(folder: Path) -> Model:
     items = pl.read_parquet(folder / "items.parquet", glob=False)
     model.split = _read_split(folder, manifest, users[USER], items[ITEM])
     model.has_history = manifest["has_history"]
+    model.__dict__["of_rows"] = {key: manifest[key] for key in ("fingerprint", "cuts_train")}
     model._restore(load_file(folder / "model.safetensors"), len(items))
     if GATE in users.columns:
         model.gates = np.array(users[GATE].explode()).reshape(len(users), -1)

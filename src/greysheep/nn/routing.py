@@ -12,17 +12,27 @@ from greysheep.nn.bank import ExpertBank
 from greysheep.nn.rows import SparseRows
 
 
-def strongest(gate: Tensor, m: int, generator: torch.Generator | None = None) -> Tensor:
-    """A gate [B, K] cut to its m largest entries and scaled back to sum 1; ties are broken at random.
+def strongest(gate: Tensor, m: int, rows: SparseRows) -> Tensor:
+    """A gate [B, K] cut to its m largest entries and scaled back to sum 1; ties are broken by the input rows.
 
-    So users whose gate is uniform, as without held-out rows, spread over all experts.
+    So users whose gate is uniform, as without held-out rows, spread over all experts, and who else is in the
+    batch changes nothing.
     """
-    order = torch.rand(gate.shape, generator=generator, device=gate.device).argsort(dim=1)
+    order = _scatter(rows, gate.shape[1]).argsort(dim=1)
     shuffled = gate.gather(1, order)
     best = shuffled.argsort(dim=1, descending=True, stable=True)[:, :m]
     kept = order.gather(1, best)
     cut = torch.zeros_like(gate).scatter_(1, kept, gate.gather(1, kept))
     return cut / cut.sum(1, keepdim=True)
+
+
+def _scatter(rows: SparseRows, n_experts: int) -> Tensor:
+    """[B, K] numbers that look random and depend on the expert and a user's items alone: a hash of both."""
+    of_items = rows.items.new_zeros(rows.n_rows).index_add_(0, rows.row, rows.items * rows.items + 1)
+    of_expert = torch.arange(1, n_experts + 1, device=rows.items.device)
+    mixed = of_items.unsqueeze(1) * 0x9E3779B1 + of_expert * 0x85EBCA77
+    mixed = (mixed ^ (mixed >> 15)) * 0x2C1B3C6D
+    return (mixed ^ (mixed >> 13)) & 0xFFFFFF
 
 
 @dataclass(frozen=True)

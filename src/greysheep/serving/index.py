@@ -48,7 +48,7 @@ class Index:
     """
 
     model: MixtureModel
-    """Its decoders are needed no more, but its encoders and gates are, for people not stored."""
+    """Needed for people not stored: its encoders, and the decoders that a loss-driven gate reads."""
     projection: NDArray[Any]
     item_vectors: NDArray[Any]
     user_vectors: NDArray[Any]
