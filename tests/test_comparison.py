@@ -339,7 +339,15 @@ CASES = {
     ),
     "low not harmed, but a lift is possible": (
         case(row("low", 0.015, 0.2, "no harm", 0.04)),
-        "undecided in low: this log can resolve 3.0 %; harms no other group",
+        "no gain shown in low; harms no group",
+    ),
+    "no gain in low, high harmed": (
+        case(row("low", 0.015, 0.2, "no harm", 0.04), BAD),
+        "no gain shown in low, but harms high (-3.1 %)",
+    ),
+    "no gain in low, medium open": (
+        case(row("low", 0.015, 0.2, "no harm", 0.04), UNSURE),
+        "no gain shown in low; harm is undecided in medium (can resolve 3.2 %)",
     ),
     "all undecided": (
         case(OPEN, UNSURE),

@@ -174,3 +174,43 @@ def test_local_models_count_their_memory_first(log: gs.Interactions, monkeypatch
     monkeypatch.setattr("greysheep.models.footprint.available_bytes", lambda: 400_000)
     with pytest.raises(ConfigError, match=r"training needs .* for n_experts=21"):
         model.fit(log)
+
+
+def test_a_finished_blend_is_found_again(log: gs.Interactions, tmp_path: Path) -> None:
+    models = ["popular", "blend[models=popular+ease,grid=2]"]
+    ask: dict[str, Any] = {"seeds": [0], "out": tmp_path, "jobs": 1, "progress": False}
+    assert len(gs.compare(log, models, **ask).runs) == 2
+    again = gs.compare(log, models, max_minutes=0, **ask)  # may start nothing
+    assert len(again.runs) == 2 and not again.missing
+    with pytest.raises(ConfigError, match="models are texts"):
+        gs.compare(log, [gs.models.EASE()], **ask)  # type: ignore[list-item]
+    with pytest.raises(DataError, match=r"compare takes what Interactions\.read gives"):
+        gs.compare("log.parquet", models, **ask)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="too many"):
+        gs.compare(log, models, **{**ask, "seeds": 10**11})
+
+
+def test_no_harm_without_a_shown_gain_is_not_called_undecided() -> None:
+    from greysheep._compare.verdicts import verdict
+
+    row = {"n_users": 100, "difference": 0.01, "p_holm": 0.3, "verdict": "no harm"}
+    row |= {"ratio": 0.01, "ratio_low": -0.001, "ratio_high": 0.03, "resolvable_margin": 0.01}
+    groups = ("overall", *gs.GROUPS) if hasattr(gs, "GROUPS") else ("overall", "low", "high")
+    assert verdict([{**row, "group": group} for group in groups], 0.02).startswith("no gain shown in low")
+
+
+def test_few_users_decide_nothing() -> None:
+    from greysheep.statistics import no_harm
+
+    assert no_harm(np.array([0.1]), np.array([0.2])).verdict == "undecided"
+    assert no_harm(np.full(9, 0.1), np.full(9, 0.2)).verdict == "harm"
+    assert no_harm(np.array([0.1]), np.array([0.1])).verdict == "no harm"
+
+
+def test_tune_refuses_what_is_no_setting_and_knows_its_defaults(log: gs.Interactions, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    for key in ("preset", "label", "self"):
+        with pytest.raises(ConfigError, match="cannot be fixed"):
+            gs.tune("tall", log, trials=1, fixed={key: "ml-1m"}, progress=False)
+    found = gs.tune("ease", log, trials=2, progress=False)
+    assert found.defaults == 0

@@ -36,7 +36,6 @@ from greysheep.mainstream import (
     _of_split,
     density_scores,
     distribution_scores,
-    mainstream_scores,
 )
 from greysheep.memory import peak_memory_bytes
 from greysheep.splitting import Split, split
@@ -65,7 +64,9 @@ def scores_of(parts: Split) -> pl.DataFrame:
     Density is left out where scikit-learn is absent or there are too few users.
     """
     rows = parts.rows("train")
-    frame = pl.DataFrame({USER: parts.log.user_ids, "mainstream": mainstream_scores(rows)})
+    found = Mainstream.fit(rows, parts.log.user_ids)  # as `evaluate` does, sampled on a very large log
+    how = {"sampled": pl.lit(found.sampled), "bound": pl.lit(found.bound)}
+    frame = pl.DataFrame({USER: parts.log.user_ids, "mainstream": found.scores}).with_columns(**how)
     with suppress(MissingExtraError, DataError):  # `Comparison.facts` says which grouping is not there
         frame = frame.with_columns(density=density_scores(rows))
     return frame.with_columns(distribution=distribution_scores(rows))
@@ -271,11 +272,16 @@ def measure(job: dict[str, Any]) -> None:
     parts = Split.read(job["split"])
     scores = pl.read_parquet(Path(job["split"]) / "groups.parquet", glob=False)
     # The groups are those of every model on this split, so no model's time or memory includes them.
-    _of_split[parts] = Mainstream.from_scores(scores["mainstream"].to_numpy(), parts.log.user_ids)
+    known = Mainstream.from_scores(scores["mainstream"].to_numpy(), parts.log.user_ids)
+    how = (
+        {"sampled": scores["sampled"][0], "bound": scores["bound"][0]} if "sampled" in scores.columns else {}
+    )
+    _of_split[parts] = replace(known, **how)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GreysheepWarning)
-        model = parse(run.label, seed=run.seed, threads=job["threads"], progress=True).fit(parts)
-        report = evaluate(model, parts, k=job["k"])
+        model = parse(run.label, seed=run.seed, threads=job["threads"], progress=True)
+        asked = model.config.model_dump(mode="json")
+        report = evaluate(model.fit(parts), parts, k=job["k"])
     names = pl.Series(GROUPS)
     more = {
         name: names.gather(Mainstream.from_scores(scores[name].to_numpy(), parts.log.user_ids).groups)
@@ -286,7 +292,7 @@ def measure(job: dict[str, Any]) -> None:
         report, per_user=report.per_user.with_columns(**more), peak_memory_bytes=peak_memory_bytes()
     )
     told = [str(one.message) for one in caught if issubclass(one.category, GreysheepWarning)]
-    run.write(report, list(dict.fromkeys(told)))
+    run.write(report, list(dict.fromkeys(told)), asked)
 
 
 if __name__ == "__main__":

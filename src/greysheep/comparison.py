@@ -24,7 +24,7 @@ from greysheep._compare.tables import paired_tests, summarise
 from greysheep._compare.verdicts import verdict
 from greysheep._results import Report, _plain
 from greysheep._runs import Splits, carry_out
-from greysheep.errors import DataError, GreysheepWarning
+from greysheep.errors import ConfigError, DataError, GreysheepWarning
 from greysheep.interactions import Interactions
 from greysheep.splitting import TEST, split
 
@@ -89,7 +89,8 @@ class Comparison:
         every run has them); groups: overall, then the five names, niche or fewest rows first. Columns: label,
         grouping, group, n_users (different users over all seeds), mean_train_rows, mean_test_rows, mean (over
         seeds, of the groups' means), sd (over seeds; null with one), ci_low, ci_high (95 % percentile
-        bootstrap over users, each drawn with all her seeds).
+        bootstrap over users, each drawn with all her seeds; for overall from all users, whereas a report of
+        one run draws within its groups).
         """
         return summarise(self.runs, self.metric)
 
@@ -159,9 +160,8 @@ class Comparison:
             "results.csv": lambda: words.flat(self).write_csv(quote_style="non_numeric"),
             "results.md": lambda: words.markdown(self),
         }
-        page = getattr(reports, "comparison_html", None)
-        if page is not None and self.runs and find_spec("matplotlib") is not None:
-            texts["report.html"] = lambda: str(page(self))
+        if self.runs and find_spec("matplotlib") is not None:
+            texts["report.html"] = lambda: reports.comparison_html(self)
         return [reports.write_html(folder / name, make()) for name, make in texts.items()]
 
     @classmethod
@@ -236,7 +236,11 @@ def compare(
         DataError: the protocol needs times and the log has none.
     """
     begun = time.monotonic()
+    if not isinstance(log, Interactions):
+        raise DataError(f"compare takes what Interactions.read gives, not {type(log).__name__}")
     texts = split_texts(models) if isinstance(models, str) else list(models)
+    if strange := [one for one in texts if not isinstance(one, str)]:
+        raise ConfigError(f"models are texts such as 'ease' or 'tall[gate=uniform]', not {strange[0]!r}")
     numbers = check_seeds(seeds)
     reference = check(
         texts, protocol=protocol, k=k, reference=reference, margin=margin, max_minutes=max_minutes, jobs=jobs

@@ -158,6 +158,10 @@ class Harm:
     resolvable_margin: float
 
 
+LEAST_USERS = 8
+"""Of two equal models with 1, 3, 5 or 12 users one is called harmful in 47, 15, 8 or 5 % of simulations."""
+
+
 def no_harm(
     values: Floats, reference: Floats, *, margin: float = 0.02, draws: int = 2000, seed: int = 0
 ) -> Harm:
@@ -174,6 +178,9 @@ def no_harm(
         ConfigError: a margin below 0, or fewer than one draw.
         ValueError: arrays of different lengths.
 
+    Resamples of a few users say little: of fewer than LEAST_USERS, the verdict is "undecided" unless all have
+    the same values.
+
     >>> no_harm(np.full(50, 0.3), np.full(50, 0.3)).verdict
     'no harm'
     """
@@ -189,6 +196,8 @@ def no_harm(
     method: Any = "linear" if np.isfinite(drawn).all() else "inverted_cdf"
     low, high = (float(bound) for bound in np.quantile(drawn, [0.05, 0.95], method=method))
     verdict = "no harm" if low > -margin else "harm" if high < -margin else "undecided"
+    if len(pair) < LEAST_USERS and (pair[:, 0] != pair[:, 1]).any():
+        verdict = "undecided"
     return Harm(ratio, low, high, verdict, ratio - low)
 
 

@@ -52,7 +52,8 @@ def tune(
             figures themselves; whether a difference is more than chance, `compare` tests afterwards.
         trials: how many in all, those of an earlier call with the same `storage` among them; None = no limit.
         minutes: time of this call, checked after every epoch; None = no limit. One trial is always made,
-            and what fits the reference comes on top.
+            the global model of loca, lft and enlft is never cut short, and what fits the reference comes on
+            top.
         storage: file of the study (an Optuna journal); calling again with it goes on. None = memory.
         reference: for `no-harm`, a model as `model` is; `multvae` for iterative models, the model with its
             defaults for the others.

@@ -102,6 +102,10 @@ def check(
     return reference
 
 
+MOST_SEEDS = 1000
+"""A number meant for a list is told so, not counted up to."""
+
+
 def check_seeds(seeds: int | Sequence[int]) -> list[int]:
     """Return the seeds: 3 stands for 0, 1, 2.
 
@@ -111,6 +115,8 @@ def check_seeds(seeds: int | Sequence[int]) -> list[int]:
     Raises:
         ConfigError: no seed, one that is no whole number from 0 up, or one named twice.
     """
+    if isinstance(seeds, int) and seeds > MOST_SEEDS:
+        raise ConfigError(f"seeds={seeds} are too many: at most {MOST_SEEDS}, or a list of the ones to take")
     found = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not found or len(set(found)) < len(found) or any(type(s) is not int or s < 0 for s in found):
         raise ConfigError(f"seeds={seeds!r}: give how many (3 = 0, 1, 2), or a list of different ones")

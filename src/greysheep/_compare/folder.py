@@ -42,9 +42,13 @@ class Run:
         """OUT/runs/<stem><suffix>."""
         return self.out / RUNS / (self.stem + suffix)
 
-    def write(self, report: Report, warnings: list[str]) -> None:
-        """Write values per user, then the JSON, whose presence says that the run is finished."""
-        found = report.to_dict() | {"history": report.history, "warnings": warnings}
+    def write(self, report: Report, warnings: list[str], asked: Mapping[str, Any] | None = None) -> None:
+        """Write values per user, then the JSON, whose presence says that the run is finished.
+
+        asked: the config before the fit, which may have written choices of its own into it.
+        """
+        more = {"asked": asked or report.config, "history": report.history, "warnings": warnings}
+        found = report.to_dict() | more
         self.file(".json").parent.mkdir(parents=True, exist_ok=True)
         drafts = {suffix: self.file(f"{suffix}.tmp") for suffix in (".parquet", ".json")}
         report.per_user.write_parquet(drafts[".parquet"])
@@ -60,7 +64,8 @@ class Run:
             report = Report.from_dict(found)
         except (OSError, ValueError, pl.exceptions.PolarsError, DataError):
             return None
-        if (report.label, report.seed) != (self.label, self.seed) or config not in (None, report.config):
+        asked = found.get("asked", report.config)
+        if (report.label, report.seed) != (self.label, self.seed) or config not in (None, asked):
             return None
         return replace(report, per_user=per_user, history=list(found.get("history", ())))
 

@@ -23,6 +23,9 @@ SENTENCES = {
     ("same", "none"): "no difference in {low}; harms no group",
     ("same", "harm"): "no difference in {low}, but harms {harmed}",
     ("same", "undecided"): "no difference in {low}; harm is undecided in {open}",
+    ("kept", "none"): "no gain shown in {low}; harms no group",
+    ("kept", "harm"): "no gain shown in {low}, but harms {harmed}",
+    ("kept", "undecided"): "no gain shown in {low}; harm is undecided in {open}",
     ("undecided", "none"): "undecided in {low}: this log can resolve {margin}; harms no other group",
     ("undecided", "harm"): "undecided in {low}: this log can resolve {margin}; harms {harmed}",
     ("undecided", "undecided"): "undecided in {low}: this log can resolve {margin}; so it is in {open}",
@@ -36,17 +39,19 @@ SENTENCES = {
 
 
 def state(row: Mapping[str, Any], margin: float) -> str:
-    """Return what happens to one group: lifted, lowered, harmed, same, undecided.
+    """Return what happens to one group: lifted, lowered, harmed, same, kept, undecided.
 
     Lifted or lowered: the difference is significant after Holm. Harmed: a loss of more than the margin is
-    certain, significant after Holm or not. Same: neither a loss nor a gain of the margin is possible.
+    certain, significant after Holm or not. Same: neither a loss nor a gain of the margin is possible. Kept: a
+    gain is, a loss is not.
     """
     if row["verdict"] == "harm":
         return "harmed"
     if number(row["p_holm"]) < LEVEL:
         return "lifted" if number(row["difference"]) > 0 else "lowered"
-    within = row["verdict"] == "no harm" and number(row["ratio_high"]) < margin
-    return "same" if within else "undecided"
+    if row["verdict"] != "no harm":
+        return "undecided"
+    return "same" if number(row["ratio_high"]) < margin else "kept"
 
 
 def verdict(rows: Sequence[Mapping[str, Any]], margin: float) -> str:

@@ -59,7 +59,12 @@ def _rows(comparison: Comparison, best: str, spread: bool = False) -> list[list[
     lines = {label: numbers(comparison, label) for label in comparison.labels}
     tests = {(row["label"], row[GROUP]): row for row in comparison.tests.to_dicts()}
     columns = (*GROUPS, OVERALL, "gap")
-    tops = {key: _best([line[key] for line in lines.values()], lowest=key == "gap") for key in columns}
+    seeds = [frozenset(run.seed for run in comparison.runs if run.label == label) for label in lines]
+    even = len({mine for mine in seeds if mine}) == 1  # means over other splits are not ranked
+    tops = {
+        key: _best([line[key] for line in lines.values()] if even else [], lowest=key == "gap")
+        for key in columns
+    }
     rows = []
     for label, line in lines.items():
         if not line["runs"]:
@@ -142,7 +147,7 @@ def _absent(comparison: Comparison) -> list[str]:
     if left:
         named = "; ".join(f"{label}, seed {', '.join(seeds)}" for label, seeds in left.items())
         lines.append(f"missing: {named}: the same command goes on with them")
-    if comparison.runs and (lines or comparison.failures):
+    if comparison.runs and lines:
         lines.append("Each mean is over the finished seeds of its model; verdicts use the seeds both have.")
     return ["", *lines] if lines else []
 

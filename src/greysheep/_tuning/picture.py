@@ -40,7 +40,8 @@ def write_picture(found: Tuning, path: Path) -> Path:
         figure.set_layout_engine("constrained")
         for place, name in enumerate(names):
             axes = figure.add_subplot(rows, COLUMNS, place + 1)
-            axes.axhline(measured["mean"][0], color=MUTED, linewidth=0.9, linestyle="--")  # the defaults
+            for mean in measured.filter(pl.col("number") == found.defaults)["mean"]:
+                axes.axhline(mean, color=MUTED, linewidth=0.9, linestyle="--")
             _dots(axes, measured.filter(pl.col(name).is_not_null()), name, found.best_trial)
             if name in found.log_scaled:
                 axes.set_xscale("log")

@@ -133,6 +133,11 @@ def plan(
     named = parse(model)
     stays = {key: getattr(named.config, key) for key in named.config.model_fields_set}
     stays |= {key: getattr(named.options, key) for key in named.options.model_fields_set} | dict(fixed)
+    for key in ("preset", "label", "self"):
+        if key in stays:
+            raise ConfigError(
+                f"setting {key!r} cannot be fixed; a preset is part of the model: tall[preset=ml-1m]"
+            )
     for key in OWN:
         if key in stays:
             raise ConfigError(f"setting {key!r} cannot be fixed: tune has an option {OWN[key]!r} of its own")

@@ -46,6 +46,8 @@ class Tuning:
     """A row a trial: number, state, value, mean, a column a group, epochs, best_epoch, seconds, message, and
     the settings searched (null where one does not apply). States: finished, pruned (hopeless, ended early),
     stopped (cut short by the time or Ctrl-C; run again when the search goes on), failed."""
+    defaults: int | None = None
+    """Number of the trial of the model with its defaults; None where none was measured."""
     log_scaled: tuple[str, ...] = ()
     """Settings searched by ratio, not by difference."""
     reference: dict[str, float] | None = None
@@ -63,7 +65,7 @@ class Tuning:
         ordered = self.trials.filter(pl.col("value").is_not_null()).sort(
             "value", "number", descending=[True, False]
         )
-        defaults = ordered.filter(pl.col("number") == ordered["number"].min())
+        defaults = ordered.filter(pl.col("number") == self.defaults)
         return pl.concat([ordered.head(n), defaults]).unique("number", maintain_order=True)
 
     def to_yaml(self) -> str:
@@ -99,6 +101,9 @@ def result(
     best = max(measured, key=lambda record: (record.value, -record.number))
     if best.value is None:
         raise ConfigError("no trial was measured")
+    # a trial cut short is run again when the search goes on: the whole one counts
+    plain = [record for record in measured if record.settings == plan.complete({})]
+    defaults = max(plain, key=lambda record: (record.state == "finished", record.epochs), default=None)
     return Tuning(
         model=plan.model,
         objective=plan.objective,
@@ -108,6 +113,7 @@ def result(
         best_value=best.value,
         best_trial=best.number,
         text=plan.text(best.settings),
+        defaults=None if defaults is None else defaults.number,
         trials=frame(plan, records),
         log_scaled=tuple(name for name, way in plan.dimensions.items() if getattr(way, "log", False)),
         reference=None if reference is None else {"mean": reference.mean, **reference.groups},

@@ -10,7 +10,7 @@ import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from greysheep._tuning.plan import Plan
+from greysheep._tuning.plan import MACHINE, Plan
 from greysheep._tuning.score import Score
 from greysheep._tuning.study import Notebook, Record, State
 from greysheep.errors import ConfigError, GreysheepError, GreysheepWarning
@@ -120,7 +120,8 @@ class Search:
             return None
         score = self.notebook.reference()
         if score is None:
-            model = parse(self.plan.reference, seed=self.plan.seed, progress=self._progress)
+            machine = {key: self.plan.fixed[key] for key in MACHINE if key in self.plan.fixed}
+            model = parse(self.plan.reference, seed=self.plan.seed, progress=self._progress, **machine)
             score = self._fit(model)
             if getattr(model, "interrupted", False):
                 raise KeyboardInterrupt

@@ -49,6 +49,7 @@ def compare(
     Every run is a process of its own, and a file in the output folder: the same command goes on where an
     earlier one was interrupted. A model that fails does so alone.
     """
+    output = output.expanduser()
     check_parent(output)
     from greysheep._compare.asked import check, check_seeds, check_texts, read_seeds, read_texts
     from greysheep._compare.folder import check_place

@@ -54,6 +54,7 @@ def tune(
     Writes study.journal, best.yaml (for `fit --config`), trials.csv and, with the extra `report`, trials.svg.
     Ctrl-C keeps what is finished; the same command goes on from there.
     """
+    output = output.expanduser()
     check_folder(output, marker=STUDY, overwrite=True, inputs=[log])
     from greysheep import tuning
     from greysheep.config import read_settings

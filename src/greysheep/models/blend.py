@@ -109,7 +109,10 @@ class Blend(Model):
     def __init__(self, **keywords: Any):
         dotted = [key for key in keywords if "." in key]
         if dotted:
-            settings = {name: dict(own) for name, own in keywords.pop("settings", {}).items()}
+            settings = keywords.pop("settings", {})
+            if not isinstance(settings, dict) or not all(isinstance(own, dict) for own in settings.values()):
+                raise ConfigError(f"blend: settings={settings!r} must give each part's settings by its name")
+            settings = {name: dict(own) for name, own in settings.items()}
             for key in dotted:
                 part, _, setting = key.partition(".")
                 settings.setdefault(part, {})[setting] = keywords.pop(key)
