@@ -214,3 +214,45 @@ def test_tune_refuses_what_is_no_setting_and_knows_its_defaults(log: gs.Interact
             gs.tune("tall", log, trials=1, fixed={key: "ml-1m"}, progress=False)
     found = gs.tune("ease", log, trials=2, progress=False)
     assert found.defaults == 0
+
+
+def test_means_over_other_splits_are_not_ranked(log: gs.Interactions, tmp_path: Path) -> None:
+    from greysheep._compare.words import _rows
+
+    ask: dict[str, Any] = {"out": tmp_path, "jobs": 1, "progress": False}
+    gs.compare(log, ["ease"], seeds=[0, 1], **ask)
+    alike = gs.compare(log, ["popular", "ease"], seeds=[0], **ask)
+    uneven = gs.compare(log, ["popular", "ease"], seeds=[0, 1], max_minutes=0, **ask)
+    assert any(cell.endswith("*") for row in _rows(alike, best="*") for cell in row)
+    assert not any(cell.endswith("*") for row in _rows(uneven, best="*") for cell in row)
+
+
+def test_an_interrupted_refit_of_lft_keeps_the_first_model(
+    log: gs.Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from greysheep.models import lft
+
+    train = lft.train_global
+
+    def pressed(model: Any, split: Any, epochs: int | None = None) -> Any:
+        if epochs is not None:
+            raise KeyboardInterrupt
+        return train(model, split)
+
+    monkeypatch.setattr(lft, "train_global", pressed)
+    with pytest.warns(GreysheepWarning, match="the first model is kept"):
+        model = gs.models.LFT(steps=2, **QUICK).fit(log, refit=True)
+    assert model.recommend([log.user_ids[0]], k=3).height == 3
+
+
+def test_the_reference_of_a_search_runs_where_its_trials_do(
+    log: gs.Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna")
+    from greysheep._tuning import search
+
+    asked: list[dict[str, Any]] = []
+    parse = search.parse
+    monkeypatch.setattr(search, "parse", lambda text, **more: asked.append(more) or parse(text, **more))
+    gs.tune("ease", log, objective="no-harm", trials=1, fixed={"threads": 1}, progress=False)
+    assert [one.get("threads") for one in asked] == [1]
