@@ -19,11 +19,9 @@ from typing import Any
 import numpy as np
 
 import greysheep as gs
-from greysheep.mainstream import GROUPS
 from greysheep.memory import peak_memory_bytes
-from greysheep.metrics import hits, per_user
 from greysheep.models.mixture import MixtureModel
-from greysheep.serving.index import Index, compile_index
+from greysheep.serving.index import Index, by_group, compile_index
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "index"
@@ -53,16 +51,6 @@ def scores(ranker: Any) -> None:
         ranker._scores(model.rows[users], ranker.gates[users])
 
 
-def test_ndcg(ranker: Any) -> dict[str, float]:
-    """NDCG@20 of each group on test rows."""
-    truth, groups = ranker.split.rows("test"), ranker.mainstream.groups
-    users = np.flatnonzero(np.diff(truth.indptr))
-    ranked = ranker.rank(users, k=20, stage="test")
-    values = per_user(hits(ranked, truth[users]), np.diff(truth.indptr)[users], 20)["ndcg@20"]
-    found = {name: float(values[groups[users] == code].mean()) for code, name in enumerate(GROUPS)}
-    return {**found, "mean": float(values.mean())}
-
-
 def seconds(work: Callable[[Any], Any], rankers: list[Any]) -> list[float]:
     """Median seconds of each, taking turns after a first round that is not counted."""
     found: list[list[float]] = [[] for _ in rankers]
@@ -84,7 +72,7 @@ def measure(experts: int) -> str:
     users = model.log.user_ids
     decode = seconds(scores, [model, index])
     lists = seconds(lambda ranker: ranker.recommend(users, k=20), [model, index])
-    full, compiled = test_ndcg(model), test_ndcg(index)
+    full, compiled = by_group(model, "test"), by_group(index, "test")
     validation = {row["group"]: row["loss"] for row in index.quality.to_dicts()}
     head = f"| | mixture, K = {experts} | index, r = {index.length} | ratio |\n| --- | --- | --- | --- |"
     time_rows = [

@@ -67,7 +67,7 @@ TABLES = {
     ),
 }
 ANCHORS = {"loca": 20, "enlft": 20}  # on the sampled logs
-PLAIN = ("popular", "ease", "ease-weighted", "multvae", "tall")
+PLAIN = ("popular", "itemknn", "ease", "ease-weighted", "ials", "multvae", "tall")
 """Shown with their defaults, too; TALL, whose default rate needs twice the epochs, on ML-1M only."""
 TUNABLE = ("itemknn", "ease", "ease-weighted", "ials", "multvae", "wl", "moe", "lmoe", "tall")
 HELD: dict[str, dict[str, Any]] = {

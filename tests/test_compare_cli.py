@@ -78,7 +78,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(3):
         split = gs.split(log, seed=seed)
         for model in (gs.Popular(), gs.EASE()):
-            Run(model.name, seed, folder / "store").write(gs.evaluate(model.fit(split), split), [])
+            report = gs.evaluate(model.fit(split), split)
+            Run(model.name, seed, folder / "store").write(report, [], report.config)
     return folder
 
 

@@ -493,7 +493,7 @@ def test_seeds():
 
 def test_runs_come_back_as_they_were(tmp_path: Path):
     for one in RUNS:
-        Run(one.label, one.seed, tmp_path).write(one, ["careful"])
+        Run(one.label, one.seed, tmp_path).write(one, ["careful"], one.config)
     back = Run("c[x=1,y=2]", 1, tmp_path).read({})
     assert back is not None
     assert back.to_dict() == RUNS[6].to_dict() and back.history == RUNS[6].history
@@ -518,7 +518,7 @@ def test_a_comparison_comes_back_as_it_was(tmp_path: Path):
     failures = [Failure("d", 0, "no memory")]
     first = comparison(RUNS, failures, labels=["a", "b", "c[x=1,y=2]", "d"])
     for one in RUNS:
-        Run(one.label, one.seed, tmp_path).write(one, [])
+        Run(one.label, one.seed, tmp_path).write(one, [], one.config)
     names = {path.name for path in first.write(tmp_path)}
     assert names >= {"results.json", "results.csv", "results.md"}
     back = Comparison.read(tmp_path)

@@ -273,10 +273,7 @@ def measure(job: dict[str, Any]) -> None:
     scores = pl.read_parquet(Path(job["split"]) / "groups.parquet", glob=False)
     # The groups are those of every model on this split, so no model's time or memory includes them.
     known = Mainstream.from_scores(scores["mainstream"].to_numpy(), parts.log.user_ids)
-    how = (
-        {"sampled": scores["sampled"][0], "bound": scores["bound"][0]} if "sampled" in scores.columns else {}
-    )
-    _of_split[parts] = replace(known, **how)
+    _of_split[parts] = replace(known, sampled=scores["sampled"][0], bound=scores["bound"][0])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GreysheepWarning)
         model = parse(run.label, seed=run.seed, threads=job["threads"], progress=True)

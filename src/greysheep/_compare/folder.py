@@ -42,12 +42,12 @@ class Run:
         """OUT/runs/<stem><suffix>."""
         return self.out / RUNS / (self.stem + suffix)
 
-    def write(self, report: Report, warnings: list[str], asked: Mapping[str, Any] | None = None) -> None:
+    def write(self, report: Report, warnings: list[str], asked: Mapping[str, Any]) -> None:
         """Write values per user, then the JSON, whose presence says that the run is finished.
 
         asked: the config before the fit, which may have written choices of its own into it.
         """
-        more = {"asked": asked or report.config, "history": report.history, "warnings": warnings}
+        more = {"asked": dict(asked), "history": report.history, "warnings": warnings}
         found = report.to_dict() | more
         self.file(".json").parent.mkdir(parents=True, exist_ok=True)
         drafts = {suffix: self.file(f"{suffix}.tmp") for suffix in (".parquet", ".json")}
@@ -64,8 +64,7 @@ class Run:
             report = Report.from_dict(found)
         except (OSError, ValueError, pl.exceptions.PolarsError, DataError):
             return None
-        asked = found.get("asked", report.config)
-        if (report.label, report.seed) != (self.label, self.seed) or config not in (None, asked):
+        if (report.label, report.seed) != (self.label, self.seed) or config not in (None, found.get("asked")):
             return None
         return replace(report, per_user=per_user, history=list(found.get("history", ())))
 

@@ -199,14 +199,14 @@ def right_vectors(model: MixtureModel, rank: int, seed: int) -> NDArray[Any]:
     return vectors
 
 
-def by_group(ranker: Any) -> dict[str, float]:
-    """Validation NDCG@20 of each group with validation rows, and of everybody."""
+def by_group(ranker: Any, stage: Stage = "validation") -> dict[str, float]:
+    """NDCG@20 on a stage's rows of each group that has some, and of everybody."""
     split, groups = ranker.split, ranker.mainstream.groups
-    truth = split.rows("validation")
+    truth = split.rows(stage)
     users = np.flatnonzero(np.diff(truth.indptr))
     if len(users) == 0:
         return {}
-    ranked = ranker.rank(users, k=20, stage="validation")
+    ranked = ranker.rank(users, k=20, stage=stage)
     values = per_user(hits(ranked, truth[users]), np.diff(truth.indptr)[users], 20)["ndcg@20"]
     found = {"overall": float(values.mean())}
     for code, name in enumerate(GROUPS):
