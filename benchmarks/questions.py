@@ -55,6 +55,8 @@ def values(key: str, some: tuple[Any, ...], **more: Any) -> dict[str, dict[str, 
 
 
 PLAIN = {"gate": "uniform", "weighting": "none"}
+PUBLISHED = {"weighting": "loss-change"}
+"""What TALL does if not told otherwise, as WEIGHTS says it: the same text is the same run."""
 WEIGHTS = {
     "no weights": {"weighting": "none"},
     "loss, standardised": {"weighting": "loss", "signal_scale": "standardised", "alpha": 1.0},
@@ -64,16 +66,24 @@ WEIGHTS = {
 }
 GATES = {
     "uniform": {"gate": "uniform"},
-    "loss (published)": {"gate": "loss"},
+    "loss (published)": PUBLISHED,
     **{f"temperature {t}": {"gate": "temperature", "temperature": t} for t in (0.03, 0.1, 0.3, 1.0)},
+}
+ROUTING = {
+    "all": {"n_experts": 10, **PUBLISHED},
+    "once an epoch": {"n_experts": 10, "gate_refresh": "epoch"},
+    **{f"m = {m}": {"n_experts": 10, "active_experts": m, "warm_up": 10} for m in (5, 2, 1)},
 }
 ADAPTIVE = {"weighting": "loss-change", "signal_scale": "sum"}
 QUESTIONS = {
     "signal": Question("Loss change against loss, by sparsity, and the three signal scales", WEIGHTS, THIN),
-    "experts": Question("Experts K", values("n_experts", (1, 5, 10, 20, 40))),
+    "experts": Question("Experts K", values("n_experts", (1, 5, 10, 20, 40), **PUBLISHED)),
     "gap": Question("Gap T (start_epoch)", values("start_epoch", (0, 10, 20, 40, 60), **ADAPTIVE, alpha=0.5)),
     "alpha": Question("alpha", values("alpha", (0.05, 0.2, 0.5, 1.0, 2.0), **ADAPTIVE)),
     "gate": Question("Is held-out loss a signal for the gate?", GATES, (1, 8)),
+    "routing": Question(
+        "Cheaper gates: once an epoch, or m of 10 experts after a warm-up of 10 epochs", ROUTING
+    ),
 }
 
 
@@ -135,7 +145,8 @@ def numbers(key: str, thin: int) -> dict[str, dict[str, Any]]:
             out[name] = {
                 **groups, "mean": run.overall["ndcg@20"]["mean"], "entropy": run.gate_entropy,
                 "validation": best["objective"], "epochs": f"{run.best_epoch} / {run.epochs}",
-                "seconds": run.train_seconds, "memory": run.peak_memory_bytes,
+                "seconds": run.train_seconds, "epoch": run.train_seconds / run.epochs,
+                "memory": run.peak_memory_bytes,
             }  # fmt: skip
     return out
 
@@ -172,7 +183,7 @@ def section(key: str, words: dict[str, str]) -> list[str]:
     rows = [
         [name, f"1/{thin}", *(dot(one[g]) for g in (*GROUPS, "mean", "validation")), dot(one["entropy"])
          if one["entropy"] is None else f"{one['entropy']:.4f}", one["epochs"], f"{one['seconds']:.0f}",
-         f"{one['memory'] / 1e9:.2f}"]
+         f"{one['epoch']:.1f}", f"{one['memory'] / 1e9:.2f}"]
         for thin, named in found.items() for name, one in named.items()
     ]  # fmt: skip
     head = [
@@ -184,6 +195,7 @@ def section(key: str, words: dict[str, str]) -> list[str]:
         "gate entropy",
         "best / last epoch",
         "fit s",
+        "s an epoch",
         "GB",
     ]
     path = picture(key, found)

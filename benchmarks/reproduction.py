@@ -87,7 +87,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tall, loss weight and gap": {"weighting": "loss", **SCALED},
 }
 FURTHER: dict[str, dict[str, Any]] = {"tall, tuned further": {}, "tall, K = 40": {"n_experts": 40}}
-"""With the best of four more trials by hand, beyond the budget of the others (reproduction.txt)."""
+"""With the best of some more trials by hand, beyond the budget of the others (reproduction.txt)."""
 
 
 def text_of(name: str, settings: dict[str, Any]) -> str:

@@ -32,7 +32,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tuned = tmp_path / "tuned.yaml"
     search = {"trials": 3, "minutes": 0.1, "defaults": 0.1, "best": 0.2}
     chosen = {"ease": {"regularization": 20.0}, "tall": {**FAST, "n_experts": 2}}
-    tuned.write_text(yaml.safe_dump({"searches": {"ease": search}, "settings": chosen}))
+    more = [{"model": "tall[n_experts=3]", "mean": 0.125, "low": 0.0625}]
+    tuned.write_text(yaml.safe_dump({"searches": {"ease": search}, "settings": chosen, "by-hand": more}))
     for module in (reproduction, reproduction_page, questions):
         monkeypatch.setattr(module, "TUNED", tuned)
         monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
@@ -86,6 +87,7 @@ def test_tables_run_once_and_make_a_page(small: Path, monkeypatch: pytest.Monkey
     assert rows["ease, tuned"] != rows["ease"]
     assert "regularization=20.0" in text
     assert "popular" in (small / "by_group.svg").read_text()
+    assert "| .1250 | .0625 |" in rows["`tall[n_experts=3]`"]
     assert "not run" in rows["tall, K = 40: low at least 1.06 x MultVAE"]
 
 
