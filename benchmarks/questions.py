@@ -54,7 +54,6 @@ def values(key: str, some: tuple[Any, ...], **more: Any) -> dict[str, dict[str, 
     return {str(value): {key: value, **more} for value in some}
 
 
-PLAIN = {"gate": "uniform", "weighting": "none"}
 PUBLISHED = {"weighting": "loss-change"}
 """What TALL does if not told otherwise, as WEIGHTS says it: the same text is the same run."""
 WEIGHTS = {
