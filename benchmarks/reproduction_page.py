@@ -19,7 +19,7 @@ from greysheep.report import chart_by_group
 
 PAGE = ROOT / "docs" / "results" / "reproduction.md"
 PICTURE = ROOT / "docs" / "img" / "by_group.svg"
-SHOWN = ("popular", "multvae", "tall, tuned", "ease-weighted")
+SHOWN = ("popular", "multvae", "tall, K = 40", "wl, tuned", "ease-weighted")
 WORDS = ROOT / "benchmarks" / "reproduction.txt"
 """What the figures say, in words; written by hand after looking at them, put at the head of the page."""
 
@@ -99,12 +99,12 @@ def section(name: str, found: gs.Comparison) -> list[str]:
         (pl.col("grouping") == "mainstream") & (pl.col("label") == found.runs[0].label)
     )
     rows = ", ".join(f"{g} {n:.0f}" for g, n in zip(test["group"], test["mean_test_rows"], strict=True))
-    seeds = ", ".join(str(seed) for seed in table.seeds)
+    seeds = f"seed{'s' * (len(table.seeds) > 1)} {', '.join(str(seed) for seed in table.seeds)}"
     counts = facts.get("Log", "").rpartition(": ")[2]  # without the place of the file
     kept = ", ".join(f"{key}={value}" for key, value in table.read.items()) or "none"
     drawn = f" Sample: {table.n_users:,} of the users left, seed 0, filtered again." if table.n_users else ""
     return [
-        f"## {name}: protocol `{table.protocol}`, seeds {seeds}",
+        f"## {name}: protocol `{table.protocol}`, {seeds}",
         "",
         f"`python benchmarks/reproduction.py run {name}`. {table.log}: {counts}. "
         f"Filter: {kept}.{drawn} Test rows a user: {rows}.",
