@@ -156,16 +156,23 @@ def picture(key: str, found: dict[int, dict[str, dict[str, Any]]]) -> Path:
     figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 1.6, 3.4), squeeze=False)
     for axis, thin in zip(axes[0], panels, strict=True):
         names = list(found[thin])
+        line = "-" if all(name.replace(".", "").isdigit() for name in names) else ""  # no line where no order
         for what, marker, colour in (("mean", "s", "#1f6f8b"), ("low", "o", "#c8553d")):
             axis.plot(
-                names, [found[thin][name][what] for name in names], marker=marker, color=colour, label=what
+                names,
+                [found[thin][name][what] for name in names],
+                marker=marker,
+                color=colour,
+                label=what,
+                linestyle=line,
             )
         axis.set_title("all rows" if thin == 1 else f"1 in {thin} rows", fontsize=10)
-        axis.tick_params(axis="x", rotation=35 if max(map(len, names)) > 5 else 0, labelsize=8)
+        if max(map(len, names)) > 5:
+            plt.setp(axis.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor")
+        axis.tick_params(axis="x", labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("NDCG@20")
     axes[0][0].legend(frameon=False, fontsize=8)
-    figure.suptitle(QUESTIONS[key].title, fontsize=11)
     figure.tight_layout()
     path = PICTURES / f"question_{key}.svg"
     figure.savefig(path, metadata={"Date": None})
