@@ -13,6 +13,7 @@ from typing import Any
 
 from speed_parts.settings import (
     BARE,
+    LIBRARY,
     ROOT,
     WHOLE_EPOCH_FLOPS,
     Cell,
@@ -24,7 +25,7 @@ from speed_parts.settings import (
 )
 
 CODE = {
-    "greysheep": ("src/greysheep/nn/*.py", "src/greysheep/models/mixture.py"),
+    **dict.fromkeys(LIBRARY, ("src/greysheep/nn/*.py", "src/greysheep/models/mixture*.py")),
     "loop-sparse": ("benchmarks/speed_parts/looped.py",),
     "loop-dense": ("benchmarks/speed_parts/looped.py",),
     BARE: (),

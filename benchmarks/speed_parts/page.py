@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from speed_parts.pictures import draw
-from speed_parts.settings import NAMES
+from speed_parts.settings import NAMES, PROGRAMS
 from speed_parts.tables import (
     EVALUATION_HEAD,
     HEAD,
@@ -25,6 +25,16 @@ from speed_parts.tables import (
 )
 
 Record = dict[str, Any]
+ELSEWHERE = [
+    "## Measured elsewhere",
+    "",
+    "- [large.md](results/large.md): half a million users, prepared, scored and trained.",
+    "- [index.md](results/index.md): lists from a compiled index beside the mixture of 100 experts.",
+    "- [questions.md](results/questions.md): what fewer active experts and rarer gates save, and what they "
+    "lose.",
+    "- On a GPU nothing was measured yet: `python benchmarks/speed.py --device cuda --json "
+    "build/speed/gpu.json`.",
+]
 LEAST_SHARE = 0.005  # smaller stages are added up
 
 
@@ -38,6 +48,7 @@ def write(records: list[Record], docs: Path) -> Path:
         _stages(records),
         _evaluation(records),
         _memory(records),
+        ELSEWHERE if records else [],
     ]
     page = docs / "performance.md"
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -150,12 +161,12 @@ def _seconds(records: list[Record], pictures: dict[str, str]) -> list[str]:
 
 
 def _loops(records: list[Record]) -> list[str]:
-    """Loop over greysheep, training and validation together."""
+    """The other programs over greysheep: training alone, and training and validation together."""
     cells = by_cell(records)
     experts = sorted({cell.n_experts for cell in cells})
     rows = []
     for log in dict.fromkeys(cell.log for cell in cells):
-        for name in ("loop-sparse", "loop-dense"):
+        for name in PROGRAMS[1:]:
             found = {c.n_experts: p for c, p in cells.items() if c.log == log}
             texts = [_factor(found.get(k, {}), name) for k in experts]
             if any(texts):
@@ -163,7 +174,16 @@ def _loops(records: list[Record]) -> list[str]:
     if not rows:
         return []
     head = ["log", "program", *(f"K = {k}" for k in experts)]
-    return ["## How many times greysheep's seconds the loop needs", "", *markdown(head, rows), ""]
+    return [
+        "## How many times greysheep's seconds the others need",
+        "",
+        "Training alone / training and validation. Below 1 is faster than greysheep with its defaults, which "
+        "computes every gate in every batch. Gates once an epoch are those of the last validation; on "
+        "ML-1M they give the same figures to four digits (results/questions.md).",
+        "",
+        *markdown(head, rows),
+        "",
+    ]
 
 
 def _factor(programs: dict[str, Record], name: str) -> str:
@@ -172,7 +192,7 @@ def _factor(programs: dict[str, Record], name: str) -> str:
         return ""
     slow, fast = pair
     assert slow is not None and fast is not None
-    return f"{ratio(slow, fast):.2f}"
+    return f"{ratio(slow, fast, 'train'):.2f} / {ratio(slow, fast):.2f}"
 
 
 def _stages(records: list[Record]) -> list[str]:

@@ -12,6 +12,7 @@ Record = dict[str, Any]
 STYLE = {  # colour, marker
     "bare": ("#6e7781", "o"),
     "greysheep": ("#d55e00", "D"),
+    "greysheep-epoch": ("#e69f00", "v"),
     "loop-sparse": ("#0064a8", "s"),
     "loop-dense": ("#cf66b5", "^"),
 }

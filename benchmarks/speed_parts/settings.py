@@ -11,10 +11,12 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("GREYSHEEP_DATA", ROOT.parent / "shared" / "data"))
 KEPT = ROOT / "build" / "speed"
 BARE = "bare"
-PROGRAMS = ("greysheep", "loop-sparse", "loop-dense")
+LIBRARY = ("greysheep", "greysheep-epoch")
+PROGRAMS = (*LIBRARY, "loop-sparse", "loop-dense")
 NAMES = {
     BARE: "bare products",
     "greysheep": "greysheep",
+    "greysheep-epoch": "greysheep, gates once an epoch",
     "loop-sparse": "loop, sparse input",
     "loop-dense": "loop, dense input",
 }
@@ -83,8 +85,8 @@ def needed_bytes(program: str, cell: Cell, shape: Shape) -> float:
     if program == BARE:
         return INTERPRETER + 4 * (2 * decoder + 2 * n_cells)
     latents = cell.n_experts * shape.batch_size * cell.latent
-    numbers = (5 if program == "greysheep" else 6) * 3.0 * decoder + 6 * n_cells + 12 * latents
-    if program == "greysheep":
+    numbers = (5 if program in LIBRARY else 6) * 3.0 * decoder + 6 * n_cells + 12 * latents
+    if program in LIBRARY:
         numbers += 4 * min(shape.n_users, 512) * shape.n_items
     else:
         numbers += (cell.n_experts + 2) * n_cells + (4 * n_cells if program == "loop-dense" else 0)

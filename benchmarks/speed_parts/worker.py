@@ -30,7 +30,7 @@ import greysheep as gs
 from greysheep.splitting import TEST, VALIDATION, Split
 from greysheep.training.objective import Objective
 from speed_parts.looped import LoopedTALL, Settings
-from speed_parts.settings import BARE, DATA, LOGS, SIMULATED, Cell
+from speed_parts.settings import BARE, DATA, LIBRARY, LOGS, SIMULATED, Cell
 from speed_parts.stages import Stages
 
 TARGET = "mean-ndcg"
@@ -132,14 +132,18 @@ class _Enough(Exception):
 class Library(Program):
     """greysheep's own trainer, through what the training loop calls: train_epoch, validate, snapshot."""
 
-    def __init__(self, split: Split, cell: Cell, device: str):
+    def __init__(self, split: Split, cell: Cell, device: str, **settings: Any):
         super().__init__(device)
         self.split = split
-        self.model = tall(cell, device=device)
+        self.model = tall(cell, device=device, **settings)
         self.model.split = split
         self.trainer = self.model._trainer(split, Objective.parse(TARGET))
         trained = split.train_rows(gated=True)
         self.n_users = int((np.diff(trained.indptr) > 0).sum())
+        if settings and cell.n_experts > 1:  # as if an epoch had been validated
+            self.trainer.gates = torch.full(
+                (split.log.n_users, cell.n_experts), 1 / cell.n_experts, device=device
+            )
         self.epoch = 0
         self.validators: dict[int, Any] = {}
 
@@ -235,8 +239,9 @@ def build(name: str, cell: Cell, device: str) -> tuple[Program, dict[str, Any]]:
     batch_size = tall(cell).config.batch_size
     if name == BARE:
         program: Program = Bare(split.log.n_items, batch_size, cell, device)
-    elif name == "greysheep":
-        program = Library(split, cell, device)
+    elif name in LIBRARY:
+        refreshed = {"gate_refresh": "epoch"} if name == "greysheep-epoch" else {}
+        program = Library(split, cell, device, **refreshed)
     else:
         program = Loop(split, cell, device, dense=name == "loop-dense")
     return program, {"torch": torch.__version__, "greysheep": gs.__version__}
