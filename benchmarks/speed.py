@@ -18,7 +18,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from speed_parts.measure import measure_cell, measure_whole, replace, shape_of
+from speed_parts.measure import fingerprint, measure_cell, measure_whole, replace, shape_of
 from speed_parts.settings import EXPERTS, KEPT, LOGS, PAPER_LOGS, PROGRAMS, ROOT, Cell, How, all_cores
 from speed_parts.tables import (
     EVALUATION_HEAD,
@@ -26,6 +26,7 @@ from speed_parts.tables import (
     LABELS,
     busy,
     by_cell,
+    cell_of,
     evaluation_row,
     gigaflops,
     plain,
@@ -76,7 +77,7 @@ def arguments(given: list[str] | None) -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace) -> list[Record]:
-    """All records asked for, kept ones and new ones; --json is written after every cell."""
+    """All records asked for, kept ones and new ones; --json gathers them after every cell."""
     how = How(
         threads=options.threads,
         device=options.device,
@@ -88,18 +89,35 @@ def measure(options: argparse.Namespace) -> list[Record]:
     )
     programs = [name for name in PROGRAMS if name in options.what]
     experts = [int(k) for k in options.experts]
+    earlier = json.loads(options.json.read_text()) if options.json.exists() else []
     records: list[Record] = []
+
+    def note(found: list[Record]) -> None:
+        """Add to the table, which keeps what was measured before and not now, if its code is the same."""
+        records.extend(found)
+        now = {(r["program"], cell_of(r)) for r in records}
+        old = [
+            r for r in earlier
+            if (r["program"], cell_of(r)) not in now and r.get("code") == fingerprint(r["program"])
+        ]  # fmt: skip
+        whole = sorted(old + records, key=place_in_table)
+        replace(options.json, json.dumps(whole, indent=1) + "\n")
+
     for log in options.logs if programs else ():
         shape = shape_of(log, options.kept)
         for k in experts:
-            records += measure_cell(programs, Cell(log, k, options.latent), shape, how, options.kept)
-            replace(options.json, json.dumps(records, indent=1) + "\n")
+            note(measure_cell(programs, Cell(log, k, options.latent), shape, how, options.kept))
     for what in (what for what in WHOLE if what in options.what):
         log = "yelp" if "yelp" in options.logs else options.logs[0]
         k = 10 if 10 in experts else experts[0]
-        records.append(measure_whole(what, Cell(log, k, options.latent), how, options.kept))
-        replace(options.json, json.dumps(records, indent=1) + "\n")
+        note([measure_whole(what, Cell(log, k, options.latent), how, options.kept)])
     return records
+
+
+def place_in_table(record: Record) -> tuple[int, int, int]:
+    """Logs and programs in the order of the settings, then K."""
+    order = [*PROGRAMS, *WHOLE]
+    return list(LOGS).index(record["log"]), record["n_experts"], order.index(record["program"])
 
 
 def show(records: list[Record]) -> None:
