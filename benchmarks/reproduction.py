@@ -6,7 +6,7 @@
 
 `tune` is `greysheep tune` and `run` is `greysheep compare`, with the logs, filters and models of the page.
 What tuning chose is written to benchmarks/tuned.yaml, which is committed: `run` needs no tuning first. By
-hand stand there the settings of loca and enlft (docs/results/local-models.md) and `tall-further`.
+hand stands there `tall-further`.
 Runs lie in build/reproduction/; delete it to measure anew.
 """
 
@@ -66,17 +66,20 @@ TABLES = {
         "amazon-digital-music", "strict", n_users=8000, read={**CORE, "min_rating": 4}, **SAMPLED
     ),
 }
-ANCHORS = {"loca": 20, "enlft": 20}  # on the sampled logs
 PLAIN = ("popular", "itemknn", "ease", "ease-weighted", "ials", "multvae", "tall")
 """Shown with their defaults, too; TALL, whose default rate needs twice the epochs, on ML-1M only."""
-TUNABLE = ("itemknn", "ease", "ease-weighted", "ials", "multvae", "wl", "moe", "lmoe", "tall")
+LOCAL = ("loca", "lft", "enlft")
+TUNABLE = ("itemknn", "ease", "ease-weighted", "ials", "multvae", "wl", *LOCAL, "moe", "lmoe", "tall")
 HELD: dict[str, dict[str, Any]] = {
+    "loca": {"local_epochs": 6, "n_experts": 20},
+    "enlft": {"local_epochs": 3, "local_patience": 2, "n_experts": 20},
     "moe": {"n_experts": 4, "patience": 8},
     "lmoe": {"n_experts": 4, "patience": 8},
     "tall": {"n_experts": 4, "patience": 8, "weighting": "loss-change"},
 }
 """What a search holds: few experts, so that a trial takes one or two minutes (`run` takes what it chose to
-K = 10), and the weights, without which TALL is `lmoe`."""
+K = 10), and the weights, without which TALL is `lmoe`; few anchors and epochs (docs/results/local-models.md),
+which `run` holds, too."""
 PATIENCE = 8
 """Of mixtures in the tables: at the rates that tuning chose, 8 epochs go as far as 15 at the paper's."""
 SCALED = {"signal_scale": "standardised", "alpha": 1.0}
@@ -101,14 +104,12 @@ def models(table: Table) -> dict[str, str]:
     tuned: dict[str, dict[str, Any]] = yaml.safe_load(TUNED.read_text())["settings"]
     found = {name: name for name in PLAIN if not (table.more and name == "tall")}
     for name in TUNABLE:
+        held = HELD.get(name, {}) if name in LOCAL else stopping(name)
+        if name in LOCAL or not tuned.get(name):
+            found[name] = text_of(name, held)
         if tuned.get(name):
-            found[f"{name}, tuned"] = text_of(name, {**tuned[name], **stopping(name)})
-        else:
-            found[name] = text_of(name, stopping(name))
+            found[f"{name}, tuned"] = text_of(name, {**tuned[name], **held})
     found["ials + ease-weighted"] = text_of("blend", tuned.get("blend", {}))
-    for name in ("loca", "lft", "enlft"):
-        anchors = {"n_experts": ANCHORS[name]} if table.more and name in ANCHORS else {}
-        found[name] = text_of(name, {**tuned.get(name, {}), **anchors})
     for name, changes in VARIANTS.items():
         found[name] = text_of("tall", {**tuned.get("tall", {}), **changes, **stopping("tall")})
     for name, changes in FURTHER.items():

@@ -36,7 +36,7 @@ job = json.loads(sys.stdin.readline())
 with open("calls.txt", "a") as calls:
     print(job["label"], job["seed"], os.getpid(), os.environ["OMP_NUM_THREADS"], job["threads"], file=calls)
 assert os.path.isfile(os.path.join(job["split"], "groups.parquet"))
-how = job["label"].partition("=")[2].rstrip("]")
+how = job["text"].partition("=")[2].rstrip("]")
 if how == "2":
     print("error: this setting does not work", file=sys.stderr); sys.exit(2)
 if how == "3":
@@ -52,7 +52,7 @@ if how == "8":
     time.sleep(0.4)
 os.makedirs(os.path.join(job["out"], "runs"), exist_ok=True)
 for suffix in (".parquet", ".json"):
-    name = "%s-s%d%s" % (job["label"].partition("[")[0], job["seed"], suffix)
+    name = "%s-s%d%s" % (job["text"].partition("[")[0], job["seed"], suffix)
     text = open(os.path.join("store", "runs", name), "rb").read()
     if suffix == ".json":
         found = json.loads(text)
@@ -242,6 +242,7 @@ MISTAKES = {
     "unknown model": ("popular,eese", [], "ease"),
     "wrong setting": ("popular,tall[n_experts=0]", [], "n_experts"),
     "unknown setting": ("popular,tall[n_expert=1]", [], "n_experts"),
+    "name of another": ("popular,ease=popular", [], "another model"),
     "twice": ("ease,popular,ease", [], "twice"),
     "no model": (",", [], "at least one model"),
     "seed of its own": ("tall[seed=3]", [], "--seeds"),
@@ -304,6 +305,24 @@ def test_two_at_once_in_one_folder(desk: Path, capfd: Capture):
     assert capfd.readouterr().err == ""
 
 
+def test_a_model_may_have_a_name(desk: Path, capfd: Capture):
+    assert compare("popular,linear=ease[regularization=7]", "--seeds", "1") == 0
+    found = results()
+    assert [one["label"] for one in found["runs"]] == ["popular", "linear"]
+    assert found["runs"][1]["config"]["regularization"] == 7
+    assert found["facts"]["Names"] == "linear = ease[regularization=7]"
+    assert "--models 'popular,linear=ease[regularization=7]'" in found["facts"]["Command"]
+    assert "\nlinear: " in capfd.readouterr().out
+    again = gs.compare(simulated(), {"all": "popular", "linear": "ease"}, seeds=1, out="out", progress=False)
+    assert [call[:2] for call in calls()] == [
+        ["popular", "0"],
+        ["linear", "0"],
+        ["all", "0"],
+        ["linear", "0"],
+    ]
+    assert again.labels == ["all", "linear"] and again.reference == "all"
+
+
 def test_from_python(desk: Path):
     found = gs.compare(simulated(), MODELS[:2], seeds=[2, 0], out="out", progress=False)
     assert [(one.label, one.seed) for one in found.runs] == [
@@ -332,16 +351,24 @@ def test_a_run_measures_as_evaluate_does(tmp_path: Path):
     folder = _runs.Splits(log, "strict", tmp_path).of(1)
     label = "multvae[epochs=2,latent=4]"
     _runs.measure(
-        {"label": label, "seed": 1, "out": str(tmp_path), "split": str(folder), "k": 7, "threads": 1}
+        {
+            "label": "small",
+            "text": label,
+            "seed": 1,
+            "out": str(tmp_path),
+            "split": str(folder),
+            "k": 7,
+            "threads": 1,
+        }
     )
-    made = Run(label, 1, tmp_path)
+    made = Run("small", 1, tmp_path)
     found = made.read()
     split = gs.split(log, seed=1)
     with pytest.warns(GreysheepWarning, match="binary"):
         model = gs.MultVAE(epochs=2, latent=4, seed=1, threads=1).fit(split)
     by_hand = gs.evaluate(model, split, k=7)
     assert found is not None and len(found.history) == 2
-    assert (found.overall, found.label, found.seed, found.k) == (by_hand.overall, label, 1, 7)
+    assert (found.overall, found.label, found.seed, found.k) == (by_hand.overall, "small", 1, 7)
     assert found.by_group.equals(by_hand.by_group)
     assert found.per_user.drop("density", "distribution").equals(by_hand.per_user)
     rows = split.rows("train")

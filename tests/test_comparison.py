@@ -18,7 +18,15 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 import greysheep as gs
-from greysheep._compare.asked import check_seeds, check_texts, read_seeds, read_texts, split_texts
+from greysheep._compare.asked import (
+    check_seeds,
+    check_texts,
+    joined,
+    named,
+    read_seeds,
+    read_texts,
+    split_texts,
+)
 from greysheep._compare.facts import facts
 from greysheep._compare.folder import Run
 from greysheep._compare.tables import GROUPINGS, paired_tests, summarise
@@ -450,6 +458,8 @@ def test_models_can_stand_in_a_file(tmp_path: Path):
     (tmp_path / "m.yaml").write_text("- ease\n- tall[gate=uniform,n_experts=2]\n")
     found = read_texts([f"@{tmp_path / 'm.yaml'}", "popular,multvae"])
     assert found == ["ease", "tall[gate=uniform,n_experts=2]", "popular", "multvae"]
+    (tmp_path / "m.yaml").write_text("linear: ease\nflat gate: tall[gate=uniform]\n")
+    assert read_texts([f"@{tmp_path / 'm.yaml'}"]) == ["linear=ease", "flat gate=tall[gate=uniform]"]
     for wrong in ("ease: 1\n", "- 1\n", "a: [", ""):
         (tmp_path / "m.yaml").write_text(wrong)
         with pytest.raises(ConfigError, match=r"m\.yaml"):
@@ -467,6 +477,11 @@ def test_models_can_stand_in_a_file(tmp_path: Path):
         (["tall[n_experts=0]"], "n_experts"),
         (["tall[gate=uniform"], "name"),
         (["tall[gate=uniform,seed=3]"], "--seeds"),
+        (["a=ease", "a=popular"], "twice"),
+        (["ease=popular"], "another model"),
+        (["=popular"], "no name"),
+        (["a="], "no model ''"),
+        (["a=b=popular"], "no model"),
     ],
 )
 def test_wrong_models_are_found_at_once(texts, word):
@@ -474,9 +489,23 @@ def test_wrong_models_are_found_at_once(texts, word):
         check_texts(texts)
 
 
+@quick
+@given(st.dictionaries(st.text("abc é-.:/", min_size=1).filter(str.strip), st.just("ease[regularization=9]")))
+def test_names_come_apart_as_they_were_put_together(models):
+    texts = split_texts(",".join(joined(models)))
+    assert [named(text) for text in texts] == [(name.strip(), model) for name, model in models.items()]
+
+
+@pytest.mark.parametrize("name", ["", " ", "a=b", "a,b", "a[b]", 3])
+def test_wrong_names_are_found_at_once(name):
+    with pytest.raises(ConfigError, match="no name for a model"):
+        joined({name: "ease"})
+
+
 def test_configs_are_those_of_the_models():
     found = check_texts(["ease", "tall[gate=uniform,n_experts=2]"])
     assert found["tall[gate=uniform,n_experts=2]"]["gate"] == "uniform" and next(iter(found)) == "ease"
+    assert check_texts(["small = tall[n_experts=2]"])["small"]["n_experts"] == 2
 
 
 def test_seeds():

@@ -129,8 +129,8 @@ class Process:
         for suffix in (".json", ".parquet"):  # of another version of the model
             run.file(suffix).unlink(missing_ok=True)
         run.file(".log").parent.mkdir(parents=True, exist_ok=True)
-        job = {"label": run.label, "seed": run.seed, "out": str(run.out), "split": str(folder), "k": k,
-               "threads": threads}  # fmt: skip
+        job = {"label": run.label, "text": run.text or run.label, "seed": run.seed, "out": str(run.out),
+               "split": str(folder), "k": k, "threads": threads}  # fmt: skip
         with run.file(".log").open("w", encoding="utf-8") as log:
             process = subprocess.Popen(
                 COMMAND,
@@ -276,7 +276,8 @@ def measure(job: dict[str, Any]) -> None:
     _of_split[parts] = replace(known, sampled=scores["sampled"][0], bound=scores["bound"][0])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GreysheepWarning)
-        model = parse(run.label, seed=run.seed, threads=job["threads"], progress=True)
+        model = parse(job["text"], seed=run.seed, threads=job["threads"], progress=True)
+        model.label = run.label
         asked = model.config.model_dump(mode="json")
         report = evaluate(model.fit(parts), parts, k=job["k"])
     names = pl.Series(GROUPS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
@@ -16,7 +16,7 @@ import polars as pl
 
 from greysheep import report as reports
 from greysheep._compare import words
-from greysheep._compare.asked import check, check_seeds, check_texts, split_texts
+from greysheep._compare.asked import check, check_seeds, check_texts, joined, named, split_texts
 from greysheep._compare.board import Board
 from greysheep._compare.facts import facts
 from greysheep._compare.folder import Run, check_place, claim, locked
@@ -48,7 +48,7 @@ class Comparison:
     """What `compare` found; the tables are made once, when they are first read."""
 
     runs: list[Report]
-    """Finished runs, models x seeds, each with values per user and history; `label` is the model's text."""
+    """Finished runs, models x seeds, with values per user and history; `label`: the model's name or text."""
     failures: list[Failure]
     seeds: list[int]
     """Each drives both the split and the training."""
@@ -194,7 +194,7 @@ def _read(run: Run) -> Report:
 
 def compare(
     log: Interactions,
-    models: Sequence[str],
+    models: Sequence[str] | Mapping[str, str],
     *,
     protocol: str = "strict",
     seeds: int | Sequence[int] = 3,
@@ -214,7 +214,8 @@ def compare(
 
     Args:
         log: the log.
-        models: registry names or variants such as `tall[gate=uniform]`; the text is the label.
+        models: registry names or variants such as `tall[gate=uniform]`; the text is the label. Or names of
+            your own: `{"flat gate": "tall[gate=uniform]"}`, or texts such as `flat gate=tall[gate=uniform]`.
         protocol: strict, paper or temporal (docs/method.md, "Protocols").
         seeds: how many (3 = 0, 1, 2), or a list. Seed s drives both the split and the training, and groups
             are cut anew for each split.
@@ -238,6 +239,8 @@ def compare(
     begun = time.monotonic()
     if not isinstance(log, Interactions):
         raise DataError(f"compare takes what Interactions.read gives, not {type(log).__name__}")
+    if isinstance(models, Mapping):
+        models = joined(models)
     texts = split_texts(models) if isinstance(models, str) else list(models)
     if strange := [one for one in texts if not isinstance(one, str)]:
         raise ConfigError(f"models are texts such as 'ease' or 'tall[gate=uniform]', not {strange[0]!r}")
@@ -251,7 +254,8 @@ def compare(
     if not (split(log, protocol, numbers[0]).part == TEST).any():
         raise DataError(f"protocol {protocol!r} leaves no test rows in this log: nothing can be compared")
     claim(folder, {"fingerprint": log.fingerprint(), "protocol": protocol, "k": k})
-    runs = {(label, seed): Run(label, seed, folder) for label in configs for seed in numbers}
+    model_of = dict(map(named, texts))
+    runs = {(label, seed): Run(label, seed, folder, model_of[label]) for label in configs for seed in numbers}
     deadline = begun + 60 * max_minutes if max_minutes is not None else float("inf")
     with locked(folder), Board(list(configs), numbers, f"ndcg@{k}", progress) as board:
         found = {key: old for key, run in runs.items() if (old := run.read(configs[run.label])) is not None}
@@ -281,6 +285,8 @@ def compare(
         board.busy("making the tables")
         groupings = set(comparison.summary["grouping"])
         comparison.facts.update(facts(log, groupings, jobs, command or _call(texts, protocol, seeds, k)))
+        if own := [f"{label} = {text}" for label, text in model_of.items() if label != text]:
+            comparison.facts["Names"] = "; ".join(own)
         comparison.write(folder)
     _tell([runs[key] for key in new])
     return comparison

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from greysheep.errors import ConfigError
+
+NAME = re.compile(r"[^\[\]=,\n]*[^\[\]=,\s][^\[\]=,\n]*")
 
 
 def split_texts(text: str) -> list[str]:
@@ -27,8 +29,30 @@ def split_texts(text: str) -> list[str]:
     return [part.strip() for part in (*found, text[begun:]) if part.strip()]
 
 
+def named(text: str) -> tuple[str, str]:
+    """Take apart NAME=MODEL; a text without a name is its own.
+
+    >>> named("small=tall[n_experts=4]"), named("tall[n_experts=4]")
+    (('small', 'tall[n_experts=4]'), ('tall[n_experts=4]', 'tall[n_experts=4]'))
+    """
+    name, equals, model = (part.strip() for part in text.partition("="))
+    return (name, model) if equals and "[" not in name else (text.strip(), text.strip())
+
+
+def joined(models: Mapping[str, str]) -> list[str]:
+    """Put names and models together to texts: what `named` takes apart.
+
+    Raises:
+        ConfigError: a name is empty, or has a sign that would be read otherwise.
+    """
+    for name in models:
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise ConfigError(f"{name!r} is no name for a model: take words without = , [ ]")
+    return [f"{name}={model}" for name, model in models.items()]
+
+
 def read_texts(values: Iterable[str]) -> list[str]:
-    """Read what `--models` was given: lists of models, or @FILE with a YAML list of them.
+    """Read what `--models` was given: lists of models, or @FILE with a YAML list, or names and models.
 
     Raises:
         ConfigError: a file is missing or holds no list of texts.
@@ -46,8 +70,11 @@ def _of_file(path: Path) -> list[str]:
         raise ConfigError(f"file of models {path} is no YAML") from None
     except OSError as error:
         raise ConfigError(f"file of models {path} cannot be read: {error.strerror}") from None
+    if isinstance(texts, dict) and all(isinstance(text, str) for text in texts.values()):
+        return joined(texts)
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ConfigError(f"file of models {path} is not a list of texts (`- tall[gate=uniform]` lines)")
+        lines = "`- tall[gate=uniform]` or `flat: tall[gate=uniform]` lines"
+        raise ConfigError(f"file of models {path} is neither a list of texts nor names and texts ({lines})")
     return texts
 
 
@@ -55,17 +82,22 @@ def check_texts(texts: Sequence[str]) -> dict[str, Any]:
     """Make each model once, and return the config of each label as JSON has it.
 
     Raises:
-        ConfigError: an unknown model or setting, a seed among the settings, or two equal labels.
+        ConfigError: an unknown model or setting, a seed among the settings, two equal labels, or a name that
+            is another model's.
     """
-    from greysheep.models import parse
+    from greysheep.models import REGISTRY, parse
 
     configs: dict[str, Any] = {}
-    for text in map(str.strip, texts):
-        if text in configs:
-            raise ConfigError(f"model {text!r} is named twice: give each model or variant once")
+    for label, text in map(named, texts):
+        if label in configs:
+            raise ConfigError(f"model {label!r} is named twice: give each model or variant once")
+        if label != text and not NAME.fullmatch(label):
+            raise ConfigError(f"{label}={text}: {label!r} is no name for a model")
+        if label != text and label in REGISTRY:
+            raise ConfigError(f"{label}={text}: {label!r} is the name of another model; take a new one")
         if re.search(r"[\[,]\s*seed\s*=", text):
             raise ConfigError(f"model {text!r}: every model gets the comparison's seeds (--seeds)")
-        configs[text] = parse(text).config.model_dump(mode="json")
+        configs[label] = parse(text).config.model_dump(mode="json")
     return configs
 
 
@@ -84,7 +116,7 @@ def check(
     Raises:
         ConfigError: one of the settings is not possible.
     """
-    labels = [text.strip() for text in texts]
+    labels = [label for label, _ in map(named, texts)]
     if not labels:
         raise ConfigError("a comparison needs at least one model, for example --models multvae,tall")
     reference = labels[0] if reference is None else reference.strip()

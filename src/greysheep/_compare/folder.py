@@ -29,6 +29,8 @@ class Run:
     label: str
     seed: int
     out: Path
+    text: str = ""
+    """The model, where the label is a name given to it."""
 
     @property
     def stem(self) -> str:

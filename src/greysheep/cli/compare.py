@@ -21,7 +21,8 @@ def compare(
         list[str],
         typer.Option(
             metavar="MODELS",
-            help="Names and variants: 'multvae,tall[gate=uniform]', or @FILE, a YAML list of them.",
+            help="Models and variants: 'multvae,tall[gate=uniform]', with names of your own if you like: "
+            "'flat=tall[gate=uniform]'; or @FILE, a YAML list of them.",
         ),
     ],
     output: Annotated[
@@ -61,7 +62,8 @@ def compare(
         texts, protocol=protocol, k=k, reference=reference, margin=margin, max_minutes=max_minutes, jobs=jobs
     )
     labels = list(check_texts(texts))
-    command = ["greysheep", "compare", str(log), "--models", ",".join(labels), "--protocol", protocol]
+    texts = [text.strip() for text in texts]
+    command = ["greysheep", "compare", str(log), "--models", ",".join(texts), "--protocol", protocol]
     command += ["--seeds", seeds, "-k", str(k), "--reference", reference or labels[0]]
     command += ["--margin", str(margin), *_given(options)]
     interactions = options.read(log)
@@ -69,7 +71,7 @@ def compare(
     try:
         found = run(
             interactions,
-            labels,
+            texts,
             protocol=protocol,
             seeds=numbers,
             k=k,
