@@ -57,7 +57,8 @@ for suffix in (".parquet", ".json"):
     if suffix == ".json":
         found = json.loads(text)
         found["label"] = job["label"]
-        found["config"].update({"regularization": float(how)} if how else {})
+        for part in ("config", "asked"):
+            found[part].update({"regularization": float(how)} if how else {})
         text = json.dumps(found).encode()
     with open(job["stem"] + suffix, "wb") as file:
         file.write(text)
@@ -313,7 +314,8 @@ def test_a_model_may_have_a_name(desk: Path, capfd: Capture):
     assert found["facts"]["Names"] == "linear = ease[regularization=7]"
     assert "--models 'popular,linear=ease[regularization=7]'" in found["facts"]["Command"]
     assert "\nlinear: " in capfd.readouterr().out
-    again = gs.compare(simulated(), {"all": "popular", "linear": "ease"}, seeds=1, out="out", progress=False)
+    log = gs.Interactions.read("log.parquet")
+    again = gs.compare(log, {"all": "popular", "linear": "ease"}, seeds=1, out="out", progress=False)
     assert [call[:2] for call in calls()] == [
         ["popular", "0"],
         ["linear", "0"],
