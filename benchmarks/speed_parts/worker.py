@@ -181,7 +181,9 @@ class Library(Program):
         left_out = (self.split.part == VALIDATION) & ~chosen[self.split.log.users]
         part = np.where(left_out, TEST, self.split.part).astype(np.int8)
         smaller = replace(self.split, part=part)
-        self.validators[n_users] = type(self.trainer)(self.model, smaller, Objective.parse(TARGET))
+        trainer = type(self.trainer)(self.model, smaller, Objective.parse(TARGET))
+        trainer.users = np.flatnonzero(chosen)  # the gates of the others are not this block's
+        self.validators[n_users] = trainer
 
     def keep(self) -> None:
         """Hold the best weights, as the loop does."""
