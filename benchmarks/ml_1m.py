@@ -25,13 +25,11 @@ import polars as pl
 import greysheep as gs
 from greysheep.mainstream import GROUPS
 from greysheep.models import parse
-from greysheep.report import chart_by_group
 from greysheep.statistics import no_harm
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "build" / "ml-1m"
 PAGE = ROOT / "docs" / "results" / "ml-1m.md"
-PICTURE = ROOT / "docs" / "img" / "by_group.svg"
 DATA = Path(os.environ.get("GREYSHEEP_DATA", ROOT.parent / "shared" / "data")) / "ml-1m"
 SEEDS = (0, 1, 2)
 MAIN = ("popular", "ease", "ease-weighted", "multvae", "tall")
@@ -236,8 +234,6 @@ def main() -> None:
             run(text, seed)
         PAGE.parent.mkdir(parents=True, exist_ok=True)
         PAGE.write_text(page())
-        shown = ("popular", "multvae", "tall", "ease-weighted")
-        chart_by_group([gs.Report.from_dict(run(m, 0)) for m in shown], PICTURE)
         print(PAGE.read_text())
 
 

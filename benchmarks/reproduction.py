@@ -110,6 +110,9 @@ def models(table: Table) -> dict[str, str]:
         if tuned.get(name):
             found[f"{name}, tuned"] = text_of(name, {**tuned[name], **held})
     found["ials + ease-weighted"] = text_of("blend", tuned.get("blend", {}))
+    for name in ("lft", "enlft") if not table.more else ():
+        its = {key: value for key, value in tuned.get("wl", {}).items() if key != "power"}
+        found[f"{name} on wl as tuned"] = text_of(name, {"global_model": "wl", **its, **HELD.get(name, {})})
     for name, changes in VARIANTS.items():
         found[name] = text_of("tall", {**tuned.get("tall", {}), **changes, **stopping("tall")})
     for name, changes in FURTHER.items():
