@@ -6,10 +6,12 @@ import _thread
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +165,15 @@ def test_it_goes_on_where_it_stopped(desk: Path, capfd: Capture):
     assert [call[:2] for call in calls()[9:]] == [["ease", "0"]]
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C reaches the test: a background job of a shell starts with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_leaves_finished_runs(desk: Path, capfd: Capture):
     def press() -> None:
         while not any(call[0] == "ease[regularization=6]" for call in calls()):
