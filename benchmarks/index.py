@@ -1,4 +1,4 @@
-"""A trained mixture of many experts against the index compiled from it: docs/results/index.md.
+"""A trained mixture of many experts against the index compiled from it: docs/results/compiled-index.md.
 
     python benchmarks/index.py train --experts 100    # ML-1M, strict, seed 0; kept in build/index/
     python benchmarks/index.py measure --experts 100  # seconds in turns, NDCG by group; writes the page
@@ -25,7 +25,7 @@ from greysheep.serving.index import Index, by_group, compile_index
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "index"
-PAGE = ROOT / "docs" / "results" / "index.md"
+PAGE = ROOT / "docs" / "results" / "compiled-index.md"
 DATA = Path(os.environ.get("GREYSHEEP_DATA", ROOT.parent / "shared" / "data"))
 SETTINGS: dict[str, Any] = {
     "dropout": 0.3, "beta": 1.3, "learning_rate": 0.004, "start_epoch": 10, "patience": 5, "epochs": 25,
