@@ -29,7 +29,8 @@ ELSEWHERE = [
     "## Measured elsewhere",
     "",
     "- [large.md](results/large.md): half a million users, prepared, scored and trained.",
-    "- [compiled-index.md](results/compiled-index.md): lists from a compiled index beside the mixture of 100 experts.",
+    "- [compiled-index.md](results/compiled-index.md): lists from a compiled index beside the mixture of "
+    "100 experts.",
     "- [questions.md](results/questions.md): what fewer active experts and rarer gates save, and what they "
     "lose.",
     "- Yelp, K = 100, D = 100: a whole epoch with its validation, run once (2026-11-24, other programs "
