@@ -43,8 +43,12 @@ PAPER = {
 }
 MEASURED = {"ease": "EASE (measured)", "ease-weighted": "weighted EASE (measured)",
             "multvae": "MultVAE (measured)"}  # fmt: skip
-RATIOS = (("loca", "mean", 1.02), ("enlft", "mean", 1.02), ("lft", "low", 1.05),
-          ("tall, K = 40", "low", 1.06), ("tall, K = 40", "mean", 1.03))  # fmt: skip
+RATIOS = (("loca", "mean", 1.02, ("loca, tuned",)),
+          ("enlft, tuned", "mean", 1.02, ("enlft", "enlft on wl as tuned")),
+          ("lft on wl as tuned", "low", 1.05, ("lft", "lft, tuned")),
+          ("tall, K = 40", "low", 1.06, ("tall, tuned", "tall, tuned further")),
+          ("tall, K = 40", "mean", 1.03, ("tall, tuned", "tall, tuned further")))  # fmt: skip
+"""Model, group, least ratio to MultVAE, and what the same model reached with other settings."""
 
 
 def dot(value: float | None) -> str:
@@ -126,22 +130,23 @@ def asked(found: gs.Comparison) -> list[str]:
             continue
         off = [abs(ours[g] - value) for g, value in zip((*GROUPS, "overall"), PAPER[theirs], strict=True)]
         rows.append([f"{alias}: mean within .006 of {dot(PAPER[theirs][-1])}", dot(ours["overall"]),
-                     "yes" if off[-1] <= 0.006 else "**no**"])  # fmt: skip
+                     "yes" if off[-1] <= 0.006 else "**no**", ""])  # fmt: skip
         worst = int(np.argmax(off[:-1]))
         most = f"off by at most {dot(off[worst])} ({GROUPS[worst]})"
         met = "yes" if off[worst] <= 0.012 else "**no**"
-        rows.append([f"{alias}: each group within .012", most, met])
-    tests = {(r["label"], r["group"]): r for r in found.tests.to_dicts()}
-    for alias, group, least in RATIOS:
-        row = tests.get((texts.get(alias, ""), "overall" if group == "mean" else group))
-        value = None if row is None else 1 + row["ratio"]
-        ratio = "not run" if value is None else f"{value:.3f}"
-        met = "yes" if value is not None and value >= least else "**no**"
-        rows.append([f"{alias}: {group} at least {least} x MultVAE", ratio, met])
+        rows.append([f"{alias}: each group within .012", most, met, ""])
+    ratios = {(r["label"], r["group"]): 1 + r["ratio"] for r in found.tests.to_dicts()}
+    for alias, group, least, others in RATIOS:
+        where = "overall" if group == "mean" else group
+        value = ratios.get((texts[alias], where), np.nan)
+        met = "yes" if value >= least else "**no**"
+        beside = [f"{other} {ratios[texts[other], where]:.3f}" for other in others
+                  if (texts[other], where) in ratios]  # fmt: skip
+        rows.append([f"{alias}: {group} at least {least} x MultVAE", f"{value:.3f}", met, ", ".join(beside)])
     return [
         "## Asked and measured, ML-1M, protocol `paper`",
         "",
-        *markdown(["asked", "measured", "met"], rows),
+        *markdown(["asked", "measured", "met", "with other settings"], rows),
     ]
 
 
