@@ -34,7 +34,7 @@ ELSEWHERE = [
     "- [questions.md](results/questions.md): what fewer active experts and rarer gates save, and what they "
     "lose.",
     "- Yelp, K = 100, D = 100: a whole epoch with its validation, run once (2026-11-24, other programs "
-    "beside it): 2,615 + 1,044 s, peak 16.7 GB, nothing spilled.",
+    "beside it): 2,615 + 1,044 s, peak 16.7 GB, nothing spilled. CDs, K = 40, likewise: 438 + 155 s, 9.4 GB.",
     "- On a GPU nothing was measured yet: `python benchmarks/speed.py --device cuda --json "
     "build/speed/gpu.json`.",
 ]
