@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 import greysheep as gs
-from greysheep.memory import peak_memory_bytes
-from greysheep.models.mixture import MixtureModel
-from greysheep.serving.index import Index, by_group, compile_index
+from greysheep.models.autoencoders.base import MixtureModel
+from greysheep.models.autoencoders.index import Index, by_group, compile_index
+from greysheep.system.machine import peak_memory_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "index"

@@ -27,8 +27,8 @@ import numpy as np
 
 import greysheep as gs
 from greysheep.errors import GreysheepWarning
-from greysheep.mainstream import Mainstream
-from greysheep.memory import peak_memory_bytes
+from greysheep.mainstream.scores import Mainstream
+from greysheep.system.machine import peak_memory_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "large"

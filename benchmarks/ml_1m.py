@@ -23,9 +23,9 @@ import numpy as np
 import polars as pl
 
 import greysheep as gs
-from greysheep.mainstream import GROUPS
+from greysheep.mainstream.scores import GROUPS
+from greysheep.metrics.statistics import no_harm
 from greysheep.models import parse
-from greysheep.statistics import no_harm
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "build" / "ml-1m"

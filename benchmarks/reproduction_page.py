@@ -14,8 +14,8 @@ import yaml
 from reproduction import REFERENCE, ROOT, RUNS, TABLES, TUNED, models
 
 import greysheep as gs
-from greysheep.mainstream import GROUPS
-from greysheep.report import chart_by_group
+from greysheep.mainstream.scores import GROUPS
+from greysheep.report.pages import chart_by_group
 
 PAGE = ROOT / "docs" / "results" / "reproduction.md"
 PICTURE = ROOT / "docs" / "img" / "by_group.svg"

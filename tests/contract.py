@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 import greysheep as gs
+from greysheep.data.splitting import TEST, Split
 from greysheep.errors import (
     ConfigError,
     DataError,
@@ -18,7 +19,6 @@ from greysheep.errors import (
     NotFittedError,
     UnknownUserError,
 )
-from greysheep.splitting import TEST, Split
 
 
 def world(n_users: int = 96, n_items: int = 48, seed: int = 0) -> gs.Interactions:

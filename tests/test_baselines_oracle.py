@@ -23,8 +23,8 @@ from threadpoolctl import threadpool_limits
 
 import greysheep as gs
 from greysheep.errors import ConfigError, GreysheepWarning, MissingExtraError
-from greysheep.models import ials, itemknn
-from greysheep.training.progress import Steps
+from greysheep.models.linear import ials, itemknn
+from greysheep.models.training.progress import Steps
 
 GOLDEN = Path(__file__).with_name("golden") / "itemknn.json"
 FloatArray = NDArray[np.float64]

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 import greysheep as gs
+from greysheep.data.splitting import TEST, VALIDATION
 from greysheep.errors import ConfigError, GreysheepWarning
-from greysheep.mainstream import Mainstream
-from greysheep.metrics import hits, per_user
+from greysheep.mainstream.scores import Mainstream
+from greysheep.metrics.ranking import hits, per_user
 from greysheep.models import parse
 from greysheep.models.blend import simplex, standardised
-from greysheep.splitting import TEST, VALIDATION
 
 QUICK: dict[str, Any] = {"latent": 8, "epochs": 4, "learning_rate": 1e-2}
 FloatArray = NDArray[np.float64]

@@ -432,7 +432,7 @@ def test_simulated_data_can_be_used_at_once(desk: Path, capfd: Capture):
 
 
 def test_data_sets_below_the_home_folder(desk: Path, monkeypatch: pytest.MonkeyPatch):
-    from greysheep import datasets
+    from greysheep.data import datasets
 
     monkeypatch.setenv("HOME", str(desk))
     datasets.get("simulated", "~/got[1]")
@@ -450,7 +450,7 @@ def test_demo_writes_a_page(desk: Path, capfd: Capture):
 
 
 def test_interrupt_leaves_nothing(desk: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch):
-    from greysheep.splitting import Split
+    from greysheep.data.splitting import Split
 
     def interrupted(self: Split, directory: Path) -> None:
         (directory / "train.parquet").write_text("half")
@@ -464,7 +464,7 @@ def test_interrupt_leaves_nothing(desk: Path, capfd: Capture, monkeypatch: pytes
 
 
 def test_a_bug_is_no_mistake_of_the_user(desk: Path, monkeypatch: pytest.MonkeyPatch):
-    from greysheep.splitting import Split
+    from greysheep.data.splitting import Split
 
     def bug(self: Split, directory: Path) -> None:
         raise ZeroDivisionError("bug")
@@ -488,14 +488,14 @@ def test_doctor_names_the_fix(capfd: Capture, monkeypatch: pytest.MonkeyPatch):
     [("1", "unset X"), ("9", "export X=4"), ("0", "unset X"), ("many", "unset X"), ("4", "")],
 )
 def test_thread_variables_are_judged(value: str, fix: str, monkeypatch: pytest.MonkeyPatch):
-    from greysheep import doctor
+    from greysheep.cli import doctor
 
     monkeypatch.setattr(doctor, "THREAD_VARIABLES", ("X", "Y"))
     assert [fact.fix for fact in doctor.thread_facts({"X": value}, cores=4)] == [fix]
 
 
 def test_one_thread_is_right_on_one_core():
-    from greysheep.doctor import thread_facts
+    from greysheep.cli.doctor import thread_facts
 
     assert [fact.fix for fact in thread_facts({"OMP_NUM_THREADS": "1"}, cores=1)] == [""]
 

@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 import greysheep as gs
 import oracle
 from greysheep.models.base import Model
-from greysheep.models.ease import item_weights
+from greysheep.models.linear.ease import item_weights
 
 GOLDEN = Path(__file__).with_name("golden") / "ease.json"
 

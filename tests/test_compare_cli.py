@@ -19,13 +19,14 @@ import polars as pl
 import pytest
 
 import greysheep as gs
-from greysheep import _runs, report
-from greysheep._compare import board
-from greysheep._compare.folder import Run
 from greysheep.cli import run
-from greysheep.columns import USER
+from greysheep.comparison import progress
+from greysheep.comparison.run_folder import Run
+from greysheep.data.columns import USER
 from greysheep.errors import ConfigError, DataError, GreysheepWarning
-from greysheep.mainstream import GROUPS, Mainstream, density_scores
+from greysheep.mainstream.scores import GROUPS, Mainstream, density_scores
+from greysheep.report import pages
+from greysheep.system import jobs
 
 Capture = pytest.CaptureFixture[str]
 
@@ -91,9 +92,9 @@ def desk(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the shop as the working folder, with quick stubs in place of runs."""
     shutil.copytree(shop, tmp_path / "desk")
     monkeypatch.chdir(tmp_path / "desk")
-    monkeypatch.setattr(_runs, "COMMAND", [sys.executable, "-S", "stub.py"])
-    monkeypatch.setattr(report, "comparison_html", lambda found: "<html>", raising=False)
-    start = _runs.json.dumps
+    monkeypatch.setattr(jobs, "COMMAND", [sys.executable, "-S", "stub.py"])
+    monkeypatch.setattr(pages, "comparison_html", lambda found: "<html>", raising=False)
+    start = jobs.json.dumps
 
     class Told:
         """Tells the stub where the files go, which a real run works out by itself."""
@@ -103,7 +104,7 @@ def desk(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             stem = Run(job["label"], job["seed"], Path(job["out"])).file("")
             return start(job | {"stem": str(stem)})
 
-    monkeypatch.setattr(_runs, "json", Told)
+    monkeypatch.setattr(jobs, "json", Told)
     return tmp_path / "desk"
 
 
@@ -238,16 +239,16 @@ def test_no_run_is_started_when_the_time_is_over(desk: Path, capfd: Capture):
 
 def test_several_at_once_share_the_cores(desk: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(_runs, "usable_cores", lambda: 6)
+    monkeypatch.setattr(jobs, "usable_cores", lambda: 6)
     models = ",".join(f"ease[regularization={n}]" for n in ("8", "8.0", "8e0"))
     begun = time.monotonic()
     assert compare(models.replace("8.0", "9").replace("8e0", "10"), "--seeds", "1", "--jobs", "3") == 0
     assert {(call[3], call[4]) for call in calls()} == {("2", "2")}
     assert time.monotonic() - begun < 60
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert [_runs.threads_each(1), _runs.threads_each(12)] == [1, 1]
+    assert [jobs.threads_each(1), jobs.threads_each(12)] == [1, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert [_runs.threads_each(1), _runs.threads_each(3)] == [4, 2]
+    assert [jobs.threads_each(1), jobs.threads_each(3)] == [4, 2]
 
 
 MISTAKES = {
@@ -307,7 +308,7 @@ def test_a_folder_of_another_comparison_is_refused(
 
 
 def test_two_at_once_in_one_folder(desk: Path, capfd: Capture):
-    from greysheep._compare.folder import locked
+    from greysheep.comparison.run_folder import locked
 
     assert compare("popular", "--seeds", "1") == 0
     with locked(Path("out")):
@@ -361,9 +362,9 @@ def test_a_run_measures_as_evaluate_does(tmp_path: Path):
     """In this process: the same numbers as by hand, groups by every score, warnings kept."""
     frame = simulated().frame().with_columns(weight=pl.lit(2.0))
     log = gs.Interactions.read(frame)
-    folder = _runs.Splits(log, "strict", tmp_path).of(1)
+    folder = jobs.Splits(log, "strict", tmp_path).of(1)
     label = "multvae[epochs=2,latent=4]"
-    _runs.measure(
+    jobs.measure(
         {
             "label": "small",
             "text": label,
@@ -393,24 +394,27 @@ def test_a_run_measures_as_evaluate_does(tmp_path: Path):
 
 def test_density_may_be_absent(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
-    found = _runs.scores_of(gs.split(simulated()))
+    found = jobs.scores_of(gs.split(simulated()))
     assert found.columns == [USER, "mainstream", "sampled", "bound", "distribution"]
 
 
 def test_splits_are_made_once_and_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     log = simulated()
-    splits = _runs.Splits(log, "paper", tmp_path)
+    splits = jobs.Splits(log, "paper", tmp_path)
     folder = splits.of(3)
     assert gs.Split.read(folder).fingerprint() == gs.split(log, "paper", 3).fingerprint()
-    monkeypatch.setattr(_runs, "scores_of", None)  # known from now on
+    monkeypatch.setattr(jobs, "scores_of", None)  # known from now on
     splits.drop(3)
     assert not folder.exists() and splits.of(3) == folder
-    _runs.Splits(log, "paper", tmp_path)  # the next comparison clears up after one that was killed
+    jobs.Splits(log, "paper", tmp_path)  # the next comparison clears up after one that was killed
     assert not folder.exists()
 
 
 def test_nothing_is_left_running_when_the_starter_is_gone():
-    code = "import sys, time, greysheep._runs as r; r.measure = lambda job: time.sleep(60); r.main(sys.stdin)"
+    code = (
+        "import sys, time, greysheep.system.jobs as r; "
+        "r.measure = lambda job: time.sleep(60); r.main(sys.stdin)"
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)
     assert process.stdin is not None
     process.stdin.write("{}\n")
@@ -437,12 +441,12 @@ def test_a_real_run(tmp_path: Path):
 
 
 def test_lines_tell_of_long_runs_now_and_then(capsys: Capture, monkeypatch: pytest.MonkeyPatch):
-    shown = board.Board(["tall[gate=uniform]"], [0, 1], "ndcg@20", show=True)
+    shown = progress.Board(["tall[gate=uniform]"], [0, 1], "ndcg@20", show=True)
     key = ("tall[gate=uniform]", 0)
     with shown:
         shown.started(key)
         shown.progress(key, "epoch 1")
-        monkeypatch.setattr(board, "EVERY", 0.0)
+        monkeypatch.setattr(progress, "EVERY", 0.0)
         shown.progress(key, "epoch 1")
         shown.progress(key, "epoch 2")
         shown.failed(key, "no memory")
@@ -455,7 +459,7 @@ def test_lines_tell_of_long_runs_now_and_then(capsys: Capture, monkeypatch: pyte
 def test_the_picture_on_a_terminal(shop: Path):
     from rich.console import Console
 
-    shown = board.Board(["ease", "tall[gate=uniform]"], [0, 1], "ndcg@20", show=False)
+    shown = progress.Board(["ease", "tall[gate=uniform]"], [0, 1], "ndcg@20", show=False)
     done = Run("ease", 0, shop / "store").read()
     assert done is not None
     shown.done(done)

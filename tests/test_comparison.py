@@ -18,7 +18,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 import greysheep as gs
-from greysheep._compare.asked import (
+from greysheep.comparison.compare import Comparison, Failure
+from greysheep.comparison.facts import facts
+from greysheep.comparison.request import (
     check_seeds,
     check_texts,
     joined,
@@ -27,16 +29,14 @@ from greysheep._compare.asked import (
     read_texts,
     split_texts,
 )
-from greysheep._compare.facts import facts
-from greysheep._compare.folder import Run
-from greysheep._compare.tables import GROUPINGS, paired_tests, summarise
-from greysheep._compare.verdicts import SENTENCES, state, verdict
-from greysheep._compare.words import LEFT_OUT, markdown
-from greysheep._report.words import MINUS
-from greysheep.comparison import Comparison, Failure
+from greysheep.comparison.run_folder import Run
+from greysheep.comparison.tables import GROUPINGS, paired_tests, summarise
+from greysheep.comparison.text import LEFT_OUT, markdown
+from greysheep.comparison.verdicts import SENTENCES, state, verdict
 from greysheep.errors import ConfigError, DataError
-from greysheep.evaluation import ACTIVITY
-from greysheep.mainstream import GROUPS
+from greysheep.evaluation.evaluate import ACTIVITY
+from greysheep.evaluation.numbers import MINUS
+from greysheep.mainstream.scores import GROUPS
 
 quick = settings(max_examples=50, deadline=None)
 U = 60
@@ -265,7 +265,7 @@ def test_a_grouping_that_one_run_lacks_is_left_out():
 def test_it_is_told_which_grouping_is_left_out(monkeypatch):
     log = gs.simulate(60, 40).log
     assert LEFT_OUT not in facts(log, set(GROUPINGS), 1, "greysheep compare")
-    monkeypatch.setattr("greysheep._compare.facts.find_spec", lambda name: None)
+    monkeypatch.setattr("greysheep.comparison.facts.find_spec", lambda name: None)
     told = facts(log, set(GROUPINGS) - {"density"}, 2, "greysheep compare")
     assert told[LEFT_OUT].startswith("density: ") and "greysheep[baselines]" in told[LEFT_OUT]
     found = comparison(RUNS, facts=told)

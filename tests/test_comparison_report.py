@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greysheep as gs
-from greysheep import report
-from greysheep._report.comparison_headline import comparison_headline, comparison_lead
-from greysheep._report.comparison_places import Box, place
-from greysheep._report.comparison_scatter import Point, front, lines_of
-from greysheep._report.comparison_view import Compared, short_names
-from greysheep._report.history import by_group, peak
-from greysheep._report.palette import Style
-from greysheep._report.words import DASH, p_value
-from greysheep.comparison import Comparison, Failure
+from greysheep.comparison.compare import Comparison, Failure
 from greysheep.errors import MissingExtraError
-from greysheep.evaluation import Report
-from greysheep.mainstream import GROUPS
+from greysheep.evaluation.evaluate import Report
+from greysheep.evaluation.numbers import DASH, p_value
+from greysheep.mainstream.scores import GROUPS
+from greysheep.report import pages as report
+from greysheep.report.headline import comparison_headline, comparison_lead
+from greysheep.report.label_places import Box, place
+from greysheep.report.palette import Style
+from greysheep.report.scatter import Point, front, lines_of
+from greysheep.report.single_history import by_group, peak
+from greysheep.report.view import Compared, short_names
 from test_report import Page
 
 LABELS = ["popular", "ease", "multvae", "tall", "tall[gate=uniform,weighting=none]"]

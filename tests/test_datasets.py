@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greysheep import _movielens, datasets
-from greysheep.datasets import get, load, names, simulate
+from greysheep.data import datasets, movielens
+from greysheep.data.datasets import get, load, names, simulate
+from greysheep.data.interactions import Interactions
 from greysheep.errors import ConfigError, DataError
-from greysheep.interactions import Interactions
-from greysheep.mainstream import mainstream_scores
+from greysheep.mainstream.scores import mainstream_scores
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = (ROOT / os.environ.get("GREYSHEEP_DATA", "../shared/data")).resolve()
@@ -29,7 +29,7 @@ def bare(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
     (tmp_path / "publisher").mkdir()
     (tmp_path / "wheels").mkdir()
-    monkeypatch.setattr(_movielens, "PUBLISHER", (tmp_path / "publisher").as_uri())
+    monkeypatch.setattr(movielens, "PUBLISHER", (tmp_path / "publisher").as_uri())
     return tmp_path
 
 
@@ -42,7 +42,7 @@ def refused(name, **options):
 
 def publish(bare, monkeypatch, name, n_rows=3):
     """Put a small archive, in the publisher's format, where the publisher's would be."""
-    monkeypatch.setitem(_movielens.ROWS, name, 3)
+    monkeypatch.setitem(movielens.ROWS, name, 3)
     if name == "ml-100k":
         rows = ["196\t242\t3\t881250949", "186\t302\t3\t891717742", "196\t377\t1\t878887116"]
         movies = [
@@ -114,13 +114,13 @@ def test_a_short_or_damaged_archive_is_refused_and_not_kept(bare, monkeypatch):
 
 
 def test_a_wheel_with_another_hash_is_refused(bare):
-    with zipfile.ZipFile(bare / "wheels" / _movielens.WHEEL, "w") as wheel:
+    with zipfile.ZipFile(bare / "wheels" / movielens.WHEEL, "w") as wheel:
         info = "recbole-1.2.1.dist-info"
         wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: recbole\nVersion: 1.2.1\n")
         wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{info}/RECORD", "")
     assert "another SHA-256" in refused("ml-100k")
-    cached = bare / "cache" / "greysheep" / _movielens.WHEEL
+    cached = bare / "cache" / "greysheep" / movielens.WHEEL
     assert not cached.exists()
     cached.write_bytes(b"rotten")
     assert "damaged" in refused("ml-100k")
@@ -186,7 +186,7 @@ def test_titles_take_the_type_of_the_log(bare):
 def test_ml_100k_itself(tmp_path, monkeypatch):
     monkeypatch.setenv("GREYSHEEP_DATA", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(_movielens, "PUBLISHER", tmp_path.as_uri())  # the wheel alone must do
+    monkeypatch.setattr(movielens, "PUBLISHER", tmp_path.as_uri())  # the wheel alone must do
     try:
         data = load("ml-100k")
     except DataError as error:

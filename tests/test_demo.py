@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from greysheep import datasets, demo
-from greysheep.datasets import Dataset, simulate
+from greysheep.cli import demo
+from greysheep.data import datasets
+from greysheep.data.datasets import Dataset, simulate
 from greysheep.errors import ConfigError, DataError, GreysheepError, MissingExtraError
-from greysheep.report import headline, text_table
+from greysheep.report.pages import headline, text_table
 
 MODELS = ["popular", "ease-weighted", "multvae", "tall"]
 

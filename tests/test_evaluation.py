@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greysheep.columns import ITEM, USER
+from greysheep.data.columns import ITEM, USER
+from greysheep.data.interactions import Interactions
+from greysheep.data.splitting import Split, split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, NotFittedError
-from greysheep.evaluation import ACTIVITY, METRICS, Report, evaluate
-from greysheep.interactions import Interactions
-from greysheep.mainstream import GROUPS, Mainstream, activity_groups
-from greysheep.metrics import hits, per_user, top_n
-from greysheep.report import chart_by_group
-from greysheep.splitting import Split, split
+from greysheep.evaluation.evaluate import ACTIVITY, METRICS, Report, evaluate
+from greysheep.mainstream.scores import GROUPS, Mainstream, activity_groups
+from greysheep.metrics.ranking import hits, per_user, top_n
+from greysheep.report.pages import chart_by_group
 
 pytestmark = pytest.mark.filterwarnings("error::greysheep.errors.GreysheepWarning")
 

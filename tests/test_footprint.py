@@ -11,8 +11,9 @@ import torch
 import greysheep as gs
 from contract import assert_same_state, world
 from greysheep.errors import ConfigError
-from greysheep.models import footprint, mixture_trainer
-from greysheep.models.footprint import Footprint
+from greysheep.models.autoencoders import trainer as mixture_trainer
+from greysheep.models.training import footprint
+from greysheep.models.training.footprint import Footprint
 from greysheep.nn.bank import ExpertBank
 
 KEYWORDS: dict[str, Any] = {"n_experts": 3, "latent": 8, "epochs": 6, "batch_size": 16, "progress": False}

@@ -10,8 +10,8 @@ import torch
 
 import greysheep as gs
 from contract import world
-from greysheep.models.mixture_trainer import MixtureTrainer
-from greysheep.training.objective import Objective
+from greysheep.models.autoencoders.trainer import MixtureTrainer
+from greysheep.models.training.objective import Objective
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here (torch.cuda)")
 QUICK: dict[str, Any] = {"n_experts": 3, "latent": 8, "epochs": 4, "start_epoch": 1, "batch_size": 16,

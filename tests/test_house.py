@@ -45,7 +45,7 @@ def test_every_public_name_is_there():
     for name in greysheep.__all__:
         assert getattr(greysheep, name) is not None, name
         assert name in dir(greysheep)
-    assert greysheep.datasets.__name__ == "greysheep.datasets"
+    assert greysheep.datasets.__name__ == "greysheep.data.datasets"
     with pytest.raises(AttributeError, match="no attribute 'TALLL'"):
         greysheep.TALLL  # noqa: B018
 

@@ -14,7 +14,7 @@ import greysheep as gs
 from contract import world
 from greysheep.cli import run
 from greysheep.errors import ConfigError, DataError, NotFittedError
-from greysheep.serving.index import compile_index, decoders, features, no_worse, right_vectors
+from greysheep.models.autoencoders.index import compile_index, decoders, features, no_worse, right_vectors
 
 KEYWORDS: dict[str, Any] = {
     "latent": 12,

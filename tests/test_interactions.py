@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greysheep import interactions
+from greysheep.data import interactions
+from greysheep.data.interactions import Interactions, read_ids
 from greysheep.errors import DataError
-from greysheep.interactions import Interactions, read_ids
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = (ROOT / os.environ.get("GREYSHEEP_DATA", "../shared/data")).resolve()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from greysheep import mainstream
 from greysheep.errors import GreysheepWarning
+from greysheep.mainstream import scores as mainstream
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import large

@@ -18,9 +18,10 @@ from scipy.sparse import csr_matrix
 import greysheep as gs
 import oracle
 from greysheep.models import create
-from greysheep.models.local import LocalTrainer
+from greysheep.models.local.base import LocalTrainer
+from greysheep.models.training.objective import Objective
 from greysheep.nn.bank import ExpertBank
-from greysheep.nn.local import (
+from greysheep.nn.local_experts import (
     ExpertGradient,
     Jaccard,
     angular_distance,
@@ -29,8 +30,7 @@ from greysheep.nn.local import (
     greedy_cover,
     nearest,
 )
-from greysheep.nn.rows import SparseRows
-from greysheep.training.objective import Objective
+from greysheep.nn.sparse_rows import SparseRows
 
 seeds = st.integers(0, 2**31)
 

@@ -17,10 +17,12 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 import greysheep as gs
-from greysheep import _jaccard, mainstream
+from greysheep.data.interactions import Interactions
+from greysheep.data.splitting import split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, MissingExtraError
-from greysheep.interactions import Interactions
-from greysheep.mainstream import (
+from greysheep.mainstream import jaccard as _jaccard
+from greysheep.mainstream import scores as mainstream
+from greysheep.mainstream.scores import (
     GROUPS,
     Mainstream,
     activity_groups,
@@ -29,8 +31,7 @@ from greysheep.mainstream import (
     mainstream_scores,
     sampled_scores,
 )
-from greysheep.report import html as report_html
-from greysheep.splitting import split
+from greysheep.report.pages import html as report_html
 
 quick = settings(max_examples=50, deadline=None)
 ROOT = Path(__file__).resolve().parent.parent
@@ -353,7 +354,7 @@ def test_memory_stays_far_below_a_matrix_of_all_pairs():
 import resource, sys
 import numpy as np
 from scipy import sparse
-from greysheep.mainstream import mainstream_scores
+from greysheep.mainstream.scores import mainstream_scores
 n = 12_000
 rows = sparse.csr_matrix((np.ones(2 * n), np.stack([np.zeros(n), 1 + np.arange(n) % 50], 1).ravel(),
                           np.arange(0, 2 * n + 1, 2)), shape=(n, 51))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from greysheep.errors import ConfigError
-from greysheep.metrics import METRICS, hits, per_user, top_n
+from greysheep.metrics.ranking import METRICS, hits, per_user, top_n
 
 quick = settings(max_examples=50, deadline=None)
 
@@ -87,7 +87,7 @@ def test_top_n_is_a_full_sort_ties_and_exclusions_included(seed, n_items, n, dty
 
 
 def test_top_n_over_several_blocks(monkeypatch):
-    monkeypatch.setattr("greysheep.metrics._BLOCK_CELLS", 100)
+    monkeypatch.setattr("greysheep.metrics.ranking._BLOCK_CELLS", 100)
     scores = np.random.default_rng(0).integers(0, 9, (23, 40)).astype(np.float32)
     np.testing.assert_array_equal(top_n(scores, 5), oracle_top_n(scores, 5))
 

@@ -17,16 +17,16 @@ from torch import Tensor
 
 import oracle
 from greysheep import Interactions
-from greysheep.models.mixture_net import Mixture
-from greysheep.models.mixture_trainer import MixtureTrainer
-from greysheep.models.multvae import MultVAEConfig
-from greysheep.models.tall import TALL, TALLConfig
+from greysheep.data.splitting import Split, split
+from greysheep.models.autoencoders.multvae import MultVAEConfig
+from greysheep.models.autoencoders.tall import TALL, TALLConfig
+from greysheep.models.autoencoders.trainer import MixtureTrainer
 from greysheep.nn import bank
+from greysheep.nn.adaptive_weights import Pace, adaptive_weights, authors_weights
 from greysheep.nn.gates import MLPGate, entropy, temperature_gate
 from greysheep.nn.likelihood import held_out_nll, row_nll
-from greysheep.nn.pace import Pace, adaptive_weights, authors_weights
-from greysheep.nn.rows import SparseRows
-from greysheep.splitting import Split, split
+from greysheep.nn.mixture import Mixture
+from greysheep.nn.sparse_rows import SparseRows
 
 BETA = 0.3
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}

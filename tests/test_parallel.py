@@ -12,7 +12,7 @@ from greysheep.nn import bank
 from greysheep.nn.bank import ExpertBank
 from greysheep.nn.gates import loss_gate
 from greysheep.nn.parallel import cut, in_parallel
-from greysheep.nn.rows import SparseRows
+from greysheep.nn.sparse_rows import SparseRows
 
 
 @settings(max_examples=50, deadline=None)

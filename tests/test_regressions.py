@@ -14,7 +14,7 @@ import greysheep as gs
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, ModelFolderError, NotFittedError
 from greysheep.models.base import IterativeModel
 from greysheep.nn import routing
-from greysheep.nn.rows import SparseRows
+from greysheep.nn.sparse_rows import SparseRows
 
 QUICK: dict[str, Any] = {"latent": 6, "epochs": 2, "progress": False}
 
@@ -171,7 +171,7 @@ def test_similar_items_of_what_is_no_list(log: gs.Interactions) -> None:
 
 def test_local_models_count_their_memory_first(log: gs.Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
     model = gs.models.LOCA(n_experts=20, **QUICK)
-    monkeypatch.setattr("greysheep.models.footprint.available_bytes", lambda: 400_000)
+    monkeypatch.setattr("greysheep.models.training.footprint.available_bytes", lambda: 400_000)
     with pytest.raises(ConfigError, match=r"training needs .* for n_experts=21"):
         model.fit(log)
 
@@ -191,7 +191,7 @@ def test_a_finished_blend_is_found_again(log: gs.Interactions, tmp_path: Path) -
 
 
 def test_no_harm_without_a_shown_gain_is_not_called_undecided() -> None:
-    from greysheep._compare.verdicts import verdict
+    from greysheep.comparison.verdicts import verdict
 
     row = {"n_users": 100, "difference": 0.01, "p_holm": 0.3, "verdict": "no harm"}
     row |= {"ratio": 0.01, "ratio_low": -0.001, "ratio_high": 0.03, "resolvable_margin": 0.01}
@@ -200,7 +200,7 @@ def test_no_harm_without_a_shown_gain_is_not_called_undecided() -> None:
 
 
 def test_few_users_decide_nothing() -> None:
-    from greysheep.statistics import no_harm
+    from greysheep.metrics.statistics import no_harm
 
     assert no_harm(np.array([0.1]), np.array([0.2])).verdict == "undecided"
     assert no_harm(np.full(9, 0.1), np.full(9, 0.2)).verdict == "harm"
@@ -217,7 +217,7 @@ def test_tune_refuses_what_is_no_setting_and_knows_its_defaults(log: gs.Interact
 
 
 def test_means_over_other_splits_are_not_ranked(log: gs.Interactions, tmp_path: Path) -> None:
-    from greysheep._compare.words import _rows
+    from greysheep.comparison.text import _rows
 
     ask: dict[str, Any] = {"out": tmp_path, "jobs": 1, "progress": False}
     gs.compare(log, ["ease"], seeds=[0, 1], **ask)
@@ -230,7 +230,7 @@ def test_means_over_other_splits_are_not_ranked(log: gs.Interactions, tmp_path: 
 def test_an_interrupted_refit_of_lft_keeps_the_first_model(
     log: gs.Interactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from greysheep.models import lft
+    from greysheep.models.local import lft
 
     train = lft.train_global
 
@@ -249,7 +249,7 @@ def test_the_reference_of_a_search_runs_where_its_trials_do(
     log: gs.Interactions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("optuna")
-    from greysheep._tuning import search
+    from greysheep.tuning import search
 
     asked: list[dict[str, Any]] = []
     parse = search.parse

@@ -16,17 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greysheep as gs
-from greysheep import report
-from greysheep._report.groups import limits_of
-from greysheep._report.history import by_group, peak
-from greysheep._report.lines import spread
-from greysheep._report.palette import CHROME, MODELS, styles
-from greysheep._report.palette import GROUPS as GROUP_COLOURS
-from greysheep._report.words import p_value
 from greysheep.errors import ConfigError, MissingExtraError
-from greysheep.evaluation import ACTIVITY, Report
-from greysheep.mainstream import GROUPS
-from greysheep.statistics import holm
+from greysheep.evaluation.evaluate import ACTIVITY, Report
+from greysheep.evaluation.numbers import p_value
+from greysheep.mainstream.scores import GROUPS
+from greysheep.metrics.statistics import holm
+from greysheep.report import pages as report
+from greysheep.report.lines import spread
+from greysheep.report.palette import CHROME, MODELS, styles
+from greysheep.report.palette import GROUPS as GROUP_COLOURS
+from greysheep.report.single_groups import limits_of
+from greysheep.report.single_history import by_group, peak
 
 VOID = {"meta", "link", "br"}
 TOP = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -568,7 +568,7 @@ def test_a_page_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, monke
 def test_matplotlib_is_asked_for_only_when_something_is_drawn(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    code = "import sys, greysheep.report; print({'matplotlib', 'torch'} & set(sys.modules))"
+    code = "import sys, greysheep.report.pages; print({'matplotlib', 'torch'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -15,7 +15,7 @@ import greysheep as gs
 from contract import world
 from greysheep.nn import routing
 from greysheep.nn.bank import ExpertBank
-from greysheep.nn.rows import SparseRows
+from greysheep.nn.sparse_rows import SparseRows
 
 QUICK: dict[str, Any] = {
     "n_experts": 4, "latent": 8, "epochs": 8, "batch_size": 16, "learning_rate": 1e-2, "start_epoch": 2,

@@ -15,8 +15,8 @@ from scipy.sparse import csr_matrix, identity, vstack
 from torch import Tensor
 
 import greysheep as gs
-from greysheep.nn.rows import SparseRows
-from greysheep.training.objective import Objective
+from greysheep.models.training.objective import Objective
+from greysheep.nn.sparse_rows import SparseRows
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="the benchmarks are not in this copy")

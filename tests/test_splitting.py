@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from greysheep.errors import ConfigError, DataError
-from greysheep.interactions import Interactions
-from greysheep.splitting import (
+from greysheep.data.interactions import Interactions
+from greysheep.data.splitting import (
     GATE,
     PARTS,
     PROTOCOLS,
@@ -26,6 +25,7 @@ from greysheep.splitting import (
     split,
     unseen_gate_mask,
 )
+from greysheep.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = (ROOT / os.environ.get("GREYSHEEP_DATA", "../shared/data")).resolve()

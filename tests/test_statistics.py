@@ -11,9 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from greysheep import statistics
 from greysheep.errors import ConfigError
-from greysheep.statistics import bootstrap_ci, bootstrap_means, holm, interval, no_harm, sign_flip_test
+from greysheep.metrics import statistics
+from greysheep.metrics.statistics import (
+    bootstrap_ci,
+    bootstrap_means,
+    holm,
+    interval,
+    no_harm,
+    sign_flip_test,
+)
 
 quick = settings(max_examples=50, deadline=None)
 

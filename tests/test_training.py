@@ -10,12 +10,12 @@ import pytest
 
 import greysheep as gs
 from contract import assert_same_state, world
+from greysheep.data.splitting import TRAIN, VALIDATION, Split
 from greysheep.errors import ConfigError, GreysheepWarning
-from greysheep.models.mixture_trainer import MixtureTrainer
-from greysheep.splitting import TRAIN, VALIDATION, Split
-from greysheep.training.loop import Outcome, run
-from greysheep.training.objective import Objective
-from greysheep.training.progress import Progress
+from greysheep.models.autoencoders.trainer import MixtureTrainer
+from greysheep.models.training.loop import Outcome, run
+from greysheep.models.training.objective import Objective
+from greysheep.models.training.progress import Progress
 
 GROUPS = np.array([0, 0, 1, 2, 3, 4], dtype=np.int8)
 

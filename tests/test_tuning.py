@@ -16,17 +16,17 @@ from hypothesis import strategies as st
 
 import greysheep as gs
 from contract import assert_same_state, world
-from greysheep._tuning import search
-from greysheep._tuning.score import Score, blind
-from greysheep._tuning.study import Notebook, Record
 from greysheep.cli import run
+from greysheep.data.splitting import TEST, Split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, MissingExtraError
-from greysheep.mainstream import GROUPS, Mainstream
+from greysheep.mainstream.scores import GROUPS, Mainstream
 from greysheep.models import EASE, REGISTRY, MultVAE, WeightedEASE, create, parse
-from greysheep.models.mixture_trainer import MixtureTrainer
-from greysheep.search_space import Choice, Real, Whole
-from greysheep.splitting import TEST, Split
-from greysheep.tuning import check
+from greysheep.models.autoencoders.trainer import MixtureTrainer
+from greysheep.models.search_space import Choice, Real, Whole
+from greysheep.tuning import search
+from greysheep.tuning.score import Score, blind
+from greysheep.tuning.study import Notebook, Record
+from greysheep.tuning.tune import check
 
 SMALL = {"latent": 8, "batch_size": 16, "learning_rate": 1e-2}
 QUIET: dict[str, Any] = {"progress": False}
@@ -534,7 +534,7 @@ def test_data_that_cannot_be_tuned_on() -> None:
 
 
 def test_optuna_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("greysheep.tuning.find_spec", lambda name: None)
+    monkeypatch.setattr("greysheep.tuning.tune.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install greysheep\[tune\]"):
         gs.tune("ease", world(48), trials=1, **QUIET)
 

@@ -25,12 +25,12 @@ from speed_parts.settings import (
 )
 
 CODE = {
-    **dict.fromkeys(LIBRARY, ("src/greysheep/nn/*.py", "src/greysheep/models/mixture*.py")),
+    **dict.fromkeys(LIBRARY, ("src/greysheep/nn/*.py", "src/greysheep/models/autoencoders/*.py")),
     "loop-sparse": ("benchmarks/speed_parts/looped.py",),
     "loop-dense": ("benchmarks/speed_parts/looped.py",),
     BARE: (),
-    "evaluate": ("src/greysheep/nn/*.py", "src/greysheep/models/*.py", "src/greysheep/metrics.py"),
-    "memory": ("src/greysheep/*.py", "src/greysheep/models/*.py"),
+    "evaluate": ("src/greysheep/nn/*.py", "src/greysheep/models/**/*.py", "src/greysheep/metrics/*.py"),
+    "memory": ("src/greysheep/*.py", "src/greysheep/system/*.py", "src/greysheep/models/**/*.py"),
 }
 Record = dict[str, Any]
 

@@ -53,7 +53,12 @@ PASSED_THROUGH = {
     "ExpertBank.gated_logits": "gate and mixture, from the experts' logits",
     "ExpertBank._gated_logits": "gate and mixture, from the experts' logits",
 }
-ROOMS = ("greysheep.nn.", "greysheep.models.mixture", "greysheep.models.recommending", "greysheep.metrics")
+ROOMS = (
+    "greysheep.nn.",
+    "greysheep.models.autoencoders.",
+    "greysheep.models.recommender",
+    "greysheep.metrics.ranking",
+)
 
 
 class Stages:
@@ -101,8 +106,9 @@ class Stages:
 
     @staticmethod
     def _is_ours(thing: Any, key: str) -> bool:
-        """Known by name; in `nn` anything but special methods."""
-        inside = str(thing.__module__).startswith("greysheep.nn.") and "__" not in key
+        """Known by name; in `nn` anything but special methods, and but what only calls the rest of it."""
+        home = str(thing.__module__)
+        inside = home.startswith("greysheep.nn.") and home != "greysheep.nn.mixture" and "__" not in key
         return key in LEAVES or inside
 
     def _wrap_class(self, kind: Any, names: list[str]) -> None:

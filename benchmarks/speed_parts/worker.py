@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 import greysheep as gs
-from greysheep.splitting import TEST, VALIDATION, Split
-from greysheep.training.objective import Objective
+from greysheep.data.splitting import TEST, VALIDATION, Split
+from greysheep.models.training.objective import Objective
 from speed_parts.looped import LoopedTALL, Settings
 from speed_parts.settings import BARE, DATA, LIBRARY, LOGS, SIMULATED, Cell
 from speed_parts.stages import Stages

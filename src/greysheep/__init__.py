@@ -7,18 +7,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from greysheep import datasets as datasets
     from greysheep import models as models
-    from greysheep.comparison import Comparison as Comparison
-    from greysheep.comparison import compare as compare
-    from greysheep.datasets import simulate as simulate
+    from greysheep.comparison.compare import Comparison as Comparison
+    from greysheep.comparison.compare import compare as compare
+    from greysheep.data import datasets as datasets
+    from greysheep.data.datasets import simulate as simulate
+    from greysheep.data.interactions import Interactions as Interactions
+    from greysheep.data.splitting import Split as Split
+    from greysheep.data.splitting import split as split
     from greysheep.errors import GreysheepError as GreysheepError
     from greysheep.errors import GreysheepWarning as GreysheepWarning
-    from greysheep.evaluation import Report as Report
-    from greysheep.evaluation import evaluate as evaluate
-    from greysheep.interactions import Interactions as Interactions
-    from greysheep.mainstream import Mainstream as Mainstream
-    from greysheep.mainstream import mainstream_scores as mainstream_scores
+    from greysheep.evaluation.evaluate import Report as Report
+    from greysheep.evaluation.evaluate import evaluate as evaluate
+    from greysheep.mainstream.scores import Mainstream as Mainstream
+    from greysheep.mainstream.scores import mainstream_scores as mainstream_scores
     from greysheep.models import EASE as EASE
     from greysheep.models import IALS as IALS
     from greysheep.models import LFT as LFT
@@ -34,44 +36,42 @@ if TYPE_CHECKING:
     from greysheep.models import Popular as Popular
     from greysheep.models import WeightedEASE as WeightedEASE
     from greysheep.models import load as load
-    from greysheep.splitting import Split as Split
-    from greysheep.splitting import split as split
-    from greysheep.tuning import Tuning as Tuning
-    from greysheep.tuning import tune as tune
+    from greysheep.tuning.tune import Tuning as Tuning
+    from greysheep.tuning.tune import tune as tune
 
 __version__ = "0.1.0"
 
-_ROOMS = ("datasets", "models")
+_ROOMS = {"datasets": "data.datasets", "models": "models"}
 _HOME = {
     "Blend": "models",
-    "Comparison": "comparison",
+    "Comparison": "comparison.compare",
     "EASE": "models",
     "EnLFT": "models",
     "IALS": "models",
     "TALL": "models",
     "WL": "models",
-    "Tuning": "tuning",
+    "Tuning": "tuning.tune",
     "GreysheepError": "errors",
     "GreysheepWarning": "errors",
-    "Interactions": "interactions",
+    "Interactions": "data.interactions",
     "ItemKNN": "models",
-    "Mainstream": "mainstream",
+    "Mainstream": "mainstream.scores",
     "LFT": "models",
     "LOCA": "models",
     "LMoE": "models",
     "MoE": "models",
     "MultVAE": "models",
     "Popular": "models",
-    "Report": "evaluation",
-    "Split": "splitting",
+    "Report": "evaluation.evaluate",
+    "Split": "data.splitting",
     "WeightedEASE": "models",
-    "compare": "comparison",
-    "evaluate": "evaluation",
+    "compare": "comparison.compare",
+    "evaluate": "evaluation.evaluate",
     "load": "models",
-    "mainstream_scores": "mainstream",
-    "simulate": "datasets",
-    "split": "splitting",
-    "tune": "tuning",
+    "mainstream_scores": "mainstream.scores",
+    "simulate": "data.datasets",
+    "split": "data.splitting",
+    "tune": "tuning.tune",
 }
 
 __all__ = [
@@ -112,7 +112,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
-        return import_module(f"greysheep.{name}")
+        return import_module(f"greysheep.{_ROOMS[name]}")
     if name not in _HOME:
         raise AttributeError(f"module 'greysheep' has no attribute {name!r}")
     value = getattr(import_module(f"greysheep.{_HOME[name]}"), name)

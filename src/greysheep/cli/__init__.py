@@ -13,7 +13,7 @@ from typing import Annotated, TextIO
 import typer
 
 import greysheep
-from greysheep.cli import about, compare, data, logs, results, serving, training, tuning
+from greysheep.cli import about, compare, compile, data, evaluate, fit, logs, tune
 from greysheep.errors import GreysheepError, GreysheepWarning
 
 app = typer.Typer(
@@ -28,12 +28,12 @@ app.command()(about.demo)
 app.add_typer(data.app, name="data")
 app.command()(logs.mainstream)
 app.command()(logs.split)
-app.command()(training.fit)
-app.command()(results.evaluate)
-app.command()(results.recommend)
+app.command()(fit.fit)
+app.command()(evaluate.evaluate)
+app.command()(evaluate.recommend)
 app.command()(compare.compare)
-app.command()(tuning.tune)
-app.command()(serving.compile)
+app.command()(tune.tune)
+app.command()(compile.compile)
 app.command()(about.doctor)
 
 # typer exports only this one of its usage errors; the class they all share is found through it, because its

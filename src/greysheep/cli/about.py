@@ -18,14 +18,14 @@ def demo(
 ) -> None:
     """Run the main job on a small real data set and write report.html."""
     check_file(output, suffixes=(".html", ".htm"))
-    from greysheep.demo import run_demo
+    from greysheep.cli.demo import run_demo
 
     run_demo(output, dataset=data, seed=seed, epochs=epochs, echo=typer.echo)
 
 
 def doctor() -> None:
     """Print what greysheep runs on, and the exact fix for whatever is set wrong."""
-    from greysheep.doctor import facts
+    from greysheep.cli.doctor import facts
 
     for fact in facts():
         typer.echo(str(fact))

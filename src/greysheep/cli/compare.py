@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from greysheep.cli.evaluate import ListLength
 from greysheep.cli.options import Log, LogOptions, expand
 from greysheep.cli.outputs import check_parent
-from greysheep.cli.results import ListLength
 from greysheep.errors import ConfigError
 
 
@@ -52,9 +52,9 @@ def compare(
     """
     output = output.expanduser()
     check_parent(output)
-    from greysheep._compare.asked import check, check_seeds, check_texts, read_seeds, read_texts
-    from greysheep._compare.folder import check_place
-    from greysheep.comparison import compare as run
+    from greysheep.comparison.compare import compare as run
+    from greysheep.comparison.request import check, check_seeds, check_texts, read_seeds, read_texts
+    from greysheep.comparison.run_folder import check_place
 
     check_place(output)
     numbers, texts = check_seeds(read_seeds(seeds)), read_texts(models)

@@ -31,7 +31,7 @@ def compile(
     check_parent(output)
     from greysheep.cli.tables import show
     from greysheep.models import load
-    from greysheep.serving.index import compile_index
+    from greysheep.models.autoencoders.index import compile_index
 
     index = compile_index(load(model), rank=rank, tolerance=tolerance, seed=seed)  # type: ignore[arg-type]
     index.export(output)

@@ -24,7 +24,7 @@ def _root(context: typer.Context) -> None:
 @app.command("list")
 def list_names() -> None:
     """Print the names that `data get` knows, and what each set is."""
-    from greysheep.datasets import ABOUT
+    from greysheep.data.datasets import ABOUT
 
     width = max(map(len, ABOUT))
     for name, about in ABOUT.items():
@@ -38,7 +38,7 @@ def get(
 ) -> None:
     """Write a named data set as files: its log, and the titles of its items if it has any."""
     check_parent(output)
-    from greysheep import datasets
+    from greysheep.data import datasets
 
     with no_empty_folders(output / name):
         for path in datasets.get(name, output):
@@ -59,7 +59,7 @@ def simulate(
 ) -> None:
     """Write a simulated log with a minority taste; ids carry the community, so the truth is known."""
     check_parent(output)
-    from greysheep import datasets
+    from greysheep.data import datasets
 
     made = datasets.simulate(
         users,

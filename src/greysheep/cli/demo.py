@@ -13,8 +13,8 @@ import greysheep as gs
 from greysheep.errors import ConfigError, DataError, MissingExtraError
 
 if TYPE_CHECKING:
-    from greysheep.datasets import Dataset
-    from greysheep.evaluation import Report
+    from greysheep.data.datasets import Dataset
+    from greysheep.evaluation.evaluate import Report
     from greysheep.models.base import Model
 
 K = 20
@@ -69,7 +69,7 @@ def run_demo(
     reports = [gs.evaluate(model, split, k=K) for model in models]
     progress(f"writing {target}")
     _write(target, data, models, reports)
-    from greysheep.report import headline, text_table
+    from greysheep.report.pages import headline, text_table
 
     echo(f"\nNDCG@{K} of the test rows by mainstream group, most niche users first\n{text_table(reports)}\n")
     echo(headline(reports))
@@ -105,7 +105,7 @@ def _target(output: Path) -> Path:
 
 
 def _load(dataset: str, echo: Callable[[str], object]) -> Dataset:
-    from greysheep import datasets
+    from greysheep.data import datasets
 
     try:
         return datasets.load(dataset)
@@ -132,16 +132,16 @@ def _models(seed: int, epochs: int) -> list[Model]:
 
 
 def _write(target: Path, data: Dataset, models: list[Model], reports: list[Report]) -> None:
-    from greysheep import report
+    from greysheep.report import pages
 
     shown = [model for model in models if model.name != "popular"]
     log = data.log
     rows = f"{len(log):,} rows, {log.n_users:,} users, {log.n_items:,} items"
-    page = report.html(
+    page = pages.html(
         reports,
-        examples=report.niche_examples(shown, titles=data.titles),
+        examples=pages.niche_examples(shown, titles=data.titles),
         title=f"greysheep demo: {data.name}, protocol strict, seed {reports[0].seed}",
         reference=REFERENCE,
         facts={"Data": f"{data.name}: {rows}; every row counts as chosen; no filter"},
     )
-    report.write_html(target, page)
+    pages.write_html(target, page)

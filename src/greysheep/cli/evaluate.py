@@ -8,11 +8,11 @@ import typer
 
 from greysheep.cli.options import LogOptions, ModelFolder, expand
 from greysheep.cli.outputs import TABLES, check_file, new_file, write_table, write_text
-from greysheep.columns import USER
+from greysheep.data.columns import USER
 from greysheep.errors import ConfigError, GreysheepWarning
 
 if TYPE_CHECKING:
-    from greysheep.evaluation import Report
+    from greysheep.evaluation.evaluate import Report
 
 ListLength = Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the lists.")]
 
@@ -59,14 +59,14 @@ def _report(
     model: Path | None, recs: Path | None, split: Path | None, test: Path | None, options: LogOptions, k: int
 ) -> "Report":
     from greysheep.cli.ids import read_lists, read_log
-    from greysheep.evaluation import evaluate as measure
+    from greysheep.evaluation.evaluate import evaluate as measure
 
     if model is not None:
         from greysheep.models import load
 
         recommender = load(model)
         return measure(recommender, k=k, test=read_log(test, options, recommender.log))
-    from greysheep.splitting import Split
+    from greysheep.data.splitting import Split
 
     assert recs is not None and split is not None
     parts = Split.read(split)

@@ -49,7 +49,7 @@ def fit(
 ) -> None:
     """Train a model on a log and save it as a folder."""
     check_folder(output, marker="manifest.json", overwrite=overwrite, inputs=[log, config])
-    from greysheep.config import read_settings
+    from greysheep.models.config import read_settings
 
     options_given = {"model": model, "preset": preset, "seed": seed, "threads": threads, "device": device}
     keywords = (
@@ -57,8 +57,8 @@ def fit(
     )
     keywords |= {name: value for name, value in options_given.items() if value is not None}
 
+    from greysheep.data.splitting import split
     from greysheep.models import parse
-    from greysheep.splitting import split
 
     named = str(keywords.pop("model"))
     recommender = parse(named, **keywords)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from greysheep._sources import open_source
-from greysheep.columns import ITEM, RANK, SCORE, USER
+from greysheep.data.columns import ITEM, RANK, SCORE, USER
+from greysheep.data.interactions import Interactions
+from greysheep.data.interactions import read_ids as read_column
+from greysheep.data.sources import open_source
 from greysheep.errors import DataError
-from greysheep.interactions import Interactions
-from greysheep.interactions import read_ids as read_column
 
 if TYPE_CHECKING:
     from greysheep.cli.options import LogOptions

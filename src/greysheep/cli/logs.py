@@ -7,7 +7,7 @@ import typer
 
 from greysheep.cli.options import Log, LogOptions, Overwrite, Seed, expand
 from greysheep.cli.outputs import TABLES, check_file, check_folder, new_folder, write_table
-from greysheep.columns import GROUP, SCORE, USER
+from greysheep.data.columns import GROUP, SCORE, USER
 
 
 @expand
@@ -31,7 +31,7 @@ def mainstream(
     import polars as pl
 
     from greysheep.cli.tables import show
-    from greysheep.mainstream import GROUPS, Mainstream
+    from greysheep.mainstream.scores import GROUPS, Mainstream
 
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
@@ -68,7 +68,7 @@ def split(
     """Write the parts of a split to files, so that any other library can train on the same rows."""
     check_folder(output, marker="split.json", overwrite=overwrite, inputs=[log])
     from greysheep.cli.tables import show
-    from greysheep.splitting import split as cut
+    from greysheep.data.splitting import split as cut
 
     interactions = options.read(log)
     typer.echo(str(interactions.summary))

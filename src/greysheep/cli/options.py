@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from greysheep.columns import ITEM, USER
+from greysheep.data.columns import ITEM, USER
 
 if TYPE_CHECKING:
-    from greysheep.interactions import Interactions
+    from greysheep.data.interactions import Interactions
 
 Log = Annotated[
     Path, typer.Argument(metavar="LOG", help="Log: .parquet, .csv, .tsv or a folder of parquet parts.")
@@ -43,7 +43,7 @@ class LogOptions:
 
     def read(self, log: Path) -> "Interactions":
         """Read the log with these options."""
-        from greysheep.interactions import Interactions
+        from greysheep.data.interactions import Interactions
 
         return Interactions.read(log, **asdict(self))
 

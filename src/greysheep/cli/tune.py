@@ -10,7 +10,7 @@ from greysheep.cli.options import Log, LogOptions, Seed, expand
 from greysheep.cli.outputs import check_folder, no_empty_folders, write_table, write_text
 
 if TYPE_CHECKING:
-    from greysheep.tuning import Tuning
+    from greysheep.tuning.tune import Tuning
 
 STUDY = "study.journal"
 
@@ -56,8 +56,8 @@ def tune(
     """
     output = output.expanduser()
     check_folder(output, marker=STUDY, overwrite=True, inputs=[log])
-    from greysheep import tuning
-    from greysheep.config import read_settings
+    from greysheep.models.config import read_settings
+    from greysheep.tuning import tune as tuning
 
     machine = {"threads": threads, "device": device}
     fixed = read_settings(settings or []) | {

@@ -1,1 +1,1 @@
-"""Parts of `greysheep.comparison`: texts of models, folder, progress, tables and sentences."""
+"""Models on the same splits, over seeds: runs, tables, tests and verdicts."""

@@ -14,19 +14,19 @@ from typing import Any
 
 import polars as pl
 
-from greysheep import report as reports
-from greysheep._compare import words
-from greysheep._compare.asked import check, check_seeds, check_texts, joined, named, split_texts
-from greysheep._compare.board import Board
-from greysheep._compare.facts import facts
-from greysheep._compare.folder import Run, check_place, claim, locked
-from greysheep._compare.tables import paired_tests, summarise
-from greysheep._compare.verdicts import verdict
-from greysheep._results import Report, _plain
-from greysheep._runs import Splits, carry_out
+from greysheep.comparison import text
+from greysheep.comparison.facts import facts
+from greysheep.comparison.progress import Board
+from greysheep.comparison.request import check, check_seeds, check_texts, joined, named, split_texts
+from greysheep.comparison.run_folder import Run, check_place, claim, locked
+from greysheep.comparison.tables import paired_tests, summarise
+from greysheep.comparison.verdicts import verdict
+from greysheep.data.interactions import Interactions
+from greysheep.data.splitting import TEST, split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning
-from greysheep.interactions import Interactions
-from greysheep.splitting import TEST, split
+from greysheep.evaluation.report import Report, _plain
+from greysheep.report import pages
+from greysheep.system.jobs import Splits, carry_out
 
 __all__ = ["Comparison", "Failure", "compare"]
 
@@ -127,7 +127,7 @@ class Comparison:
         return found
 
     def __str__(self) -> str:
-        return words.text(self)
+        return text.text(self)
 
     def to_dict(self) -> dict[str, Any]:
         """All but values per user and histories as plain types: unrounded, None where there is no value."""
@@ -157,12 +157,12 @@ class Comparison:
         folder.mkdir(parents=True, exist_ok=True)
         texts: dict[str, Callable[[], str]] = {
             RESULTS: lambda: json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
-            "results.csv": lambda: words.flat(self).write_csv(quote_style="non_numeric"),
-            "results.md": lambda: words.markdown(self),
+            "results.csv": lambda: text.flat(self).write_csv(quote_style="non_numeric"),
+            "results.md": lambda: text.markdown(self),
         }
         if self.runs and find_spec("matplotlib") is not None:
-            texts["report.html"] = lambda: reports.comparison_html(self)
-        return [reports.write_html(folder / name, make()) for name, make in texts.items()]
+            texts["report.html"] = lambda: pages.comparison_html(self)
+        return [pages.write_html(folder / name, make()) for name, make in texts.items()]
 
     @classmethod
     def read(cls, out: str | Path) -> Comparison:

@@ -8,11 +8,11 @@ from importlib.metadata import version
 from importlib.util import find_spec
 
 import greysheep
-from greysheep._compare.tables import GROUPINGS
-from greysheep._compare.words import LEFT_OUT
-from greysheep._runs import threads_each
-from greysheep.doctor import usable_cores
-from greysheep.interactions import Interactions
+from greysheep.cli.doctor import usable_cores
+from greysheep.comparison.tables import GROUPINGS
+from greysheep.comparison.text import LEFT_OUT
+from greysheep.data.interactions import Interactions
+from greysheep.system.jobs import threads_each
 
 
 def facts(log: Interactions, groupings: Collection[str], jobs: int, command: str) -> dict[str, str]:

@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from greysheep._results import Report
-from greysheep.memory import readable
+from greysheep.evaluation.report import Report
+from greysheep.system.machine import readable
 
 EVERY = 30.0
 """Seconds between two lines of the same run in a pipe."""

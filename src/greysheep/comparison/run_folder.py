@@ -15,8 +15,8 @@ from typing import Any
 import polars as pl
 
 import greysheep
-from greysheep._results import Report
 from greysheep.errors import ConfigError, DataError
+from greysheep.evaluation.report import Report
 
 MARKER = "compare.json"
 RUNS = "runs"

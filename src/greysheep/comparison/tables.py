@@ -8,12 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from greysheep._results import N_USERS, TRAIN_ROWS, Report, mean_of
-from greysheep.columns import GROUP, USER
+from greysheep.data.columns import GROUP, USER
 from greysheep.errors import DataError
-from greysheep.evaluation import ACTIVITY
-from greysheep.mainstream import GROUPS
-from greysheep.statistics import bootstrap_means, holm, interval, no_harm, sign_flip_test
+from greysheep.evaluation.evaluate import ACTIVITY
+from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, mean_of
+from greysheep.mainstream.scores import GROUPS
+from greysheep.metrics.statistics import bootstrap_means, holm, interval, no_harm, sign_flip_test
 
 OVERALL = "overall"
 TEST_ROWS = "mean_test_rows"

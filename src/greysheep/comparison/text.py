@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from greysheep._compare.tables import GROUPINGS, OVERALL
-from greysheep._report.words import DASH, number, percent, seconds
-from greysheep.columns import GROUP
-from greysheep.mainstream import GROUPS
-from greysheep.memory import readable
+from greysheep.comparison.tables import GROUPINGS, OVERALL
+from greysheep.data.columns import GROUP
+from greysheep.evaluation.numbers import DASH, number, percent, seconds
+from greysheep.mainstream.scores import GROUPS
+from greysheep.system.machine import readable
 
 if TYPE_CHECKING:
-    from greysheep.comparison import Comparison
+    from greysheep.comparison.compare import Comparison
 
 LEVEL = 0.05
 LEFT_OUT = "Groupings left out"

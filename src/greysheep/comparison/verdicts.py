@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from greysheep._report.words import number, percent, signed
-from greysheep.columns import GROUP
-from greysheep.mainstream import GROUPS
+from greysheep.data.columns import GROUP
+from greysheep.evaluation.numbers import number, percent, signed
+from greysheep.mainstream.scores import GROUPS
 
 LEVEL = 0.05
 OVERALL = "overall"

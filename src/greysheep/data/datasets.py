@@ -14,12 +14,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from greysheep import _movielens
-from greysheep._reading import nearest
-from greysheep._sources import UNREADABLE, first_line
-from greysheep.columns import ITEM, TIME, USER
+from greysheep.data import movielens
+from greysheep.data.columns import ITEM, TIME, USER
+from greysheep.data.interactions import Interactions
+from greysheep.data.reading import nearest
+from greysheep.data.sources import UNREADABLE, first_line
 from greysheep.errors import ConfigError, DataError
-from greysheep.interactions import Interactions
 
 # "there" = in the folder $GREYSHEEP_DATA
 ABOUT = {
@@ -142,9 +142,9 @@ def _read(name: str, rows: pl.DataFrame, **options: Any) -> Interactions:
     return replace(log, summary=replace(log.summary, source=name))
 
 
-def _fetch(name: str, folder: str | Path | None) -> _movielens.Tables:
-    if name in _movielens.ROWS:
-        return _movielens.fetch(name)
+def _fetch(name: str, folder: str | Path | None) -> movielens.Tables:
+    if name in movielens.ROWS:
+        return movielens.fetch(name)
     raise DataError(
         f"{name} is not in {_data_folder(folder) / name} (no {' or '.join(LOG_FILES)}) and has no public "
         f"address; set GREYSHEEP_DATA to the folder that holds it, or use 'ml-100k' or 'simulated'"

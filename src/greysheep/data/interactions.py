@@ -14,9 +14,9 @@ import polars as pl
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from greysheep._cleaning import Summary, core, core_hint, merge_pairs
-from greysheep._reading import RATING, Columns, read_columns, read_id_column
-from greysheep.columns import ITEM, TIME, USER, WEIGHT
+from greysheep.data.cleaning import Summary, core, core_hint, merge_pairs
+from greysheep.data.columns import ITEM, TIME, USER, WEIGHT
+from greysheep.data.reading import RATING, Columns, read_columns, read_id_column
 from greysheep.errors import DataError
 
 # Ids looked up in one go: a join holds a copy of them and several of their codes.

@@ -22,8 +22,8 @@ from pathlib import Path
 
 import polars as pl
 
-from greysheep._sources import UNREADABLE, first_line
-from greysheep.columns import ITEM, TIME, USER
+from greysheep.data.columns import ITEM, TIME, USER
+from greysheep.data.sources import UNREADABLE, first_line
 from greysheep.errors import DataError
 
 WHEEL = "recbole-1.2.1-py3-none-any.whl"

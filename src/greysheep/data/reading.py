@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from greysheep._sources import Source, open_source
-from greysheep.columns import ITEM, TIME, USER, WEIGHT
+from greysheep.data.columns import ITEM, TIME, USER, WEIGHT
+from greysheep.data.sources import Source, open_source
 from greysheep.errors import DataError
 
 RATING = "rating"

@@ -15,10 +15,10 @@ import polars as pl
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from greysheep._sources import UNREADABLE, first_line
-from greysheep.columns import ITEM, PART, USER
+from greysheep.data.columns import ITEM, PART, USER
+from greysheep.data.interactions import Interactions
+from greysheep.data.sources import UNREADABLE, first_line
 from greysheep.errors import ConfigError, DataError
-from greysheep.interactions import Interactions
 
 PARTS = ("train", "gate", "validation", "test")
 TRAIN, GATE, VALIDATION, TEST = 0, 1, 2, 3

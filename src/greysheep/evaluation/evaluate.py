@@ -12,16 +12,16 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from greysheep._lists import ranked_lists
-from greysheep._results import N_USERS, TRAIN_ROWS, Report, frame_of, mean_of
-from greysheep.columns import GROUP, USER
+from greysheep.data.columns import GROUP, USER
+from greysheep.data.interactions import Interactions
+from greysheep.data.splitting import PARTS, Split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, NotFittedError
-from greysheep.interactions import Interactions
-from greysheep.mainstream import GROUPS, Mainstream, activity_groups
-from greysheep.memory import peak_memory_bytes
-from greysheep.metrics import METRICS, hits, per_user
-from greysheep.splitting import PARTS, Split
-from greysheep.statistics import bootstrap_means, interval
+from greysheep.evaluation.lists import ranked_lists
+from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, frame_of, mean_of
+from greysheep.mainstream.scores import GROUPS, Mainstream, activity_groups
+from greysheep.metrics.ranking import METRICS, hits, per_user
+from greysheep.metrics.statistics import bootstrap_means, interval
+from greysheep.system.machine import peak_memory_bytes
 
 __all__ = ["ACTIVITY", "METRICS", "Report", "evaluate"]
 
@@ -59,7 +59,7 @@ def evaluate(
         NotFittedError: the model is not fitted.
         ConfigError: k or draws is below 1.
 
-    >>> from greysheep.splitting import split
+    >>> from greysheep.data.splitting import split
     >>> rows = {"user_id": [u for u in range(8) for _ in range(6)],
     ...         "item_id": [(u // 4 * 2 + i) % 9 for u in range(8) for i in range(6)]}
     >>> parts = split(Interactions.read(pl.DataFrame(rows)), "paper")

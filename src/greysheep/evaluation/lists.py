@@ -11,11 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from greysheep._reading import read_id_column
-from greysheep._sources import open_source
-from greysheep.columns import ITEM, RANK, SCORE, USER
+from greysheep.data.columns import ITEM, RANK, SCORE, USER
+from greysheep.data.interactions import Interactions
+from greysheep.data.reading import read_id_column
+from greysheep.data.sources import open_source
 from greysheep.errors import DataError, GreysheepWarning
-from greysheep.interactions import Interactions
 
 
 def ranked_lists(

@@ -13,10 +13,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from greysheep.columns import GROUP, USER
+from greysheep.data.columns import GROUP, USER
 from greysheep.errors import ConfigError, DataError
-from greysheep.mainstream import GROUPS
-from greysheep.statistics import holm, no_harm, sign_flip_test
+from greysheep.mainstream.scores import GROUPS
+from greysheep.metrics.statistics import holm, no_harm, sign_flip_test
 
 N_USERS, TRAIN_ROWS = "n_users", "mean_train_rows"
 
@@ -194,14 +194,14 @@ class Report:
 
     def to_html(self, path: str | Path) -> Path:
         """Write a self-contained page; needs the extra `report`."""
-        from greysheep import report
+        from greysheep.report import pages
 
-        return report.write_html(path, report.html([self]))
+        return pages.write_html(path, pages.html([self]))
 
     def __str__(self) -> str:
-        from greysheep import report
+        from greysheep.report import pages
 
-        return report.text_table([self])
+        return pages.text_table([self])
 
 
 def mean_of(values: NDArray[Any]) -> float:

@@ -32,7 +32,7 @@ def mean_jaccard(
     sample: int | None,
     seed: int,
 ) -> tuple[Floats, Floats]:
-    """Means and bounds on their errors, [U] each; see `greysheep.mainstream.sampled_scores`."""
+    """Means and bounds on their errors, [U] each; see `greysheep.mainstream.scores.sampled_scores`."""
     mine = binary(rows)
     theirs = mine if against is None else binary(against)
     if mine.shape[1] != theirs.shape[1]:

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from greysheep._jaccard import binary, mean_jaccard
 from greysheep.errors import DataError, GreysheepWarning, MissingExtraError
+from greysheep.mainstream.jaccard import binary, mean_jaccard
 
 if TYPE_CHECKING:
-    from greysheep.splitting import Split
+    from greysheep.data.splitting import Split
 
 GROUPS = ("low", "med-low", "medium", "med-high", "high")
 

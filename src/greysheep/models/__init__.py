@@ -5,24 +5,24 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from greysheep.config import read_settings
 from greysheep.errors import ConfigError
+from greysheep.models.autoencoders.lmoe import LMoE
+from greysheep.models.autoencoders.moe import MoE
+from greysheep.models.autoencoders.multvae import MultVAE
+from greysheep.models.autoencoders.tall import TALL
+from greysheep.models.autoencoders.wl import WL
 from greysheep.models.base import Model
 from greysheep.models.blend import Blend
-from greysheep.models.ease import EASE
-from greysheep.models.ease_weighted import WeightedEASE
-from greysheep.models.enlft import EnLFT
-from greysheep.models.ials import IALS
-from greysheep.models.itemknn import ItemKNN
-from greysheep.models.lft import LFT
-from greysheep.models.lmoe import LMoE
-from greysheep.models.loca import LOCA
-from greysheep.models.moe import MoE
-from greysheep.models.multvae import MultVAE
-from greysheep.models.popular import Popular
-from greysheep.models.storage import load
-from greysheep.models.tall import TALL
-from greysheep.models.wl import WL
+from greysheep.models.config import read_settings
+from greysheep.models.folder import load
+from greysheep.models.linear.ease import EASE
+from greysheep.models.linear.ease_weighted import WeightedEASE
+from greysheep.models.linear.ials import IALS
+from greysheep.models.linear.itemknn import ItemKNN
+from greysheep.models.linear.popular import Popular
+from greysheep.models.local.enlft import EnLFT
+from greysheep.models.local.lft import LFT
+from greysheep.models.local.loca import LOCA
 
 REGISTRY: dict[str, type[Model]] = {
     model.name: model

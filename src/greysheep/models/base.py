@@ -24,19 +24,19 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from greysheep.columns import GROUP, USER
-from greysheep.config import ModelConfig, RunOptions, divide
+from greysheep.data.columns import GROUP, USER
+from greysheep.data.interactions import Interactions
+from greysheep.data.splitting import TRAIN, VALIDATION, Split, Stage, split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, NotFittedError
-from greysheep.interactions import Interactions
-from greysheep.mainstream import GROUPS, Mainstream, mainstream_scores
-from greysheep.memory import peak_memory_bytes
-from greysheep.metrics import top_n
-from greysheep.models.recommending import mask, recommend, similar_items
-from greysheep.search_space import Dimension
-from greysheep.splitting import TRAIN, VALIDATION, Split, Stage, split
-from greysheep.training.loop import Outcome, Trainer, Watch, run
-from greysheep.training.objective import Objective
-from greysheep.training.progress import Progress
+from greysheep.mainstream.scores import GROUPS, Mainstream, mainstream_scores
+from greysheep.metrics.ranking import top_n
+from greysheep.models.config import ModelConfig, RunOptions, divide
+from greysheep.models.recommender import mask, recommend, similar_items
+from greysheep.models.search_space import Dimension
+from greysheep.models.training.loop import Outcome, Trainer, Watch, run
+from greysheep.models.training.objective import Objective
+from greysheep.models.training.progress import Progress
+from greysheep.system.machine import peak_memory_bytes
 
 SCORING_CELLS = 1 << 24
 """Scores held at once (64 MB in float32)."""
@@ -361,7 +361,7 @@ class Model(ABC):
 
         include_history: False leaves the users' rows out; recommending then needs `history`.
         """
-        from greysheep.models.storage import save
+        from greysheep.models.folder import save
 
         return save(self, Path(directory), include_history)
 

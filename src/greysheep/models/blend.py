@@ -16,16 +16,16 @@ from pydantic import Field, field_validator, model_validator
 from scipy.sparse import csr_matrix, eye_array
 from torch import Tensor
 
-from greysheep.config import ModelConfig, RunOptions
+from greysheep.data.splitting import Split
 from greysheep.errors import ConfigError, GreysheepWarning
-from greysheep.mainstream import Mainstream
-from greysheep.metrics import hits, per_user, top_n
+from greysheep.mainstream.scores import Mainstream
+from greysheep.metrics.ranking import hits, per_user, top_n
 from greysheep.models.base import IterativeModel, Model, take
-from greysheep.models.local import GlobalFirst
-from greysheep.models.recommending import mask
-from greysheep.splitting import Split
-from greysheep.training.objective import Objective
-from greysheep.training.progress import Steps
+from greysheep.models.config import ModelConfig, RunOptions
+from greysheep.models.local.base import GlobalFirst
+from greysheep.models.recommender import mask
+from greysheep.models.training.objective import Objective
+from greysheep.models.training.progress import Steps
 
 
 class BlendConfig(ModelConfig):

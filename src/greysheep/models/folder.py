@@ -16,13 +16,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from greysheep import __version__
-from greysheep.columns import GROUP, ITEM, PART, TIME, USER, WEIGHT
-from greysheep.config import RunOptions
+from greysheep.data.columns import GROUP, ITEM, PART, TIME, USER, WEIGHT
+from greysheep.data.interactions import Interactions
+from greysheep.data.splitting import PARTS, Split
 from greysheep.errors import ConfigError, ModelFolderError
-from greysheep.interactions import Interactions
-from greysheep.mainstream import GROUPS, Mainstream
+from greysheep.mainstream.scores import GROUPS, Mainstream
 from greysheep.models.base import Model
-from greysheep.splitting import PARTS, Split
+from greysheep.models.config import RunOptions
 
 FORMAT = 1
 MAINSTREAM, GATE = "mainstream", "gate"

@@ -11,11 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
-from greysheep.columns import ITEM, RANK, SCORE, USER
+from greysheep.data.columns import ITEM, RANK, SCORE, USER
+from greysheep.data.interactions import Interactions
+from greysheep.data.splitting import unseen_gate_mask
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, UnknownUserError
-from greysheep.interactions import Interactions
-from greysheep.metrics import top_n
-from greysheep.splitting import unseen_gate_mask
+from greysheep.metrics.ranking import top_n
 
 if TYPE_CHECKING:
     from greysheep.models.base import Model

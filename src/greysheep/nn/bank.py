@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from greysheep.nn.likelihood import held_out_nll, kept_nll, log_softmax_without
+from greysheep.nn.matmul import product
 from greysheep.nn.parallel import cut, in_parallel
-from greysheep.nn.products import product
-from greysheep.nn.rows import SparseRows
+from greysheep.nn.sparse_rows import SparseRows
 
 BLOCK_CELLS = 1 << 22
 """Experts' logits held at once (16 MB in float32, which caches serve well), or BLOCK_ROWS rows of them."""

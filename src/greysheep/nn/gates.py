@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from greysheep.nn.rows import SparseRows
+from greysheep.nn.sparse_rows import SparseRows
 
 
 def uniform_gate(n_rows: int, n_experts: int, like: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from greysheep.nn.rows import SparseRows
+from greysheep.nn.sparse_rows import SparseRows
 
 
 def log_softmax_without(logits: Tensor, seen: SparseRows, fill: float) -> Tensor:

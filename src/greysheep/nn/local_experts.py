@@ -14,7 +14,7 @@ from torch import Tensor
 
 from greysheep.nn.bank import ExpertBank
 from greysheep.nn.likelihood import gaussian_kl
-from greysheep.nn.rows import SparseRows
+from greysheep.nn.sparse_rows import SparseRows
 
 
 def angular_distance(a: Tensor, b: Tensor) -> Tensor:

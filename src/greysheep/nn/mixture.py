@@ -12,10 +12,10 @@ from greysheep.nn import routing
 from greysheep.nn.bank import ExpertBank
 from greysheep.nn.gates import MLPGate, loss_gate, temperature_gate, uniform_gate
 from greysheep.nn.likelihood import gaussian_kl
-from greysheep.nn.rows import SparseRows
+from greysheep.nn.sparse_rows import SparseRows
 
 if TYPE_CHECKING:
-    from greysheep.models.multvae import MultVAEConfig
+    from greysheep.models.autoencoders.multvae import MultVAEConfig
 
 
 @dataclass(frozen=True)

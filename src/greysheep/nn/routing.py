@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from greysheep.nn.bank import ExpertBank
-from greysheep.nn.rows import SparseRows
+from greysheep.nn.sparse_rows import SparseRows
 
 
 def strongest(gate: Tensor, m: int, rows: SparseRows) -> Tensor:

@@ -1,1 +1,1 @@
-"""Parts of a report: numbers and sentences, drawings, the page around them, and its sections."""
+"""The records as pages: one self-contained HTML file each."""

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING
 
-from greysheep._report.palette import GRID, INK, MUTED, variables
 from greysheep.errors import MissingExtraError
+from greysheep.report.palette import GRID, INK, MUTED, variables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

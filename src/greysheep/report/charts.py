@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from greysheep._report import page
-from greysheep._report.comparison_view import MAINSTREAM, Compared, finite
-from greysheep._report.dots import Dots, dot_plot
-from greysheep._report.groups import axis_of
-from greysheep._report.view import Triple
-from greysheep._report.words import decimal, number, percent
+from greysheep.evaluation.numbers import decimal, number, percent
+from greysheep.report import html as page
+from greysheep.report.dots import Dots, dot_plot
+from greysheep.report.single_groups import axis_of
+from greysheep.report.single_view import Triple
+from greysheep.report.view import MAINSTREAM, Compared, finite
 
 FAR = -0.25
 """A model this much worse than the reference would squeeze all others: it is named at the edge instead."""

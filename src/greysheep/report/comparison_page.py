@@ -5,17 +5,17 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from greysheep._report import page
-from greysheep._report.comparison_cost import cost_section
-from greysheep._report.comparison_groups import groups_section, other_groupings
-from greysheep._report.comparison_headline import comparison_headline, comparison_lead
-from greysheep._report.comparison_made import made_section, missing_section
-from greysheep._report.comparison_training import training_sections
-from greysheep._report.comparison_verdicts import verdicts_section
-from greysheep._report.comparison_view import Compared
+from greysheep.report import html as page
+from greysheep.report.cost import cost_section
+from greysheep.report.groups import groups_section, other_groupings
+from greysheep.report.headline import comparison_headline, comparison_lead
+from greysheep.report.provenance import made_section, missing_section
+from greysheep.report.training import training_sections
+from greysheep.report.verdicts import verdicts_section
+from greysheep.report.view import Compared
 
 if TYPE_CHECKING:
-    from greysheep.comparison import Comparison
+    from greysheep.comparison.compare import Comparison
 
 
 def comparison_page(comparison: Comparison, title: str | None) -> str:

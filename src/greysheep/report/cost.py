@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from html import escape
 
-from greysheep._report import page
-from greysheep._report.comparison_scatter import Point, front, scatter
-from greysheep._report.comparison_view import NICHE, OVERALL, Compared, average
-from greysheep._report.words import DASH, decimal, duration, number, seconds
+from greysheep.evaluation.numbers import DASH, decimal, duration, number, seconds
+from greysheep.report import html as page
+from greysheep.report.scatter import Point, front, scatter
+from greysheep.report.view import NICHE, OVERALL, Compared, average
 
 
 def cost_section(compared: Compared) -> str:

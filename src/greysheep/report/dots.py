@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from greysheep._report.canvas import WIDTH, add_axes, canvas, inline_svg
-from greysheep._report.palette import BAND, GRID, INK, MUTED, PAPER, Style
-from greysheep._report.words import MINUS, percent
+from greysheep.evaluation.numbers import MINUS, percent
+from greysheep.report.canvas import WIDTH, add_axes, canvas, inline_svg
+from greysheep.report.palette import BAND, GRID, INK, MUTED, PAPER, Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,14 +11,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from greysheep._report import page
-from greysheep._report.view import View
-from greysheep.columns import ITEM
+from greysheep.data.columns import ITEM
 from greysheep.errors import ConfigError
+from greysheep.report import html as page
+from greysheep.report.single_view import View
 
 if TYPE_CHECKING:
+    from greysheep.data.splitting import Split
     from greysheep.models.base import Model
-    from greysheep.splitting import Split
 
 
 OPEN = 3  # users shown at once; the others are a click away

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from html import escape
 
-from greysheep._report import page
-from greysheep._report.comparison_charts import differences_chart, means_chart
-from greysheep._report.comparison_view import MAINSTREAM, OVERALL, Compared, finite
-from greysheep._report.words import DASH, decimal, seconds
+from greysheep.evaluation.numbers import DASH, decimal, seconds
+from greysheep.report import html as page
+from greysheep.report.charts import differences_chart, means_chart
+from greysheep.report.view import MAINSTREAM, OVERALL, Compared, finite
 
 OTHERS = {
     "activity": "Quintiles of the number of train rows, fewest first. The mainstream score grows with it: a "

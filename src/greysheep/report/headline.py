@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from greysheep._report.comparison_view import MAINSTREAM, NICHE, OVERALL, SIGNIFICANT, Compared, finite
-from greysheep._report.headline import FIFTHS
-from greysheep._report.words import duration, number, p_value, percent
+from greysheep.evaluation.numbers import duration, number, p_value, percent
+from greysheep.report.single_headline import FIFTHS
+from greysheep.report.view import MAINSTREAM, NICHE, OVERALL, SIGNIFICANT, Compared, finite
 
 WHO = FIFTHS[NICHE]
 

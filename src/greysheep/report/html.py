@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
-from greysheep._report.palette import Style, key, variables
+from greysheep.report.palette import Style, key, variables
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
@@ -17,7 +17,7 @@ def document(title: str, body: str) -> str:
     light, dark = (";".join(f"--{name}:{both[n]}" for name, both in variables()) for n in (0, 1))
     colours = f":root{{color-scheme:light dark;{light}}}"
     colours += f"\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-    sheet = files("greysheep").joinpath("_report", "page.css").read_text(encoding="utf-8")
+    sheet = files("greysheep").joinpath("report", "page.css").read_text(encoding="utf-8")
     return f"""<!doctype html>
 <html lang="en">
 <head>

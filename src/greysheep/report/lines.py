@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from greysheep._report.canvas import WIDTH, add_axes, canvas, inline_svg
-from greysheep._report.palette import GRID, INK, MUTED, PAPER
+from greysheep.report.canvas import WIDTH, add_axes, canvas, inline_svg
+from greysheep.report.palette import GRID, INK, MUTED, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

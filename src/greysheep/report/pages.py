@@ -9,22 +9,22 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from greysheep._report import page
-from greysheep._report.comparison import comparison_page
-from greysheep._report.dots import picture
-from greysheep._report.examples import Example, examples_section, niche_examples
-from greysheep._report.groups import dots_of, groups_section, limits_of
-from greysheep._report.headline import headline
-from greysheep._report.history import training_sections
-from greysheep._report.made import made_section
-from greysheep._report.paired import paired_section
-from greysheep._report.view import View
-from greysheep._report.words import DASH, seconds
 from greysheep.errors import ConfigError
+from greysheep.evaluation.numbers import DASH, seconds
+from greysheep.report import html as page
+from greysheep.report.comparison_page import comparison_page
+from greysheep.report.dots import picture
+from greysheep.report.examples import Example, examples_section, niche_examples
+from greysheep.report.single_groups import dots_of, groups_section, limits_of
+from greysheep.report.single_headline import headline
+from greysheep.report.single_history import training_sections
+from greysheep.report.single_made import made_section
+from greysheep.report.single_paired import paired_section
+from greysheep.report.single_view import View
 
 if TYPE_CHECKING:
-    from greysheep.comparison import Comparison
-    from greysheep.evaluation import Report
+    from greysheep.comparison.compare import Comparison
+    from greysheep.evaluation.evaluate import Report
 
 __all__ = [
     "Example",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from html import escape
 
-from greysheep._report import page
-from greysheep._report.comparison_view import MAINSTREAM, OVERALL, Compared
-from greysheep._report.made import CAVEAT, PROTOCOLS, versions
-from greysheep._report.words import number, percent
+from greysheep.evaluation.numbers import number, percent
+from greysheep.report import html as page
+from greysheep.report.single_made import CAVEAT, PROTOCOLS, versions
+from greysheep.report.view import MAINSTREAM, OVERALL, Compared
 
 LIMITS = (
     "They compare the trained models of these seeds on these users: a small p says that users like these "

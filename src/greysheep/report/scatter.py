@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from greysheep._report.canvas import WIDTH, add_axes, canvas, inline_svg
-from greysheep._report.comparison_places import Box, Line, Spot, place
-from greysheep._report.comparison_view import parts_of
-from greysheep._report.palette import GRID, INK, MUTED, PAPER, Style
+from greysheep.report.canvas import WIDTH, add_axes, canvas, inline_svg
+from greysheep.report.label_places import Box, Line, Spot, place
+from greysheep.report.palette import GRID, INK, MUTED, PAPER, Style
+from greysheep.report.view import parts_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from greysheep._report import page
-from greysheep._report.dots import Dots, dot_plot
-from greysheep._report.view import Triple, View, triples
-from greysheep._report.words import DASH, decimal, seconds
-from greysheep._results import N_USERS, TRAIN_ROWS
-from greysheep.columns import GROUP
+from greysheep.data.columns import GROUP
+from greysheep.evaluation.numbers import DASH, decimal, seconds
+from greysheep.evaluation.report import N_USERS, TRAIN_ROWS
+from greysheep.report import html as page
+from greysheep.report.dots import Dots, dot_plot
+from greysheep.report.single_view import Triple, View, triples
 
 if TYPE_CHECKING:
-    from greysheep.evaluation import Report
+    from greysheep.evaluation.evaluate import Report
 
 
 def groups_section(view: View) -> str:

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from greysheep._report.view import View
-from greysheep._report.words import percent
+from greysheep.evaluation.numbers import percent
+from greysheep.report.single_view import View
 
 if TYPE_CHECKING:
-    from greysheep.evaluation import Report
+    from greysheep.evaluation.evaluate import Report
 
 FIFTHS = {
     "low": "the most niche fifth of users (low)",

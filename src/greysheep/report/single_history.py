@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from greysheep._report import page
-from greysheep._report.lines import Curve, Frame, line_chart
-from greysheep._report.palette import GROUPS
-from greysheep._report.view import View
-from greysheep._report.words import DASH, decimal, number, seconds
+from greysheep.evaluation.numbers import DASH, decimal, number, seconds
+from greysheep.report import html as page
+from greysheep.report.lines import Curve, Frame, line_chart
+from greysheep.report.palette import GROUPS
+from greysheep.report.single_view import View
 
 History = Sequence[Mapping[str, Any]]
 Series = dict[str, list[float]]
@@ -112,6 +112,7 @@ def _weights_and_gate(view: View, histories: Mapping[str, History]) -> str:
 
 
 def weight_figures(histories: Mapping[str, History]) -> list[str]:
+    """One figure for each model with adaptive weights: their mean by group over the epochs."""
     drawn = []
     for n, (name, history) in enumerate(histories.items()):
         series = by_group(history, "weight")

@@ -10,11 +10,11 @@ from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from greysheep._report import page
-from greysheep._report.view import View
+from greysheep.report import html as page
+from greysheep.report.single_view import View
 
 if TYPE_CHECKING:
-    from greysheep.evaluation import Report
+    from greysheep.evaluation.evaluate import Report
 
 PROTOCOLS = {
     "all": "all: no test rows; of each user's rows 5 % steer the gate and 5 % early stopping.",

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from greysheep._report import page
-from greysheep._report.view import View
-from greysheep._report.words import number, p_value, percent, signed
-from greysheep.columns import USER
-from greysheep.statistics import holm
+from greysheep.data.columns import USER
+from greysheep.evaluation.numbers import number, p_value, percent, signed
+from greysheep.metrics.statistics import holm
+from greysheep.report import html as page
+from greysheep.report.single_view import View
 
 if TYPE_CHECKING:
-    from greysheep.evaluation import Report
+    from greysheep.evaluation.evaluate import Report
 
 SIGNS = {"no harm": "✓", "harm": "✗", "undecided": "?"}
 MARGIN = 0.02

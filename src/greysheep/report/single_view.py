@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from greysheep._report.palette import Style, styles
-from greysheep._report.words import number
 from greysheep.errors import ConfigError
+from greysheep.evaluation.numbers import number
+from greysheep.report.palette import Style, styles
 
 if TYPE_CHECKING:
-    from greysheep.evaluation import Report
+    from greysheep.evaluation.evaluate import Report
 
 Triple = tuple[float, float, float]
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from statistics import median
 
-from greysheep._report import page
-from greysheep._report.comparison_view import MAINSTREAM, Compared, average
-from greysheep._report.history import (
+from greysheep.evaluation.numbers import DASH, decimal, number
+from greysheep.report import html as page
+from greysheep.report.lines import Frame
+from greysheep.report.single_history import (
     History,
     by_group,
     gate_figures,
@@ -17,9 +18,8 @@ from greysheep._report.history import (
     peak,
     weight_figures,
 )
-from greysheep._report.lines import Frame
-from greysheep._report.view import View
-from greysheep._report.words import DASH, decimal, number
+from greysheep.report.single_view import View
+from greysheep.report.view import MAINSTREAM, Compared, average
 
 OPEN = 6  # charts of a kind that stand open; more are a click away
 FLAT = 0.99  # of the largest entropy: all experts count nearly the same

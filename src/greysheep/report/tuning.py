@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from greysheep._report.canvas import canvas
-from greysheep._report.palette import GRID, INK, MODELS, MUTED
 from greysheep.errors import ConfigError
+from greysheep.report.canvas import canvas
+from greysheep.report.palette import GRID, INK, MODELS, MUTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from greysheep._tuning.result import Tuning
+    from greysheep.tuning.result import Tuning
 
 COLUMNS, CELL_WIDTH, CELL_HEIGHT = 3, 220, 190
 LOOKS = {"finished": ("o", MODELS[2][0]), "pruned": ("x", MUTED), "stopped": ("s", MODELS[1][0])}

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from greysheep._report import page
-from greysheep._report.comparison_view import SIGNIFICANT, Compared
-from greysheep._report.paired import SIGNS
-from greysheep._report.words import number, p_value, percent, signed
+from greysheep.evaluation.numbers import number, p_value, percent, signed
+from greysheep.report import html as page
+from greysheep.report.single_paired import SIGNS
+from greysheep.report.view import SIGNIFICANT, Compared
 
 OPEN = 8  # rows of differences that stand open; more are a click away
 

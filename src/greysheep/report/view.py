@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from greysheep._report.palette import Style, key, styles
-from greysheep._report.view import Triple
-from greysheep._report.words import number
-from greysheep._results import N_USERS
-from greysheep.columns import GROUP
+from greysheep.data.columns import GROUP
+from greysheep.evaluation.numbers import number
+from greysheep.evaluation.report import N_USERS
+from greysheep.report.palette import Style, key, styles
+from greysheep.report.single_view import Triple
 
 if TYPE_CHECKING:
-    from greysheep.comparison import Comparison
-    from greysheep.evaluation import Report
+    from greysheep.comparison.compare import Comparison
+    from greysheep.evaluation.evaluate import Report
 
 OVERALL, MAINSTREAM, NICHE = "overall", "mainstream", "low"
 SIGNIFICANT = 0.05

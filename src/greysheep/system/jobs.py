@@ -1,7 +1,7 @@
 """The runs of a comparison: each one a fresh process, started, watched and stopped here.
 
-`python -m greysheep._runs` is such a process. It reads one line of JSON from stdin, and ends when stdin does:
-whatever becomes of the process that started it, nothing is left running.
+`python -m greysheep.system.jobs` is such a process. It reads one line of JSON from stdin, and ends when stdin
+does: whatever becomes of the process that started it, nothing is left running.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from typing import IO, Any
 
 import polars as pl
 
-from greysheep._compare.board import Board, Key
-from greysheep._compare.folder import Run
-from greysheep._results import Report
-from greysheep.columns import USER
-from greysheep.doctor import THREAD_VARIABLES, usable_cores
+from greysheep.cli.doctor import THREAD_VARIABLES, usable_cores
+from greysheep.comparison.progress import Board, Key
+from greysheep.comparison.run_folder import Run
+from greysheep.data.columns import USER
+from greysheep.data.interactions import Interactions
+from greysheep.data.splitting import Split, split
 from greysheep.errors import DataError, GreysheepError, GreysheepWarning, MissingExtraError
-from greysheep.interactions import Interactions
-from greysheep.mainstream import (
+from greysheep.evaluation.report import Report
+from greysheep.mainstream.scores import (
     GROUPS,
     Mainstream,
     _of_split,
     density_scores,
     distribution_scores,
 )
-from greysheep.memory import peak_memory_bytes
-from greysheep.splitting import Split, split
+from greysheep.system.machine import peak_memory_bytes
 
-COMMAND = [sys.executable, "-P", "-m", "greysheep._runs"]
+COMMAND = [sys.executable, "-P", "-m", "greysheep.system.jobs"]
 """Without modules of the working folder (-P), which might have the name of one of ours."""
 POLL = 0.05
 """Seconds between two looks at the processes."""
@@ -265,7 +265,7 @@ def _end_with(pipe: int) -> None:
 
 def measure(job: dict[str, Any]) -> None:
     """Fit and evaluate one model and write what came out."""
-    from greysheep.evaluation import evaluate
+    from greysheep.evaluation.evaluate import evaluate
     from greysheep.models import parse
 
     run = Run(job["label"], job["seed"], Path(job["out"]))

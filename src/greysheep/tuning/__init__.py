@@ -1,1 +1,1 @@
-"""The parts of `tune`: the plan, what a trial is worth, the study on disk, the search, the result."""
+"""A search over the settings of one model on validation rows."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
-from greysheep._tuning.score import OBJECTIVES, Score
-from greysheep.config import RunOptions
+from greysheep.data.splitting import PROTOCOLS
 from greysheep.errors import ConfigError
 from greysheep.models import REGISTRY, Model, create, parse
 from greysheep.models.base import IterativeModel
-from greysheep.search_space import Dimension
-from greysheep.splitting import PROTOCOLS
+from greysheep.models.config import RunOptions
+from greysheep.models.search_space import Dimension
+from greysheep.tuning.score import OBJECTIVES, Score
 
 OWN = {"seed": "seed", "progress": "progress", "objective": "objective"}
 """Settings of a run that options of `tune` itself decide."""

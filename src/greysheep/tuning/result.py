@@ -12,11 +12,11 @@ import polars as pl
 import yaml
 
 from greysheep import __version__
-from greysheep._tuning.plan import Plan
-from greysheep._tuning.score import Score
-from greysheep._tuning.study import Record
 from greysheep.errors import ConfigError
-from greysheep.mainstream import GROUPS
+from greysheep.mainstream.scores import GROUPS
+from greysheep.tuning.plan import Plan
+from greysheep.tuning.score import Score
+from greysheep.tuning.study import Record
 
 SHOWN = 5
 
@@ -81,7 +81,7 @@ class Tuning:
 
     def picture(self, path: str | Path) -> Path:
         """Draw validation NDCG by trial and by each setting, as .svg or .png; needs the extra `report`."""
-        from greysheep._tuning.picture import write_picture
+        from greysheep.report.tuning import write_picture
 
         return write_picture(self, Path(path).expanduser())
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from greysheep.data.splitting import TEST, Split
 from greysheep.errors import DataError
-from greysheep.mainstream import GROUPS, Mainstream
-from greysheep.metrics import hits, per_user
+from greysheep.mainstream.scores import GROUPS, Mainstream
+from greysheep.metrics.ranking import hits, per_user
 from greysheep.models.base import Model
-from greysheep.splitting import TEST, Split
-from greysheep.training.objective import MEAN_NDCG_CUTS, Objective
+from greysheep.models.training.objective import MEAN_NDCG_CUTS, Objective
 
 OBJECTIVES = ("mean", "worst", "no-harm")
 

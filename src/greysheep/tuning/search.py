@@ -10,13 +10,13 @@ import warnings
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from greysheep._tuning.plan import MACHINE, Plan
-from greysheep._tuning.score import Score
-from greysheep._tuning.study import Notebook, Record, State
+from greysheep.data.splitting import Split
 from greysheep.errors import ConfigError, GreysheepError, GreysheepWarning
 from greysheep.models import Model, parse
 from greysheep.models.base import IterativeModel
-from greysheep.splitting import Split
+from greysheep.tuning.plan import MACHINE, Plan
+from greysheep.tuning.score import Score
+from greysheep.tuning.study import Notebook, Record, State
 
 if TYPE_CHECKING:
     from optuna import Trial

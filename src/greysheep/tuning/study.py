@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from greysheep._tuning.score import Score
 from greysheep.errors import ConfigError
+from greysheep.tuning.score import Score
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

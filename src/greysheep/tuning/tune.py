@@ -8,14 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from greysheep._tuning.plan import Plan, plan
-from greysheep._tuning.result import Tuning, result
-from greysheep._tuning.score import OBJECTIVES, blind
-from greysheep._tuning.search import Search
-from greysheep._tuning.study import open_notebook
+from greysheep.data.interactions import Interactions
+from greysheep.data.splitting import Split, split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, MissingExtraError
-from greysheep.interactions import Interactions
-from greysheep.splitting import Split, split
+from greysheep.tuning.plan import Plan, plan
+from greysheep.tuning.result import Tuning, result
+from greysheep.tuning.score import OBJECTIVES, blind
+from greysheep.tuning.search import Search
+from greysheep.tuning.study import open_notebook
 
 __all__ = ["OBJECTIVES", "Plan", "Tuning", "check", "tune"]
 

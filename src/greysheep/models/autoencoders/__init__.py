@@ -1,1 +1,1 @@
-"""A trained model put to work: the compiled index."""
+"""MultVAE and its mixtures, WL, MoE, LMoE and TALL, with their trainer and the compiled index."""

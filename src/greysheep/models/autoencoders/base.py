@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from greysheep.data.splitting import Split
+from greysheep.models.autoencoders.trainer import MixtureTrainer
 from greysheep.models.base import IterativeModel
-from greysheep.models.footprint import Footprint, best_weights_spill
-from greysheep.models.mixture_net import Mixture, MixtureSettings
-from greysheep.models.mixture_trainer import MixtureTrainer
-from greysheep.nn.rows import SparseRows
-from greysheep.splitting import Split
-from greysheep.training.objective import Objective
+from greysheep.models.training.footprint import Footprint, best_weights_spill
+from greysheep.models.training.objective import Objective
+from greysheep.nn.mixture import Mixture, MixtureSettings
+from greysheep.nn.sparse_rows import SparseRows
 
 if TYPE_CHECKING:
-    from greysheep.serving.index import Index
+    from greysheep.models.autoencoders.index import Index
 
 
 class MixtureModel(IterativeModel):
@@ -98,7 +98,7 @@ class MixtureModel(IterativeModel):
         return self.net.scores(SparseRows.from_csr(rows, self.device), gate).cpu().numpy()
 
     def compile(self, *, rank: int | None = None, tolerance: float = 0.005, seed: int = 0) -> Index:
-        """Two factor matrices in place of K experts, see `greysheep.serving.index.compile_index`.
+        """Two factor matrices in place of K experts, see `greysheep.models.autoencoders.index.compile_index`.
 
         >>> import greysheep as gs
         >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
@@ -106,7 +106,7 @@ class MixtureModel(IterativeModel):
         >>> index.user_vectors.shape, index.item_vectors.shape
         ((60, 10), (40, 10))
         """
-        from greysheep.serving.index import compile_index
+        from greysheep.models.autoencoders.index import compile_index
 
         return compile_index(self, rank=rank, tolerance=tolerance, seed=seed)
 

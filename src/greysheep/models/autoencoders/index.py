@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from greysheep.columns import GROUP, ITEM, USER
+from greysheep.data.columns import GROUP, ITEM, USER
+from greysheep.data.splitting import Stage
 from greysheep.errors import ConfigError, DataError
-from greysheep.mainstream import GROUPS
-from greysheep.metrics import hits, per_user
+from greysheep.mainstream.scores import GROUPS
+from greysheep.metrics.ranking import hits, per_user
+from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.base import Model
-from greysheep.models.mixture import MixtureModel
-from greysheep.nn.rows import SparseRows
-from greysheep.splitting import Stage
+from greysheep.nn.sparse_rows import SparseRows
 
 RANKS = (16, 32, 64, 128, 256, 512)
 """Ranks that are tried, smallest first."""

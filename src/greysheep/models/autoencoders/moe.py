@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from greysheep.models import vae_space
-from greysheep.models.mixture import MixtureModel
-from greysheep.models.multvae import MultVAEConfig
+from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders.base import MixtureModel
+from greysheep.models.autoencoders.multvae import MultVAEConfig
 
 
 class MoEConfig(MultVAEConfig):

@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from greysheep.config import ModelConfig
-from greysheep.models import vae_space
-from greysheep.models.mixture import MixtureModel
-from greysheep.training.objective import Objective
+from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders.base import MixtureModel
+from greysheep.models.config import ModelConfig
+from greysheep.models.training.objective import Objective
 
 
 class MultVAEConfig(ModelConfig):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from greysheep.search_space import Choice, Dimension, Real, Whole
+from greysheep.models.search_space import Choice, Dimension, Real, Whole
 
 TRAINING: dict[str, Dimension] = {
     "dropout": Real(0.0, 0.6),

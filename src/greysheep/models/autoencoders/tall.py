@@ -6,10 +6,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from greysheep.models import vae_space
-from greysheep.models.lmoe import LMoEConfig
-from greysheep.models.mixture import MixtureModel
-from greysheep.nn.pace import SignalScale
+from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders.base import MixtureModel
+from greysheep.models.autoencoders.lmoe import LMoEConfig
+from greysheep.nn.adaptive_weights import SignalScale
 
 
 class TALLConfig(LMoEConfig):

@@ -14,19 +14,19 @@ from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from greysheep.metrics import hits, per_user, top_n
-from greysheep.models.recommending import mask
+from greysheep.data.splitting import Split
+from greysheep.metrics.ranking import hits, per_user, top_n
+from greysheep.models.recommender import mask
+from greysheep.models.training.objective import Objective
 from greysheep.nn import routing
+from greysheep.nn.adaptive_weights import Pace
 from greysheep.nn.gates import entropy
 from greysheep.nn.likelihood import gaussian_kl, kept_nll, row_nll
-from greysheep.nn.pace import Pace
-from greysheep.nn.rows import SparseRows
-from greysheep.splitting import Split
-from greysheep.training.objective import Objective
+from greysheep.nn.sparse_rows import SparseRows
 
 if TYPE_CHECKING:
-    from greysheep.models.mixture import MixtureModel
-    from greysheep.training.loop import Tick
+    from greysheep.models.autoencoders.base import MixtureModel
+    from greysheep.models.training.loop import Tick
 
 SCORING_ROWS = 512
 LOSSES = ("loss", "ce", "kl")

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from greysheep.mainstream import Mainstream
-from greysheep.models import vae_space
-from greysheep.models.multvae import MultVAE, MultVAEConfig
-from greysheep.splitting import Split
+from greysheep.data.splitting import Split
+from greysheep.mainstream.scores import Mainstream
+from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders.multvae import MultVAE, MultVAEConfig
 
 
 class WLConfig(MultVAEConfig):

@@ -12,12 +12,12 @@ from scipy.linalg.lapack import dpotrf, dpotri
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from greysheep.config import ModelConfig
+from greysheep.data.splitting import Split
 from greysheep.errors import ConfigError
-from greysheep.memory import available_bytes, readable
 from greysheep.models.base import Model, take
-from greysheep.search_space import Dimension, Real
-from greysheep.splitting import Split
+from greysheep.models.config import ModelConfig
+from greysheep.models.search_space import Dimension, Real
+from greysheep.system.machine import available_bytes, readable
 
 
 class EASEConfig(ModelConfig):

@@ -11,10 +11,10 @@ from pydantic import Field
 from scipy.sparse import csr_matrix, diags_array
 from torch import Tensor
 
+from greysheep.data.splitting import Split
 from greysheep.models.base import take
-from greysheep.models.ease import EASE, EASEConfig, item_weights
-from greysheep.search_space import Dimension, Real
-from greysheep.splitting import Split
+from greysheep.models.linear.ease import EASE, EASEConfig, item_weights
+from greysheep.models.search_space import Dimension, Real
 
 
 class WeightedEASEConfig(EASEConfig):

@@ -12,12 +12,12 @@ from pydantic import Field
 from scipy.sparse import csr_matrix, diags_array
 from torch import Tensor
 
-from greysheep.config import ModelConfig
+from greysheep.data.splitting import Split
 from greysheep.errors import ConfigError, GreysheepWarning, MissingExtraError
 from greysheep.models.base import Model
-from greysheep.search_space import Dimension, Real, Whole
-from greysheep.splitting import Split
-from greysheep.training.progress import Steps
+from greysheep.models.config import ModelConfig
+from greysheep.models.search_space import Dimension, Real, Whole
+from greysheep.models.training.progress import Steps
 
 FOLDING_CELLS = 1 << 21
 """Numbers in one batch of users that are folded in (16 MB in float64)."""

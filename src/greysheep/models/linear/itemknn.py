@@ -12,12 +12,12 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from greysheep.config import ModelConfig
-from greysheep.metrics import top_n
+from greysheep.data.splitting import Split
+from greysheep.metrics.ranking import top_n
 from greysheep.models.base import Model, take
-from greysheep.search_space import Dimension, Real, Whole
-from greysheep.splitting import Split
-from greysheep.training.progress import Steps
+from greysheep.models.config import ModelConfig
+from greysheep.models.search_space import Dimension, Real, Whole
+from greysheep.models.training.progress import Steps
 
 BLOCK_CELLS = 1 << 22
 """Similarities held at once (32 MB in float64)."""

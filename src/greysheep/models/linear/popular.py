@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from greysheep.config import ModelConfig
+from greysheep.data.splitting import Split
 from greysheep.models.base import Model, take
-from greysheep.splitting import Split
+from greysheep.models.config import ModelConfig
 
 
 class PopularConfig(ModelConfig):

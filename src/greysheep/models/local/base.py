@@ -12,24 +12,24 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from greysheep.data.splitting import Split
 from greysheep.errors import DataError
-from greysheep.mainstream import Mainstream
-from greysheep.metrics import hits, per_user, top_n
+from greysheep.mainstream.scores import Mainstream
+from greysheep.metrics.ranking import hits, per_user, top_n
+from greysheep.models.autoencoders.multvae import MultVAEConfig
 from greysheep.models.base import IterativeModel, Model
-from greysheep.models.footprint import Footprint, best_weights_spill
-from greysheep.models.multvae import MultVAEConfig
-from greysheep.models.recommending import mask
+from greysheep.models.recommender import mask
+from greysheep.models.training.footprint import Footprint, best_weights_spill
+from greysheep.models.training.loop import Outcome, run
+from greysheep.models.training.objective import Objective
+from greysheep.models.training.progress import Progress
 from greysheep.nn.bank import ExpertBank
-from greysheep.nn.local import ExpertGradient
-from greysheep.nn.rows import SparseRows
-from greysheep.splitting import Split
-from greysheep.training.loop import Outcome, run
-from greysheep.training.objective import Objective
-from greysheep.training.progress import Progress
+from greysheep.nn.local_experts import ExpertGradient
+from greysheep.nn.sparse_rows import SparseRows
 
 if TYPE_CHECKING:
-    from greysheep.models.mixture import MixtureModel
-    from greysheep.training.loop import Tick
+    from greysheep.models.autoencoders.base import MixtureModel
+    from greysheep.models.training.loop import Tick
 
 SCORING_ROWS = 512
 

@@ -12,12 +12,12 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from greysheep.models import vae_space
+from greysheep.data.splitting import Split
+from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.base import take
-from greysheep.models.local import LocalConfig, LocalModel, refuse_without_rows
+from greysheep.models.local.base import LocalConfig, LocalModel, refuse_without_rows
 from greysheep.nn.bank import ExpertBank
-from greysheep.nn.local import Jaccard, greedy_cover, nearest
-from greysheep.splitting import Split
+from greysheep.nn.local_experts import Jaccard, greedy_cover, nearest
 
 
 class EnLFTConfig(LocalConfig):

@@ -16,21 +16,21 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from greysheep.data.splitting import TRAIN, VALIDATION, Split
 from greysheep.errors import GreysheepWarning
-from greysheep.mainstream import Mainstream
-from greysheep.models import vae_space
+from greysheep.mainstream.scores import Mainstream
+from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.base import take
-from greysheep.models.local import (
+from greysheep.models.local.base import (
     GlobalConfig,
     GlobalFirst,
     refuse_without_rows,
     train_global,
     validation_metrics,
 )
-from greysheep.nn.local import Jaccard, fine_tuned, latents, nearest
-from greysheep.nn.rows import SparseRows
-from greysheep.splitting import TRAIN, VALIDATION, Split
-from greysheep.training.objective import Objective
+from greysheep.models.training.objective import Objective
+from greysheep.nn.local_experts import Jaccard, fine_tuned, latents, nearest
+from greysheep.nn.sparse_rows import SparseRows
 
 ROWS = 128
 """Users handled at once; each brings the scores of all her stages while she is validated."""
@@ -73,7 +73,7 @@ class LFT(GlobalFirst):
     cannot be saved without rows.
 
     Simplified against the paper: the encoder stays as it is, so that a step is exact without forming the copy
-    (`greysheep.nn.local.fine_tuned`); plain gradient steps, with a size for each item, in place of Adam; no
+    (`nn.local_experts.fine_tuned`); plain gradient steps, with a size for each item, in place of Adam; no
     noise and no KL term. Tuning the encoder too, by Adam, was slower and no better on ML-1M's validation
     rows (docs/results/local-models.md).
 

@@ -11,13 +11,13 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from greysheep.models import vae_space
+from greysheep.data.splitting import Split
+from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.base import take
-from greysheep.models.local import LocalConfig, LocalModel
+from greysheep.models.local.base import LocalConfig, LocalModel
 from greysheep.nn.bank import ExpertBank
-from greysheep.nn.local import angular_distance, epanechnikov, greedy_cover, latents
-from greysheep.nn.rows import SparseRows
-from greysheep.splitting import Split
+from greysheep.nn.local_experts import angular_distance, epanechnikov, greedy_cover, latents
+from greysheep.nn.sparse_rows import SparseRows
 
 ROWS = 512
 

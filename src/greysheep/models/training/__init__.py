@@ -1,1 +1,1 @@
-"""The one training loop, early stopping and progress."""
+"""The loop that every model trained in epochs shares."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from greysheep.errors import ConfigError
-from greysheep.memory import available_bytes, readable
 from greysheep.nn.bank import BLOCK_CELLS, BLOCK_ROWS
+from greysheep.system.machine import available_bytes, readable
 
 SPARED = 0.05
 """Share of the free memory that is left alone."""

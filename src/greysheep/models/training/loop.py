@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greysheep.errors import ConfigError, GreysheepWarning
-from greysheep.mainstream import GROUPS
-from greysheep.training.objective import Objective, mean
-from greysheep.training.progress import Progress
+from greysheep.mainstream.scores import GROUPS
+from greysheep.models.training.objective import Objective, mean
+from greysheep.models.training.progress import Progress
 
 Tick = Callable[[float], None]
 Watch = Callable[[dict[str, Any]], bool]

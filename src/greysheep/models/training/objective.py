@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greysheep.errors import ConfigError
-from greysheep.mainstream import GROUPS
-from greysheep.metrics import METRICS
+from greysheep.mainstream.scores import GROUPS
+from greysheep.metrics.ranking import METRICS
 
 MEAN_NDCG_CUTS = (1, 5, 10, 20)
 

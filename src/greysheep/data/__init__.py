@@ -1,0 +1,1 @@
+"""Logs: read, clean, split; the named sets and the simulator."""

@@ -1,0 +1,1 @@
+"""How mainstream each user is, and the groups that follow from it."""

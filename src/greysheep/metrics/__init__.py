@@ -1,0 +1,1 @@
+"""Ranking metrics per user, and the statistics that regroup and compare them."""

@@ -1,0 +1,1 @@
+"""Models solved in closed form or by counting: popular, item-kNN, EASE, iALS."""
