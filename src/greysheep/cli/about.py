@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from greysheep.cli.options import Seed
-from greysheep.cli.outputs import check_file
+from greysheep.system.files import check_file
 
 
 def demo(

@@ -9,8 +9,8 @@ import typer
 
 from greysheep.cli.evaluate import ListLength
 from greysheep.cli.options import Log, LogOptions, expand
-from greysheep.cli.outputs import check_parent
 from greysheep.errors import ConfigError
+from greysheep.system.files import check_parent
 
 
 @expand

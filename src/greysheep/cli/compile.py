@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from greysheep.cli.options import ModelFolder
-from greysheep.cli.outputs import check_parent
+from greysheep.system.files import check_parent
 
 
 def compile(

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from greysheep.cli.options import Seed
-from greysheep.cli.outputs import check_parent, no_empty_folders, write_table
+from greysheep.cli.outputs import write_table
+from greysheep.system.files import check_parent, no_empty_folders
 
 app = typer.Typer(help="Named data sets, and simulated ones.", rich_markup_mode=None)
 

@@ -133,6 +133,7 @@ def _models(seed: int, epochs: int) -> list[Model]:
 
 def _write(target: Path, data: Dataset, models: list[Model], reports: list[Report]) -> None:
     from greysheep.report import pages
+    from greysheep.system.files import write_html
 
     shown = [model for model in models if model.name != "popular"]
     log = data.log
@@ -144,4 +145,4 @@ def _write(target: Path, data: Dataset, models: list[Model], reports: list[Repor
         reference=REFERENCE,
         facts={"Data": f"{data.name}: {rows}; every row counts as chosen; no filter"},
     )
-    pages.write_html(target, page)
+    write_html(target, page)

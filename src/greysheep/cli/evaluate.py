@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from greysheep.cli.options import LogOptions, ModelFolder, expand
-from greysheep.cli.outputs import TABLES, check_file, new_file, write_table, write_text
+from greysheep.cli.outputs import TABLES, write_table
 from greysheep.data.columns import USER
 from greysheep.errors import ConfigError, GreysheepWarning
+from greysheep.system.files import check_file, new_file, write_text
 
 if TYPE_CHECKING:
     from greysheep.evaluation.evaluate import Report

@@ -7,8 +7,8 @@ import typer
 import yaml
 
 from greysheep.cli.options import Log, LogOptions, Overwrite, expand
-from greysheep.cli.outputs import check_folder
 from greysheep.errors import ConfigError
+from greysheep.system.files import check_folder
 
 
 @expand

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from greysheep.cli.options import Log, LogOptions, Overwrite, Seed, expand
-from greysheep.cli.outputs import TABLES, check_file, check_folder, new_folder, write_table
+from greysheep.cli.outputs import TABLES, write_table
 from greysheep.data.columns import GROUP, SCORE, USER
+from greysheep.system.files import check_file, check_folder, new_folder
 
 
 @expand

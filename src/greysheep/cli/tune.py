@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from greysheep.cli.options import Log, LogOptions, Seed, expand
-from greysheep.cli.outputs import check_folder, no_empty_folders, write_table, write_text
+from greysheep.cli.outputs import write_table
+from greysheep.system.files import check_folder, no_empty_folders, write_text
 
 if TYPE_CHECKING:
     from greysheep.tuning.tune import Tuning

@@ -26,6 +26,7 @@ from greysheep.data.splitting import TEST, split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning
 from greysheep.evaluation.report import Report, _plain
 from greysheep.report import pages
+from greysheep.system.files import write_html
 from greysheep.system.jobs import Splits, carry_out
 
 __all__ = ["Comparison", "Failure", "compare"]
@@ -162,7 +163,7 @@ class Comparison:
         }
         if self.runs and find_spec("matplotlib") is not None:
             texts["report.html"] = lambda: pages.comparison_html(self)
-        return [pages.write_html(folder / name, make()) for name, make in texts.items()]
+        return [write_html(folder / name, make()) for name, make in texts.items()]
 
     @classmethod
     def read(cls, out: str | Path) -> Comparison:

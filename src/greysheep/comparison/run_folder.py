@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import polars as pl
 import greysheep
 from greysheep.errors import ConfigError, DataError
 from greysheep.evaluation.report import Report
+from greysheep.system import files
 
 MARKER = "compare.json"
 RUNS = "runs"
@@ -123,16 +123,10 @@ def _other(key: str, found: Any, wanted: Any) -> str:
     return f"was made for {key} {found}, not {wanted}"
 
 
-@contextmanager
-def locked(out: Path) -> Iterator[None]:
+def locked(out: Path) -> AbstractContextManager[None]:
     """Keep a second comparison out of the folder meanwhile.
 
     Raises:
         ConfigError: another process is at work in it.
     """
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"another greysheep compare is at work in {out}: wait for it to end") from None
-        yield
+    return files.locked(out / ".lock", f"another greysheep compare is at work in {out}: wait for it to end")

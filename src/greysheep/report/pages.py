@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -21,6 +20,7 @@ from greysheep.report.single_history import training_sections
 from greysheep.report.single_made import made_section
 from greysheep.report.single_paired import paired_section
 from greysheep.report.single_view import View
+from greysheep.system.files import write_bytes, write_html
 
 if TYPE_CHECKING:
     from greysheep.comparison.compare import Comparison
@@ -123,11 +123,6 @@ def comparison_html(comparison: Comparison, *, title: str | None = None) -> str:
     return comparison_page(comparison, title)
 
 
-def write_html(path: Path | str, text: str) -> Path:
-    """Write a page in one step, so that nobody reads half a file; returns the path."""
-    return _write(Path(path).expanduser(), text.encode("utf-8"))
-
-
 def chart_by_group(reports: Sequence[Report], path: Path | str) -> Path:
     """Write a picture of the mean NDCG by group with 95 % intervals; returns its path, .svg or .png.
 
@@ -142,7 +137,7 @@ def chart_by_group(reports: Sequence[Report], path: Path | str) -> Path:
     view = View.of(reports)
     frames = {name: report.by_group for name, report in view.reports.items()}
     dots = dots_of(view, frames, limits_of(list(frames.values()), view.metric))
-    return _write(path, picture(dots, kind, f"{view.shown} by mainstream group, most niche users first"))
+    return write_bytes(path, picture(dots, kind, f"{view.shown} by mainstream group, most niche users first"))
 
 
 def _plain(value: float, places: int) -> str:
@@ -159,14 +154,3 @@ def _plain(value: float, places: int) -> str:
 
 def _ascii(text: str) -> str:
     return text.replace(DASH, "-")
-
-
-def _write(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        draft.write_bytes(data)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path

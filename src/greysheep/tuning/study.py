@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from greysheep.errors import ConfigError
+from greysheep.system.files import locked
 from greysheep.tuning.score import Score
 
 if TYPE_CHECKING:
@@ -149,7 +149,8 @@ def open_notebook(path: Path | None, identity: Mapping[str, str], seed: int) -> 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial's line is ours
     pruner = optuna.pruners.MedianPruner(n_startup_trials=COMPARABLE_TRIALS, n_min_trials=COMPARABLE_TRIALS)
     try:
-        with _locked(path):
+        busy = f"{path} is in use: another process tunes there"
+        with locked(path, busy) if path is not None else nullcontext():
             try:
                 storage = JournalStorage(JournalFileBackend(str(path))) if path else InMemoryStorage()
                 if NAME in optuna.get_all_study_names(storage):
@@ -180,21 +181,3 @@ def _check(study: Study, path: Path | None, identity: Mapping[str, str]) -> None
                 "search space": "another search space (other fixed settings, or another version)",
             }.get(key, f"{key} {known.get(key)}, not {value}")
             raise ConfigError(f"{path} holds a search of {what}: name another place for this one")
-
-
-@contextmanager
-def _locked(path: Path | None) -> Iterator[None]:
-    if path is None:
-        yield
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("ab")
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"{path} is in use: another process tunes there") from None
-        yield
