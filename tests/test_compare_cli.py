@@ -20,13 +20,13 @@ import pytest
 
 import greysheep as gs
 from greysheep.cli import run
-from greysheep.comparison import progress
+from greysheep.comparison import progress, run_folder
 from greysheep.comparison.run_folder import Run
 from greysheep.data.columns import USER
 from greysheep.errors import ConfigError, DataError, GreysheepWarning
 from greysheep.mainstream.scores import GROUPS, Mainstream, density_scores
 from greysheep.report import pages
-from greysheep.system import jobs
+from greysheep.system import jobs, machine
 
 Capture = pytest.CaptureFixture[str]
 
@@ -239,16 +239,16 @@ def test_no_run_is_started_when_the_time_is_over(desk: Path, capfd: Capture):
 
 def test_several_at_once_share_the_cores(desk: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(jobs, "usable_cores", lambda: 6)
+    monkeypatch.setattr(machine, "usable_cores", lambda: 6)
     models = ",".join(f"ease[regularization={n}]" for n in ("8", "8.0", "8e0"))
     begun = time.monotonic()
     assert compare(models.replace("8.0", "9").replace("8e0", "10"), "--seeds", "1", "--jobs", "3") == 0
     assert {(call[3], call[4]) for call in calls()} == {("2", "2")}
     assert time.monotonic() - begun < 60
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert [jobs.threads_each(1), jobs.threads_each(12)] == [1, 1]
+    assert [machine.threads_each(1), machine.threads_each(12)] == [1, 1]
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert [jobs.threads_each(1), jobs.threads_each(3)] == [4, 2]
+    assert [machine.threads_each(1), machine.threads_each(3)] == [4, 2]
 
 
 MISTAKES = {
@@ -296,7 +296,7 @@ def test_a_folder_of_another_comparison_is_refused(
     refused("another log", "other.parquet")
     refused("protocol strict, not paper", "log.parquet", "--protocol", "paper")
     refused("k 20, not 5", "log.parquet", "-k", "5")
-    monkeypatch.setattr(gs, "__version__", "9.9")
+    monkeypatch.setattr(run_folder, "own_version", lambda: "9.9")
     refused("9.9")
     monkeypatch.undo()
     os.chdir(desk)

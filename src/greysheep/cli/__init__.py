@@ -12,9 +12,9 @@ from typing import Annotated, TextIO
 
 import typer
 
-import greysheep
 from greysheep.cli import about, compare, compile, data, evaluate, fit, logs, tune
 from greysheep.errors import GreysheepError, GreysheepWarning
+from greysheep.system.machine import own_version
 
 app = typer.Typer(
     name="greysheep",
@@ -49,7 +49,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
-        typer.echo(f"greysheep {greysheep.__version__}")
+        typer.echo(f"greysheep {own_version()}")
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())
 

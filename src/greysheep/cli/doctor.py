@@ -1,6 +1,5 @@
 """What greysheep runs on: versions, cores, memory, threads, extras, data, and the fix for a wrong setting."""
 
-import math
 import os
 import platform
 import re
@@ -9,10 +8,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import greysheep
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_CGROUP = Path("/sys/fs/cgroup")
+from greysheep.system.machine import THREAD_VARIABLES, own_version, total_bytes, usable_cores
 
 
 @dataclass(frozen=True)
@@ -35,13 +31,13 @@ def facts() -> list[Fact]:
 
     cores = usable_cores()
     return [
-        Fact("greysheep", greysheep.__version__),
+        Fact("greysheep", own_version()),
         Fact("python", f"{platform.python_version()} on {platform.platform(terse=True)}"),
         Fact("torch", torch.__version__),
         Fact("numpy", f"{numpy.__version__}, BLAS {_numpy_blas()}"),
         *(Fact(name, _version(name)) for name in ("scipy", "polars", "pyarrow")),
         Fact("cores", f"{cores} usable of {os.cpu_count()}"),
-        Fact("memory", f"{_memory() / 2**30:.1f} GiB"),
+        Fact("memory", f"{total_bytes() / 2**30:.1f} GiB"),
         Fact("torch threads", str(torch.get_num_threads())),
         *thread_facts(os.environ, cores),
         Fact(
@@ -94,22 +90,6 @@ def extras() -> Iterator[Fact]:
             yield Fact(f"extra {extra}", "installed")
 
 
-def usable_cores() -> int:
-    """Cores this process may use: the scheduler's mask, and a container's quota where there is one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _read(_CGROUP / "cpu.max").split()
-    if len(quota) == 2 and quota[0].isdecimal():
-        cores = min(cores, max(1, math.ceil(int(quota[0]) / int(quota[1]))))
-    return cores
-
-
-def _memory() -> int:
-    """Bytes of memory this process may use: the machine's, or a container's limit where it is lower."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = _read(_CGROUP / "memory.max").strip()
-    return min(memory, int(limit)) if limit.isdecimal() else memory
-
-
 def _numpy_blas() -> str:
     import numpy
 
@@ -122,13 +102,6 @@ def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return ""
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
         return ""
 
 

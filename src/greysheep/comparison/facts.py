@@ -7,12 +7,10 @@ from collections.abc import Collection
 from importlib.metadata import version
 from importlib.util import find_spec
 
-import greysheep
-from greysheep.cli.doctor import usable_cores
 from greysheep.comparison.tables import GROUPINGS
 from greysheep.comparison.text import LEFT_OUT
 from greysheep.data.interactions import Interactions
-from greysheep.system.jobs import threads_each
+from greysheep.system.machine import own_version, threads_each, usable_cores
 
 
 def facts(log: Interactions, groupings: Collection[str], jobs: int, command: str) -> dict[str, str]:
@@ -28,7 +26,7 @@ def facts(log: Interactions, groupings: Collection[str], jobs: int, command: str
         "Filter": ", ".join(filter(None, filters)) or "none",
         "Fingerprint": log.fingerprint(),
         "Cores": f"{usable_cores()}; {jobs} at a time, {threads_each(jobs)} threads each",
-        "Versions": f"greysheep {greysheep.__version__}, torch {version('torch')}, "
+        "Versions": f"greysheep {own_version()}, torch {version('torch')}, "
         f"Python {platform.python_version()}",
         "Command": command,
     }

@@ -13,10 +13,10 @@ from typing import Any
 
 import polars as pl
 
-import greysheep
 from greysheep.errors import ConfigError, DataError
 from greysheep.evaluation.report import Report
 from greysheep.system import files
+from greysheep.system.machine import own_version
 
 MARKER = "compare.json"
 RUNS = "runs"
@@ -98,7 +98,7 @@ def claim(out: Path, facts: Mapping[str, Any]) -> None:
         ConfigError: the folder was made for another log, protocol, k or version.
     """
     check_place(out)
-    wanted = {"format": 1, "version": greysheep.__version__, **facts}
+    wanted = {"format": 1, "version": own_version(), **facts}
     marker = out / MARKER
     if marker.is_file():
         try:

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from greysheep import __version__
 from greysheep.data.columns import GROUP, ITEM, PART, TIME, USER, WEIGHT
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import PARTS, Split
@@ -23,6 +22,7 @@ from greysheep.errors import ConfigError, ModelFolderError
 from greysheep.mainstream.scores import GROUPS, Mainstream
 from greysheep.models.base import Model
 from greysheep.models.config import RunOptions
+from greysheep.system.machine import own_version
 
 FORMAT = 1
 MAINSTREAM, GATE = "mainstream", "gate"
@@ -120,7 +120,7 @@ def _write(model: Model, folder: Path, include_history: bool) -> None:
     best = model.history[model.best_epoch - 1] if model.history else {}
     manifest = {
         "format": FORMAT,
-        "greysheep": __version__,
+        "greysheep": own_version(),
         **(_of_rows(model) if model.has_history else model.__dict__["of_rows"]),
         "user_id": str(log.user_ids.dtype),
         "item_id": str(log.item_ids.dtype),

@@ -23,7 +23,6 @@ from typing import IO, Any
 
 import polars as pl
 
-from greysheep.cli.doctor import THREAD_VARIABLES, usable_cores
 from greysheep.comparison.progress import Board, Key
 from greysheep.comparison.run_folder import Run
 from greysheep.data.columns import USER
@@ -38,7 +37,7 @@ from greysheep.mainstream.scores import (
     density_scores,
     distribution_scores,
 )
-from greysheep.system.machine import peak_memory_bytes
+from greysheep.system.machine import THREAD_VARIABLES, peak_memory_bytes, threads_each
 
 COMMAND = [sys.executable, "-P", "-m", "greysheep.system.jobs"]
 """Without modules of the working folder (-P), which might have the name of one of ours."""
@@ -46,13 +45,6 @@ POLL = 0.05
 """Seconds between two looks at the processes."""
 PATIENCE = 10.0
 """Seconds that a process gets to end after it was asked to."""
-
-
-def threads_each(jobs: int) -> int:
-    """Threads of each of `jobs` processes: its share of the cores, fewer if OMP_NUM_THREADS says so."""
-    share = max(1, usable_cores() // jobs)
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return min(share, int(given)) if given.isdecimal() and int(given) else share
 
 
 # Splits

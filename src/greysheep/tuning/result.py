@@ -11,9 +11,9 @@ from typing import Any
 import polars as pl
 import yaml
 
-from greysheep import __version__
 from greysheep.errors import ConfigError
 from greysheep.mainstream.scores import GROUPS
+from greysheep.system.machine import own_version
 from greysheep.tuning.plan import Plan
 from greysheep.tuning.score import Score
 from greysheep.tuning.study import Record
@@ -71,7 +71,7 @@ class Tuning:
     def to_yaml(self) -> str:
         """The best settings as a file for `greysheep fit --config`; comments say what they are worth."""
         head = (
-            f"Found by greysheep {__version__}: objective {self.objective}, protocol {self.protocol}, "
+            f"Found by greysheep {own_version()}: objective {self.objective}, protocol {self.protocol}, "
             f"seed {self.seed}.",
             f"{self}.",
             "The best of many trials on validation rows is partly the luckiest: measure it on test rows.",
