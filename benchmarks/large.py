@@ -27,7 +27,7 @@ import numpy as np
 
 import greysheep as gs
 from greysheep.errors import GreysheepWarning
-from greysheep.mainstream.scores import Mainstream
+from greysheep.mainstream.groups import Mainstream
 from greysheep.system.machine import peak_memory_bytes
 
 ROOT = Path(__file__).resolve().parents[1]

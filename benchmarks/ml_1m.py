@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 import greysheep as gs
-from greysheep.mainstream.scores import GROUPS
+from greysheep.mainstream.groups import GROUPS
 from greysheep.metrics.statistics import no_harm
 from greysheep.models import parse
 

@@ -26,7 +26,7 @@ from reproduction import DATA, PATIENCE, ROOT, TUNED, text_of
 from reproduction_page import dot, markdown
 
 import greysheep as gs
-from greysheep.mainstream.scores import GROUPS
+from greysheep.mainstream.groups import GROUPS
 
 RUNS = ROOT / "build" / "questions"
 PAGE = ROOT / "docs" / "results" / "questions.md"

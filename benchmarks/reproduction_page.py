@@ -14,7 +14,7 @@ import yaml
 from reproduction import REFERENCE, ROOT, RUNS, TABLES, TUNED, models
 
 import greysheep as gs
-from greysheep.mainstream.scores import GROUPS
+from greysheep.mainstream.groups import GROUPS
 from greysheep.report.pages import chart_by_group
 
 PAGE = ROOT / "docs" / "results" / "reproduction.md"

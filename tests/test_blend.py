@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 import greysheep as gs
 from greysheep.data.splitting import TEST, VALIDATION
 from greysheep.errors import ConfigError, GreysheepWarning
-from greysheep.mainstream.scores import Mainstream
+from greysheep.mainstream.groups import Mainstream
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.models import parse
 from greysheep.models.blend import simplex, standardised

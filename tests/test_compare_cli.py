@@ -24,7 +24,8 @@ from greysheep.comparison import progress, run_folder
 from greysheep.comparison.run_folder import Run
 from greysheep.data.columns import USER
 from greysheep.errors import ConfigError, DataError, GreysheepWarning
-from greysheep.mainstream.scores import GROUPS, Mainstream, density_scores
+from greysheep.mainstream.groups import GROUPS, Mainstream
+from greysheep.mainstream.scores import density_scores
 from greysheep.report import pages
 from greysheep.system import jobs, machine
 

@@ -34,9 +34,8 @@ from greysheep.comparison.tables import GROUPINGS, paired_tests, summarise
 from greysheep.comparison.text import LEFT_OUT, markdown
 from greysheep.comparison.verdicts import SENTENCES, state, verdict
 from greysheep.errors import ConfigError, DataError
-from greysheep.evaluation.evaluate import ACTIVITY
 from greysheep.evaluation.numbers import MINUS
-from greysheep.mainstream.scores import GROUPS
+from greysheep.mainstream.groups import ACTIVITY, GROUPS
 
 quick = settings(max_examples=50, deadline=None)
 U = 60

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 import greysheep as gs
 from greysheep.comparison.compare import Comparison, Failure
 from greysheep.errors import MissingExtraError
-from greysheep.evaluation.evaluate import Report
 from greysheep.evaluation.numbers import DASH, p_value
-from greysheep.mainstream.scores import GROUPS
+from greysheep.evaluation.report import Report
+from greysheep.mainstream.groups import GROUPS
 from greysheep.report import pages as report
 from greysheep.report.headline import comparison_headline, comparison_lead
 from greysheep.report.label_places import Box, place

@@ -19,9 +19,10 @@ from greysheep.data.columns import ITEM, USER
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import Split, split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, NotFittedError
-from greysheep.evaluation.evaluate import ACTIVITY, METRICS, Report, evaluate
-from greysheep.mainstream.scores import GROUPS, Mainstream, activity_groups
-from greysheep.metrics.ranking import hits, per_user, top_n
+from greysheep.evaluation.evaluate import evaluate
+from greysheep.evaluation.report import Report
+from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, activity_groups
+from greysheep.metrics.ranking import METRICS, hits, per_user, top_n
 from greysheep.report.pages import chart_by_group
 
 pytestmark = pytest.mark.filterwarnings("error::greysheep.errors.GreysheepWarning")

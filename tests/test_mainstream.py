@@ -22,15 +22,8 @@ from greysheep.data.splitting import split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, MissingExtraError
 from greysheep.mainstream import jaccard as _jaccard
 from greysheep.mainstream import scores as mainstream
-from greysheep.mainstream.scores import (
-    GROUPS,
-    Mainstream,
-    activity_groups,
-    density_scores,
-    distribution_scores,
-    mainstream_scores,
-    sampled_scores,
-)
+from greysheep.mainstream.groups import GROUPS, Mainstream, activity_groups
+from greysheep.mainstream.scores import density_scores, distribution_scores, mainstream_scores, sampled_scores
 from greysheep.report.pages import html as report_html
 
 quick = settings(max_examples=50, deadline=None)

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import greysheep as gs
 from greysheep.errors import ConfigError, MissingExtraError
-from greysheep.evaluation.evaluate import ACTIVITY, Report
 from greysheep.evaluation.numbers import p_value
-from greysheep.mainstream.scores import GROUPS
+from greysheep.evaluation.report import Report
+from greysheep.mainstream.groups import ACTIVITY, GROUPS
 from greysheep.metrics.statistics import holm
 from greysheep.report import pages as report
 from greysheep.report.lines import spread

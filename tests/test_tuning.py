@@ -19,7 +19,7 @@ from contract import assert_same_state, world
 from greysheep.cli import run
 from greysheep.data.splitting import TEST, Split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, MissingExtraError
-from greysheep.mainstream.scores import GROUPS, Mainstream
+from greysheep.mainstream.groups import GROUPS, Mainstream
 from greysheep.models import EASE, REGISTRY, MultVAE, WeightedEASE, create, parse
 from greysheep.models.autoencoders.trainer import MixtureTrainer
 from greysheep.models.search_space import Choice, Real, Whole

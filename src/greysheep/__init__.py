@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from greysheep.data.splitting import split as split
     from greysheep.errors import GreysheepError as GreysheepError
     from greysheep.errors import GreysheepWarning as GreysheepWarning
-    from greysheep.evaluation.evaluate import Report as Report
     from greysheep.evaluation.evaluate import evaluate as evaluate
-    from greysheep.mainstream.scores import Mainstream as Mainstream
+    from greysheep.evaluation.report import Report as Report
+    from greysheep.mainstream.groups import Mainstream as Mainstream
     from greysheep.mainstream.scores import mainstream_scores as mainstream_scores
     from greysheep.models import EASE as EASE
     from greysheep.models import IALS as IALS
@@ -55,14 +55,14 @@ _HOME = {
     "GreysheepWarning": "errors",
     "Interactions": "data.interactions",
     "ItemKNN": "models",
-    "Mainstream": "mainstream.scores",
+    "Mainstream": "mainstream.groups",
     "LFT": "models",
     "LOCA": "models",
     "LMoE": "models",
     "MoE": "models",
     "MultVAE": "models",
     "Popular": "models",
-    "Report": "evaluation.evaluate",
+    "Report": "evaluation.report",
     "Split": "data.splitting",
     "WeightedEASE": "models",
     "compare": "comparison.compare",

@@ -14,7 +14,7 @@ from greysheep.errors import ConfigError, DataError, MissingExtraError
 
 if TYPE_CHECKING:
     from greysheep.data.datasets import Dataset
-    from greysheep.evaluation.evaluate import Report
+    from greysheep.evaluation.report import Report
     from greysheep.models.base import Model
 
 K = 20

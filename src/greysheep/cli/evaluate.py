@@ -13,7 +13,7 @@ from greysheep.errors import ConfigError, GreysheepWarning
 from greysheep.system.files import check_file, new_file, write_text
 
 if TYPE_CHECKING:
-    from greysheep.evaluation.evaluate import Report
+    from greysheep.evaluation.report import Report
 
 ListLength = Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the lists.")]
 

@@ -32,7 +32,7 @@ def mainstream(
     import polars as pl
 
     from greysheep.cli.tables import show
-    from greysheep.mainstream.scores import GROUPS, Mainstream
+    from greysheep.mainstream.groups import GROUPS, Mainstream
 
     interactions = options.read(log)
     typer.echo(str(interactions.summary))

@@ -10,9 +10,8 @@ import polars as pl
 
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import DataError
-from greysheep.evaluation.evaluate import ACTIVITY
 from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, mean_of
-from greysheep.mainstream.scores import GROUPS
+from greysheep.mainstream.groups import ACTIVITY, GROUPS
 from greysheep.metrics.statistics import bootstrap_means, holm, interval, no_harm, sign_flip_test
 
 OVERALL = "overall"

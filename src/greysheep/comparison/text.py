@@ -11,7 +11,7 @@ import polars as pl
 from greysheep.comparison.tables import GROUPINGS, OVERALL
 from greysheep.data.columns import GROUP
 from greysheep.evaluation.numbers import DASH, number, percent, seconds
-from greysheep.mainstream.scores import GROUPS
+from greysheep.mainstream.groups import GROUPS
 from greysheep.system.machine import readable
 
 if TYPE_CHECKING:

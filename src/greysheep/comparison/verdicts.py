@@ -8,7 +8,7 @@ from typing import Any
 
 from greysheep.data.columns import GROUP
 from greysheep.evaluation.numbers import number, percent, signed
-from greysheep.mainstream.scores import GROUPS
+from greysheep.mainstream.groups import GROUPS
 
 LEVEL = 0.05
 OVERALL = "overall"

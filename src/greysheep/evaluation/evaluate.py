@@ -18,15 +18,10 @@ from greysheep.data.splitting import PARTS, Split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, NotFittedError
 from greysheep.evaluation.lists import ranked_lists
 from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, frame_of, mean_of
-from greysheep.mainstream.scores import GROUPS, Mainstream, activity_groups
-from greysheep.metrics.ranking import METRICS, hits, per_user
+from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, activity_groups
+from greysheep.metrics.ranking import hits, per_user
 from greysheep.metrics.statistics import bootstrap_means, interval
 from greysheep.system.machine import peak_memory_bytes
-
-__all__ = ["ACTIVITY", "METRICS", "Report", "evaluate"]
-
-ACTIVITY = ("fewest", "few", "medium", "many", "most")
-"""Quintiles of users by their number of train rows."""
 
 
 def evaluate(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import ConfigError, DataError
-from greysheep.mainstream.scores import GROUPS
+from greysheep.mainstream.groups import GROUPS
 from greysheep.metrics.statistics import holm, no_harm, sign_flip_test
 
 N_USERS, TRAIN_ROWS = "n_users", "mean_train_rows"

@@ -28,7 +28,8 @@ from greysheep.data.columns import GROUP, USER
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import TRAIN, VALIDATION, Split, Stage, split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, NotFittedError
-from greysheep.mainstream.scores import GROUPS, Mainstream, mainstream_scores
+from greysheep.mainstream.groups import GROUPS, Mainstream
+from greysheep.mainstream.scores import mainstream_scores
 from greysheep.metrics.ranking import top_n
 from greysheep.models.config import ModelConfig, RunOptions, divide
 from greysheep.models.recommender import mask, recommend, similar_items

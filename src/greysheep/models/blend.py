@@ -18,7 +18,7 @@ from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.errors import ConfigError, GreysheepWarning
-from greysheep.mainstream.scores import Mainstream
+from greysheep.mainstream.groups import Mainstream
 from greysheep.metrics.ranking import hits, per_user, top_n
 from greysheep.models.base import IterativeModel, Model, take
 from greysheep.models.config import ModelConfig, RunOptions

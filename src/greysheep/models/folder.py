@@ -19,7 +19,7 @@ from greysheep.data.columns import GROUP, ITEM, PART, TIME, USER, WEIGHT
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import PARTS, Split
 from greysheep.errors import ConfigError, ModelFolderError
-from greysheep.mainstream.scores import GROUPS, Mainstream
+from greysheep.mainstream.groups import GROUPS, Mainstream
 from greysheep.models.base import Model
 from greysheep.models.config import RunOptions
 from greysheep.system.machine import own_version

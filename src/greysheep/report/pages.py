@@ -24,7 +24,7 @@ from greysheep.system.files import write_bytes, write_html
 
 if TYPE_CHECKING:
     from greysheep.comparison.compare import Comparison
-    from greysheep.evaluation.evaluate import Report
+    from greysheep.evaluation.report import Report
 
 __all__ = [
     "Example",

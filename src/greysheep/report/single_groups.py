@@ -17,7 +17,7 @@ from greysheep.report.dots import Dots, dot_plot
 from greysheep.report.single_view import Triple, View, triples
 
 if TYPE_CHECKING:
-    from greysheep.evaluation.evaluate import Report
+    from greysheep.evaluation.report import Report
 
 
 def groups_section(view: View) -> str:

@@ -10,7 +10,7 @@ from greysheep.evaluation.numbers import percent
 from greysheep.report.single_view import View
 
 if TYPE_CHECKING:
-    from greysheep.evaluation.evaluate import Report
+    from greysheep.evaluation.report import Report
 
 FIFTHS = {
     "low": "the most niche fifth of users (low)",

@@ -14,7 +14,7 @@ from greysheep.report import html as page
 from greysheep.report.single_view import View
 
 if TYPE_CHECKING:
-    from greysheep.evaluation.evaluate import Report
+    from greysheep.evaluation.report import Report
 
 PROTOCOLS = {
     "all": "all: no test rows; of each user's rows 5 % steer the gate and 5 % early stopping.",

@@ -14,7 +14,7 @@ from greysheep.report import html as page
 from greysheep.report.single_view import View
 
 if TYPE_CHECKING:
-    from greysheep.evaluation.evaluate import Report
+    from greysheep.evaluation.report import Report
 
 SIGNS = {"no harm": "✓", "harm": "✗", "undecided": "?"}
 MARGIN = 0.02

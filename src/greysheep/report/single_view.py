@@ -15,7 +15,7 @@ from greysheep.evaluation.numbers import number
 from greysheep.report.palette import Style, styles
 
 if TYPE_CHECKING:
-    from greysheep.evaluation.evaluate import Report
+    from greysheep.evaluation.report import Report
 
 Triple = tuple[float, float, float]
 

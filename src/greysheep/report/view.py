@@ -17,7 +17,7 @@ from greysheep.report.single_view import Triple
 
 if TYPE_CHECKING:
     from greysheep.comparison.compare import Comparison
-    from greysheep.evaluation.evaluate import Report
+    from greysheep.evaluation.report import Report
 
 OVERALL, MAINSTREAM, NICHE = "overall", "mainstream", "low"
 SIGNIFICANT = 0.05

@@ -30,13 +30,8 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import Split, split
 from greysheep.errors import DataError, GreysheepError, GreysheepWarning, MissingExtraError
 from greysheep.evaluation.report import Report
-from greysheep.mainstream.scores import (
-    GROUPS,
-    Mainstream,
-    _of_split,
-    density_scores,
-    distribution_scores,
-)
+from greysheep.mainstream.groups import GROUPS, Mainstream, _of_split
+from greysheep.mainstream.scores import density_scores, distribution_scores
 from greysheep.system.machine import THREAD_VARIABLES, peak_memory_bytes, threads_each
 
 COMMAND = [sys.executable, "-P", "-m", "greysheep.system.jobs"]

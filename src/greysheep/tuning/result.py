@@ -12,7 +12,7 @@ import polars as pl
 import yaml
 
 from greysheep.errors import ConfigError
-from greysheep.mainstream.scores import GROUPS
+from greysheep.mainstream.groups import GROUPS
 from greysheep.system.machine import own_version
 from greysheep.tuning.plan import Plan
 from greysheep.tuning.score import Score

@@ -11,7 +11,7 @@ import numpy as np
 
 from greysheep.data.splitting import TEST, Split
 from greysheep.errors import DataError
-from greysheep.mainstream.scores import GROUPS, Mainstream
+from greysheep.mainstream.groups import GROUPS, Mainstream
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.models.base import Model
 from greysheep.models.training.objective import MEAN_NDCG_CUTS, Objective

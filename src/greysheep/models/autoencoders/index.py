@@ -23,7 +23,7 @@ from torch import Tensor
 from greysheep.data.columns import GROUP, ITEM, USER
 from greysheep.data.splitting import Stage
 from greysheep.errors import ConfigError, DataError
-from greysheep.mainstream.scores import GROUPS
+from greysheep.mainstream.groups import GROUPS
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.base import Model

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from greysheep.data.splitting import Split
-from greysheep.mainstream.scores import Mainstream
+from greysheep.mainstream.groups import Mainstream
 from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.autoencoders.multvae import MultVAE, MultVAEConfig
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.errors import DataError
-from greysheep.mainstream.scores import Mainstream
+from greysheep.mainstream.groups import Mainstream
 from greysheep.metrics.ranking import hits, per_user, top_n
 from greysheep.models.autoencoders.multvae import MultVAEConfig
 from greysheep.models.base import IterativeModel, Model

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from greysheep.data.splitting import TRAIN, VALIDATION, Split
 from greysheep.errors import GreysheepWarning
-from greysheep.mainstream.scores import Mainstream
+from greysheep.mainstream.groups import Mainstream
 from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.base import take
 from greysheep.models.local.base import (

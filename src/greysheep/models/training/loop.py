@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greysheep.errors import ConfigError, GreysheepWarning
-from greysheep.mainstream.scores import GROUPS
+from greysheep.mainstream.groups import GROUPS
 from greysheep.models.training.objective import Objective, mean
 from greysheep.models.training.progress import Progress
 

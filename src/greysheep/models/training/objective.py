@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greysheep.errors import ConfigError
-from greysheep.mainstream.scores import GROUPS
+from greysheep.mainstream.groups import GROUPS
 from greysheep.metrics.ranking import METRICS
 
 MEAN_NDCG_CUTS = (1, 5, 10, 20)
