@@ -24,6 +24,7 @@ from greysheep.models.base import IterativeModel, Model, take
 from greysheep.models.config import ModelConfig, RunOptions
 from greysheep.models.local.base import GlobalFirst
 from greysheep.models.recommender import mask
+from greysheep.models.registry import create
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.progress import Steps
 
@@ -122,8 +123,6 @@ class Blend(Model):
         self.parts = self._make_parts()
 
     def _make_parts(self) -> list[Model]:
-        from greysheep.models import create
-
         options = self.options.model_dump()
         for name, own in self.config.settings.items():
             if shared := [key for key in own if key in RunOptions.model_fields]:

@@ -66,7 +66,7 @@ def train_global(model: Model, split: Split, epochs: int | None = None) -> Mixtu
     Raises:
         KeyboardInterrupt: a refit was interrupted.
     """
-    from greysheep.models import create
+    from greysheep.models.registry import create
 
     own = model.config.model_dump(include=set(MultVAEConfig.model_fields))
     options = model.options.model_dump()
