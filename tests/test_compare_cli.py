@@ -20,7 +20,7 @@ import pytest
 
 import greysheep as gs
 from greysheep.cli import run
-from greysheep.comparison import progress, run_folder
+from greysheep.comparison import progress, run_folder, splits, worker
 from greysheep.comparison.run_folder import Run
 from greysheep.data.columns import USER
 from greysheep.errors import ConfigError, DataError, GreysheepWarning
@@ -93,7 +93,7 @@ def desk(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the shop as the working folder, with quick stubs in place of runs."""
     shutil.copytree(shop, tmp_path / "desk")
     monkeypatch.chdir(tmp_path / "desk")
-    monkeypatch.setattr(jobs, "COMMAND", [sys.executable, "-S", "stub.py"])
+    monkeypatch.setattr("greysheep.comparison.compare.COMMAND", [sys.executable, "-S", "stub.py"])
     monkeypatch.setattr(pages, "comparison_html", lambda found: "<html>", raising=False)
     start = jobs.json.dumps
 
@@ -363,9 +363,9 @@ def test_a_run_measures_as_evaluate_does(tmp_path: Path):
     """In this process: the same numbers as by hand, groups by every score, warnings kept."""
     frame = simulated().frame().with_columns(weight=pl.lit(2.0))
     log = gs.Interactions.read(frame)
-    folder = jobs.Splits(log, "strict", tmp_path).of(1)
+    folder = splits.Splits(log, "strict", tmp_path).of(1)
     label = "multvae[epochs=2,latent=4]"
-    jobs.measure(
+    worker.measure(
         {
             "label": "small",
             "text": label,
@@ -395,25 +395,25 @@ def test_a_run_measures_as_evaluate_does(tmp_path: Path):
 
 def test_density_may_be_absent(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "sklearn.neighbors", None)
-    found = jobs.scores_of(gs.split(simulated()))
+    found = splits.scores_of(gs.split(simulated()))
     assert found.columns == [USER, "mainstream", "sampled", "bound", "distribution"]
 
 
 def test_splits_are_made_once_and_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     log = simulated()
-    splits = jobs.Splits(log, "paper", tmp_path)
-    folder = splits.of(3)
+    made = splits.Splits(log, "paper", tmp_path)
+    folder = made.of(3)
     assert gs.Split.read(folder).fingerprint() == gs.split(log, "paper", 3).fingerprint()
-    monkeypatch.setattr(jobs, "scores_of", None)  # known from now on
-    splits.drop(3)
-    assert not folder.exists() and splits.of(3) == folder
-    jobs.Splits(log, "paper", tmp_path)  # the next comparison clears up after one that was killed
+    monkeypatch.setattr(splits, "scores_of", None)  # known from now on
+    made.drop(3)
+    assert not folder.exists() and made.of(3) == folder
+    splits.Splits(log, "paper", tmp_path)  # the next comparison clears up after one that was killed
     assert not folder.exists()
 
 
 def test_nothing_is_left_running_when_the_starter_is_gone():
     code = (
-        "import sys, time, greysheep.system.jobs as r; "
+        "import sys, time, greysheep.comparison.worker as r; "
         "r.measure = lambda job: time.sleep(60); r.main(sys.stdin)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True)

@@ -18,7 +18,6 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 import greysheep as gs
-from greysheep.comparison.compare import Comparison, Failure
 from greysheep.comparison.facts import facts
 from greysheep.comparison.request import (
     check_seeds,
@@ -29,6 +28,7 @@ from greysheep.comparison.request import (
     read_texts,
     split_texts,
 )
+from greysheep.comparison.result import Comparison, Failure
 from greysheep.comparison.run_folder import Run
 from greysheep.comparison.tables import GROUPINGS, paired_tests, summarise
 from greysheep.comparison.text import LEFT_OUT, markdown

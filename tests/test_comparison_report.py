@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greysheep as gs
-from greysheep.comparison.compare import Comparison, Failure
+from greysheep.comparison.result import Comparison, Failure
 from greysheep.errors import MissingExtraError
 from greysheep.evaluation.numbers import DASH, p_value
 from greysheep.evaluation.report import Report

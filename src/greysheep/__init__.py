@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from greysheep import models as models
-    from greysheep.comparison.compare import Comparison as Comparison
     from greysheep.comparison.compare import compare as compare
+    from greysheep.comparison.result import Comparison as Comparison
     from greysheep.data import datasets as datasets
     from greysheep.data.datasets import simulate as simulate
     from greysheep.data.interactions import Interactions as Interactions
@@ -44,7 +44,7 @@ __version__ = "0.1.0"
 _ROOMS = {"datasets": "data.datasets", "models": "models"}
 _HOME = {
     "Blend": "models",
-    "Comparison": "comparison.compare",
+    "Comparison": "comparison.result",
     "EASE": "models",
     "EnLFT": "models",
     "IALS": "models",

@@ -2,195 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from importlib.util import find_spec
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import polars as pl
-
-from greysheep.comparison import text
 from greysheep.comparison.facts import facts
-from greysheep.comparison.progress import Board
+from greysheep.comparison.progress import Board, Key
 from greysheep.comparison.request import check, check_seeds, check_texts, joined, named, split_texts
+from greysheep.comparison.result import Comparison, Failure
 from greysheep.comparison.run_folder import Run, check_place, claim, locked
-from greysheep.comparison.tables import paired_tests, summarise
-from greysheep.comparison.verdicts import verdict
+from greysheep.comparison.splits import Splits
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import TEST, split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning
-from greysheep.evaluation.report import Report, _plain
-from greysheep.report import pages
-from greysheep.system.files import write_html
-from greysheep.system.jobs import Splits, carry_out
+from greysheep.evaluation.report import Report
+from greysheep.system import jobs
+from greysheep.system.machine import threads_each
 
-__all__ = ["Comparison", "Failure", "compare"]
-
-RESULTS = "results.json"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A run that ended without a result."""
-
-    label: str
-    seed: int
-    message: str
-    """One line."""
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """What `compare` found; the tables are made once, when they are first read."""
-
-    runs: list[Report]
-    """Finished runs, models x seeds, with values per user and history; `label`: the model's name or text."""
-    failures: list[Failure]
-    seeds: list[int]
-    """Each drives both the split and the training."""
-    protocol: str
-    k: int
-    reference: str
-    """Label of the model that the others are compared with."""
-    margin: float
-    """Relative loss that still counts as no harm."""
-    facts: dict[str, str]
-    """How it was made: log, filter, cores, versions, command."""
-    labels: list[str] = field(default_factory=list)
-    """Every model asked for; those of `runs` and `failures` if not given."""
-
-    def __post_init__(self) -> None:
-        if not self.labels:
-            named = [run.label for run in self.runs] + [failure.label for failure in self.failures]
-            self.labels.extend(dict.fromkeys(named))
-
-    @property
-    def metric(self) -> str:
-        """The metric of every table."""
-        return f"ndcg@{self.k}"
-
-    @property
-    def missing(self) -> list[tuple[str, int]]:
-        """Label and seed of runs that were not started."""
-        known = {(run.label, run.seed) for run in self.runs}
-        known |= {(failure.label, failure.seed) for failure in self.failures}
-        pairs = ((label, seed) for label in self.labels for seed in self.seeds)
-        return [pair for pair in pairs if pair not in known]
-
-    @cached_property
-    def summary(self) -> pl.DataFrame:
-        """Means by group: a row a label, grouping and group.
-
-        Groupings: mainstream, activity, density, distribution (the first the default, the last two where
-        every run has them); groups: overall, then the five names, niche or fewest rows first. Columns: label,
-        grouping, group, n_users (different users over all seeds), mean_train_rows, mean_test_rows, mean (over
-        seeds, of the groups' means), sd (over seeds; null with one), ci_low, ci_high (95 % percentile
-        bootstrap over users, each drawn with all her seeds; for overall from all users, whereas a report of
-        one run draws within its groups).
-        """
-        return summarise(self.runs, self.metric)
-
-    @cached_property
-    def tests(self) -> pl.DataFrame:
-        """Every other model against the reference: a row a label and group, overall and the five of
-        mainstream, over the seeds that both have finished.
-
-        A user's value is her mean over the seeds in which she is in the group, and mean, reference_mean,
-        difference and ratio are about these values (so `mean` may differ from the summary's a little).
-        Columns: label, reference, group, n_users, mean, reference_mean, difference, difference_sd (of the
-        seeds' differences; null with one), ratio (difference / reference_mean), p_value (paired sign-flip
-        test, two-sided), p_holm (Holm over all rows), ratio_low, ratio_high (one-sided 95 % bounds), verdict
-        (no harm, harm, undecided), resolvable_margin. P values over users compare these trained models;
-        difference_sd says how much another split and another start change.
-        """
-        return paired_tests(self.runs, self.metric, self.reference, self.margin)
-
-    @cached_property
-    def verdicts(self) -> dict[str, str]:
-        """A sentence for each label but the reference: what happens to `low`, and at whose price."""
-        rows = self.tests.partition_by("label", as_dict=True) if self.tests.height else {}
-        measured = {run.label for run in self.runs}
-        found = {}
-        for label in self.labels:
-            if label == self.reference:
-                continue
-            if (label,) in rows:
-                found[label] = verdict(rows[label,].to_dicts(), self.margin)
-            elif label in measured:
-                found[label] = f"no verdict: {self.reference} has no finished run on the same split"
-            else:
-                found[label] = "no verdict: no run of it is finished"
-        return found
-
-    def __str__(self) -> str:
-        return text.text(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All but values per user and histories as plain types: unrounded, None where there is no value."""
-        return dict(
-            _plain(
-                {
-                    "protocol": self.protocol,
-                    "k": self.k,
-                    "seeds": self.seeds,
-                    "labels": self.labels,
-                    "reference": self.reference,
-                    "margin": self.margin,
-                    "runs": [run.to_dict() for run in self.runs],
-                    "tests": self.tests.to_dicts(),
-                    "summary": self.summary.to_dicts(),
-                    "verdicts": self.verdicts,
-                    "failures": [vars(failure) for failure in self.failures],
-                    "missing": self.missing,
-                    "facts": self.facts,
-                }
-            )
-        )
-
-    def write(self, out: str | Path) -> list[Path]:
-        """Write results.json, results.csv, results.md and, where matplotlib is installed, report.html."""
-        folder = Path(out).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        texts: dict[str, Callable[[], str]] = {
-            RESULTS: lambda: json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
-            "results.csv": lambda: text.flat(self).write_csv(quote_style="non_numeric"),
-            "results.md": lambda: text.markdown(self),
-        }
-        if self.runs and find_spec("matplotlib") is not None:
-            texts["report.html"] = lambda: pages.comparison_html(self)
-        return [write_html(folder / name, make()) for name, make in texts.items()]
-
-    @classmethod
-    def read(cls, out: str | Path) -> Comparison:
-        """Read what `compare` wrote to a folder.
-
-        Raises:
-            DataError: there is no results.json, or a run that it names is not there.
-        """
-        folder = Path(out).expanduser()
-        try:
-            found = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-            runs = [Run(one["label"], one["seed"], folder) for one in found["runs"]]
-            failures = [Failure(**one) for one in found["failures"]]
-            rest = {key: found[key] for key in
-                    ("seeds", "protocol", "k", "reference", "margin", "facts", "labels")}  # fmt: skip
-        except OSError as error:
-            raise DataError(f"{folder} holds no comparison: {RESULTS}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{folder / RESULTS} is not what compare writes: {error}") from None
-        return cls([_read(run) for run in runs], failures, **rest)
-
-
-def _read(run: Run) -> Report:
-    report = run.read()
-    if report is None:
-        raise DataError(f"the run {run.label}, seed {run.seed}, of {run.out} is gone: compare anew")
-    return report
+COMMAND = jobs.command("greysheep.comparison.worker")
+POLL = 0.05
+"""Seconds between two looks at the processes."""
 
 
 def compare(
@@ -269,7 +102,7 @@ def compare(
             if (run.label, run.seed) not in found
         ]
         new, failed = carry_out(
-            waiting, Splits(log, protocol, folder), board, k=k, jobs=jobs, deadline=deadline
+            waiting, Splits(log, protocol, folder), board, k=k, at_once=jobs, deadline=deadline
         )
         found |= new
         comparison = Comparison(
@@ -301,3 +134,84 @@ def _tell(runs: Sequence[Run]) -> None:
 
 def _call(labels: Sequence[str], protocol: str, seeds: int | Sequence[int], k: int) -> str:
     return f"greysheep.compare(log, {labels!r}, protocol={protocol!r}, seeds={seeds!r}, k={k})"
+
+
+@dataclass
+class Process:
+    """A run under way."""
+
+    run: Run
+    job: jobs.Process
+
+    @classmethod
+    def start(cls, run: Run, folder: Path, k: int, threads: int) -> Process:
+        """Start a run; what it says goes to <stem>.log."""
+        for suffix in (".json", ".parquet"):  # of another version of the model
+            run.file(suffix).unlink(missing_ok=True)
+        run.file(".log").parent.mkdir(parents=True, exist_ok=True)
+        job = {"label": run.label, "text": run.text or run.label, "seed": run.seed, "out": str(run.out),
+               "split": str(folder), "k": k, "threads": threads}  # fmt: skip
+        return cls(run, jobs.Process.start(COMMAND, job, run.file(".log"), threads))
+
+    @property
+    def key(self) -> Key:
+        """Label and seed."""
+        return self.run.label, self.run.seed
+
+    def progress(self) -> str:
+        """The last epoch it told of."""
+        head = f"{self.run.label}: "
+        told = reversed(self.job.said())
+        return next((line[len(head) :] for line in told if line.startswith(head)), "")
+
+    def outcome(self) -> Report | str:
+        """The report of a process that ended, or one line that says why there is none."""
+        self.job.close()
+        report = self.run.read() if self.job.process.returncode == 0 else None
+        if report is None:
+            return self.job.failure()
+        self.job.log.unlink(missing_ok=True)
+        return report
+
+
+def carry_out(
+    runs: Sequence[Run], splits: Splits, board: Board, *, k: int, at_once: int, deadline: float
+) -> tuple[dict[Key, Report], dict[Key, str]]:
+    """Make the runs, `at_once` at a time; return the reports of those that end well and why others do not.
+
+    After `deadline` (of `time.monotonic`) none is started, and those under way are waited for.
+    """
+    waiting, under_way = list(runs), list[Process]()
+    reports, failures = dict[Key, Report](), dict[Key, str]()
+    threads = threads_each(at_once)
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < at_once and time.monotonic() < deadline:
+                run = waiting.pop(0)
+                board.busy(f"seed {run.seed}: splitting, scoring users" if run.seed not in splits else "")
+                folder = splits.of(run.seed)
+                board.busy("")
+                board.started((run.label, run.seed))
+                under_way.append(Process.start(run, folder, k, threads))
+            if not under_way:
+                break
+            time.sleep(POLL)
+            for process in [process for process in under_way if process.job.ended()]:
+                under_way.remove(process)
+                found = process.outcome()
+                if isinstance(found, Report):
+                    reports[process.key] = found
+                    board.done(found)
+                else:
+                    failures[process.key] = found
+                    board.failed(process.key, found)
+                seed = process.run.seed
+                if all(run.seed != seed for run in (*waiting, *(other.run for other in under_way))):
+                    splits.drop(seed)
+            for process in under_way:
+                board.progress(process.key, process.progress())
+    finally:
+        for process in under_way:
+            process.job.stop()
+        splits.clear()
+    return reports, failures

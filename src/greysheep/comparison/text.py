@@ -15,7 +15,7 @@ from greysheep.mainstream.groups import GROUPS
 from greysheep.system.machine import readable
 
 if TYPE_CHECKING:
-    from greysheep.comparison.compare import Comparison
+    from greysheep.comparison.result import Comparison
 
 LEVEL = 0.05
 LEFT_OUT = "Groupings left out"

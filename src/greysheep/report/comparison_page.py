@@ -15,7 +15,7 @@ from greysheep.report.verdicts import verdicts_section
 from greysheep.report.view import Compared
 
 if TYPE_CHECKING:
-    from greysheep.comparison.compare import Comparison
+    from greysheep.comparison.result import Comparison
 
 
 def comparison_page(comparison: Comparison, title: str | None) -> str:

@@ -23,7 +23,7 @@ from greysheep.report.single_view import View
 from greysheep.system.files import write_bytes, write_html
 
 if TYPE_CHECKING:
-    from greysheep.comparison.compare import Comparison
+    from greysheep.comparison.result import Comparison
     from greysheep.evaluation.report import Report
 
 __all__ = [

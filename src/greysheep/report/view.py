@@ -16,7 +16,7 @@ from greysheep.report.palette import Style, key, styles
 from greysheep.report.single_view import Triple
 
 if TYPE_CHECKING:
-    from greysheep.comparison.compare import Comparison
+    from greysheep.comparison.result import Comparison
     from greysheep.evaluation.report import Report
 
 OVERALL, MAINSTREAM, NICHE = "overall", "mainstream", "low"

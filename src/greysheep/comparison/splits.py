@@ -1,0 +1,71 @@
+"""One split a seed with the users' scores, shared by all runs of a comparison."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import polars as pl
+
+from greysheep.data.columns import USER
+from greysheep.data.interactions import Interactions
+from greysheep.data.splitting import Split, split
+from greysheep.errors import DataError, MissingExtraError
+from greysheep.mainstream.groups import Mainstream
+from greysheep.mainstream.scores import density_scores, distribution_scores
+
+
+def scores_of(parts: Split) -> pl.DataFrame:
+    """Every user's score by each measure of mainstreamness: user_id, mainstream, density, distribution.
+
+    Density is left out where scikit-learn is absent or there are too few users.
+    """
+    rows = parts.rows("train")
+    found = Mainstream.fit(rows, parts.log.user_ids)  # as `evaluate` does, sampled on a very large log
+    how = {"sampled": pl.lit(found.sampled), "bound": pl.lit(found.bound)}
+    frame = pl.DataFrame({USER: parts.log.user_ids, "mainstream": found.scores}).with_columns(**how)
+    with suppress(MissingExtraError, DataError):  # `Comparison.facts` says which grouping is not there
+        frame = frame.with_columns(density=density_scores(rows))
+    return frame.with_columns(distribution=distribution_scores(rows))
+
+
+class Splits:
+    """One split a seed, written once for all models and kept while they need it."""
+
+    def __init__(self, log: Interactions, protocol: str, out: Path):
+        self.log, self.protocol = log, protocol
+        self.folder, self.scores = out / "splits", out / "groups"
+        self.clear()  # of a comparison that was killed
+
+    def __contains__(self, seed: int) -> bool:
+        return (self.folder / f"s{seed}").is_dir()
+
+    def of(self, seed: int) -> Path:
+        """The folder of a seed's split, with groups.parquet."""
+        folder = self.folder / f"s{seed}"
+        if seed not in self:
+            parts = split(self.log, self.protocol, seed)
+            draft = self.folder / f".s{seed}"
+            parts.write(draft)
+            self._scores(parts).write_parquet(draft / "groups.parquet")
+            draft.rename(folder)
+        return folder
+
+    def _scores(self, parts: Split) -> pl.DataFrame:
+        """Scores take longer than the split: they outlive an interruption."""
+        known = self.scores / f"s{parts.seed}.parquet"
+        if not known.is_file():
+            self.scores.mkdir(parents=True, exist_ok=True)
+            draft = known.with_suffix(".tmp")
+            scores_of(parts).write_parquet(draft)
+            draft.replace(known)
+        return pl.read_parquet(known, glob=False)
+
+    def drop(self, seed: int) -> None:
+        """No model needs it any more."""
+        shutil.rmtree(self.folder / f"s{seed}", ignore_errors=True)
+
+    def clear(self) -> None:
+        """Take every split away: they are copies of the log."""
+        shutil.rmtree(self.folder, ignore_errors=True)
