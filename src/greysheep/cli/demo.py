@@ -69,7 +69,8 @@ def run_demo(
     reports = [gs.evaluate(model, split, k=K) for model in models]
     progress(f"writing {target}")
     _write(target, data, models, reports)
-    from greysheep.report.pages import headline, text_table
+    from greysheep.evaluation.text import text_table
+    from greysheep.report.pages import headline
 
     echo(f"\nNDCG@{K} of the test rows by mainstream group, most niche users first\n{text_table(reports)}\n")
     echo(headline(reports))

@@ -4,29 +4,68 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import polars as pl
 
 from greysheep.comparison.tables import GROUPINGS, OVERALL
 from greysheep.data.columns import GROUP
-from greysheep.evaluation.numbers import DASH, number, percent, seconds
+from greysheep.evaluation.numbers import number, percent, seconds
+from greysheep.evaluation.report import Report
+from greysheep.evaluation.text import aligned, markdown_table
 from greysheep.mainstream.groups import GROUPS
 from greysheep.system.machine import readable
-
-if TYPE_CHECKING:
-    from greysheep.comparison.result import Comparison
 
 LEVEL = 0.05
 LEFT_OUT = "Groupings left out"
 HEAD = ("model", *GROUPS, "mean", "gap", "worst group", "seconds", "memory")
 
 
-def text(comparison: Comparison) -> str:
+class _Failure(Protocol):
+    @property
+    def label(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def message(self) -> str: ...
+
+
+class _Comparison(Protocol):
+    """What is read here of a `Comparison`, which prints itself through this file."""
+
+    @property
+    def runs(self) -> Sequence[Report]: ...
+    @property
+    def failures(self) -> Sequence[_Failure]: ...
+    @property
+    def missing(self) -> Sequence[tuple[str, int]]: ...
+    @property
+    def labels(self) -> Sequence[str]: ...
+    @property
+    def seeds(self) -> Sequence[int]: ...
+    @property
+    def protocol(self) -> str: ...
+    @property
+    def k(self) -> int: ...
+    @property
+    def reference(self) -> str: ...
+    @property
+    def margin(self) -> float: ...
+    @property
+    def facts(self) -> Mapping[str, str]: ...
+    @property
+    def summary(self) -> pl.DataFrame: ...
+    @property
+    def tests(self) -> pl.DataFrame: ...
+    @property
+    def verdicts(self) -> Mapping[str, str]: ...
+
+
+def text(comparison: _Comparison) -> str:
     """What the command prints: the table, how to read it, a verdict a model, what failed or is missing."""
     lines = [title(comparison), ""]
     if comparison.runs:
-        lines += _aligned([list(HEAD), *_rows(comparison, best="*")])
+        lines += aligned([list(HEAD), *_rows(comparison, best="*")])
         lines += ["", legend(comparison, best="*")]
     lines += ["", *(f"{label}: {sentence}" for label, sentence in comparison.verdicts.items())]
     if left_out := comparison.facts.get(LEFT_OUT):
@@ -34,7 +73,7 @@ def text(comparison: Comparison) -> str:
     return "\n".join([*lines, *_absent(comparison)]).rstrip()
 
 
-def title(comparison: Comparison) -> str:
+def title(comparison: _Comparison) -> str:
     """What was measured."""
     seeds = ", ".join(map(str, comparison.seeds))
     many = "s" if len(comparison.seeds) > 1 else ""
@@ -43,7 +82,7 @@ def title(comparison: Comparison) -> str:
     )
 
 
-def legend(comparison: Comparison, best: str) -> str:
+def legend(comparison: _Comparison, best: str) -> str:
     """How to read the table, in one line."""
     against = ""
     if len(comparison.labels) > 1:
@@ -54,7 +93,7 @@ def legend(comparison: Comparison, best: str) -> str:
     return f"low = the users whose taste fewest share; {best} best of its column{against}."
 
 
-def _rows(comparison: Comparison, best: str, spread: bool = False) -> list[list[str]]:
+def _rows(comparison: _Comparison, best: str, spread: bool = False) -> list[list[str]]:
     """A row a model: groups niche first, mean, gap, worst group, seconds, memory; failed ones say why."""
     lines = {label: numbers(comparison, label) for label in comparison.labels}
     tests = {(row["label"], row[GROUP]): row for row in comparison.tests.to_dicts()}
@@ -85,7 +124,7 @@ def _rows(comparison: Comparison, best: str, spread: bool = False) -> list[list[
     return rows
 
 
-def numbers(comparison: Comparison, label: str) -> dict[str, Any]:
+def numbers(comparison: _Comparison, label: str) -> dict[str, Any]:
     """Means of one model over its finished seeds, and what they cost: mean seconds, most memory."""
     mine = comparison.summary.filter(pl.col("label") == label, pl.col("grouping") == "mainstream")
     means = {row[GROUP]: number(row["mean"]) for row in mine.iter_rows(named=True)}
@@ -126,19 +165,7 @@ def _mark(test: Mapping[str, Any] | None) -> str:
     return (sign if number(test["p_holm"]) < LEVEL else "") + ("!" if test["verdict"] == "harm" else "")
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns under each other, numbers to the right; a row of two cells is a model with a message."""
-    full = [row for row in rows if len(row) > 2]
-    first = max(len(row[0]) for row in rows)
-    widths = [max(map(len, column)) for column in list(zip(*full, strict=True))[1:]]
-    lines = []
-    for row in rows:
-        cells = [row[1]] if len(row) == 2 else [c.rjust(w) for c, w in zip(row[1:], widths, strict=True)]
-        lines.append("  ".join([row[0].ljust(first), *cells]).replace(DASH, "-").rstrip())
-    return lines
-
-
-def _absent(comparison: Comparison) -> list[str]:
+def _absent(comparison: _Comparison) -> list[str]:
     """What failed, and what is missing because the time was over."""
     lines = [f"failed: {f.label}, seed {f.seed}: {f.message}" for f in comparison.failures]
     left: dict[str, list[str]] = {}
@@ -152,12 +179,12 @@ def _absent(comparison: Comparison) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(comparison: _Comparison) -> str:
     """The page results.md."""
     lines = [f"# {title(comparison)}", ""]
     if comparison.runs:
         rows = [[f"`{row[0]}`", *row[1:]] for row in _rows(comparison, best="**", spread=True)]
-        lines += _table(HEAD, rows)
+        lines += markdown_table(HEAD, rows)
         lines += ["", legend(comparison, best="bold:") + " ± standard deviation over seeds.", ""]
     if comparison.verdicts:
         lines += [f"## Against `{comparison.reference}`", ""]
@@ -172,7 +199,7 @@ def markdown(comparison: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tests(comparison: Comparison) -> list[str]:
+def _tests(comparison: _Comparison) -> list[str]:
     """A row a model, a cell a group: relative difference, p after Holm, verdict."""
     head = ["model", *GROUPS, "overall"]
     rows = []
@@ -183,10 +210,10 @@ def _tests(comparison: Comparison) -> list[str]:
             for row in mine.iter_rows(named=True)
         }
         rows.append([f"`{label}`", *(cells[group] for group in (*GROUPS, OVERALL))])
-    return _table(head, rows) if rows else []
+    return markdown_table(head, rows) if rows else []
 
 
-def _grouping(comparison: Comparison, grouping: str) -> list[str]:
+def _grouping(comparison: _Comparison, grouping: str) -> list[str]:
     """Means by one way to cut the users, with how many rows a user has in each group."""
     mine = comparison.summary.filter(pl.col("grouping") == grouping)
     if mine.is_empty():
@@ -201,17 +228,10 @@ def _grouping(comparison: Comparison, grouping: str) -> list[str]:
         by_group = dict(zip(first[GROUP], first[column], strict=True))
         counts = [by_group[group] for group in groups]
         rows.append([name, *("-" if count is None else f"{count:.1f}" for count in counts)])
-    return [f"## By {grouping}", "", *_table(["model", *groups], rows), ""]
+    return [f"## By {grouping}", "", *markdown_table(["model", *groups], rows), ""]
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table; short rows are filled up."""
-    full = [[*row, *[""] * (len(head) - len(row))] for row in rows]
-    lines = [list(head), ["---"] * len(head), *full]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-
-
-def flat(comparison: Comparison) -> pl.DataFrame:
+def flat(comparison: _Comparison) -> pl.DataFrame:
     """One row a model, grouping and group: the summary, and the paired test where there is one."""
     tests = comparison.tests.drop("n_users", "mean").with_columns(grouping=pl.lit("mainstream"))
     return comparison.summary.join(tests, on=["label", "grouping", GROUP], how="left", maintain_order="left")

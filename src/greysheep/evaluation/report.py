@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import ConfigError, DataError
+from greysheep.evaluation.text import text_table
 from greysheep.mainstream.groups import GROUPS
 from greysheep.metrics.statistics import holm, no_harm, sign_flip_test
 
@@ -199,9 +200,7 @@ class Report:
         return pages.write_html(path, pages.html([self]))
 
     def __str__(self) -> str:
-        from greysheep.report import pages
-
-        return pages.text_table([self])
+        return text_table([self])
 
 
 def mean_of(values: NDArray[Any]) -> float:

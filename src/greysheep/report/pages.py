@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from greysheep.errors import ConfigError
-from greysheep.evaluation.numbers import DASH, seconds
+from greysheep.evaluation.text import text_table
 from greysheep.report import html as page
 from greysheep.report.comparison_page import comparison_page
 from greysheep.report.dots import picture
@@ -36,38 +35,6 @@ __all__ = [
     "text_table",
     "write_html",
 ]
-
-
-def text_table(reports: Sequence[Report]) -> str:
-    """Plain text for a terminal or a pipe: one row a model; groups niche first, mean, gap, ratio, seconds.
-
-    Fits in 80 columns for labels of up to 14 characters. NDCG stands without its leading zero.
-
-    Raises:
-        ConfigError: There is no report, or they were made for lists of different lengths.
-    """
-    view = View.of(reports)
-    head = ["model", *view.groups, "mean", "gap", "ratio", "seconds"]
-    rows = [head]
-    for name, report in view.reports.items():
-        means = view.by_group(name)
-        values = [means[group][0] if group in means else math.nan for group in view.groups]
-        cells = [_plain(value, 4) for value in (*values, view.overall(name)[0], report.gap())]
-        rows.append([name, *cells, _plain(report.ratio(), 2), _ascii(seconds(report.train_seconds))])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    ends = {
-        1,
-        len(head) - 4,
-        len(head) - 3,
-        len(head) - 1,
-    }  # a wider gap before groups, mean, gap and seconds
-    lines = []
-    for first, *rest in rows:
-        line = first.ljust(widths[0])
-        for n, cell in enumerate(rest, 1):
-            line += ("  " if n in ends else " ") + cell.rjust(widths[n])
-        lines.append(line)
-    return "\n".join(lines)
 
 
 def html(
@@ -138,19 +105,3 @@ def chart_by_group(reports: Sequence[Report], path: Path | str) -> Path:
     frames = {name: report.by_group for name, report in view.reports.items()}
     dots = dots_of(view, frames, limits_of(list(frames.values()), view.metric))
     return write_bytes(path, picture(dots, kind, f"{view.shown} by mainstream group, most niche users first"))
-
-
-def _plain(value: float, places: int) -> str:
-    """A number without the zero before its point; a hyphen where there is none.
-
-    >>> _plain(0.25, 4), _plain(1.0, 2), _plain(float("nan"), 4)
-    ('.2500', '1.00', '-')
-    """
-    if not math.isfinite(value):
-        return "-"
-    text = f"{value:.{places}f}"
-    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
-
-
-def _ascii(text: str) -> str:
-    return text.replace(DASH, "-")

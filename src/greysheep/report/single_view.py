@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import polars as pl
 
-from greysheep.errors import ConfigError
 from greysheep.evaluation.numbers import number
+from greysheep.evaluation.text import by_label
 from greysheep.report.palette import Style, styles
 
 if TYPE_CHECKING:
@@ -35,15 +34,9 @@ class View:
         Raises:
             ConfigError: There is no report, or they were made for lists of different lengths.
         """
-        lengths = sorted({report.k for report in reports})
-        if not lengths:
-            raise ConfigError("there is no report to show: give at least one")
-        if len(lengths) > 1:
-            found = ", ".join(map(str, lengths))
-            raise ConfigError(f"reports of different k ({found}) cannot share a table: use one k")
-        named = dict(zip(_labels(reports), reports, strict=True))
+        named = by_label(reports)
         drawn = styles([(name, report.model) for name, report in named.items()])
-        return cls(named, drawn, f"ndcg@{lengths[0]}")
+        return cls(named, drawn, reports[0].metric)
 
     @property
     def shown(self) -> str:
@@ -72,14 +65,3 @@ def triples(frame: pl.DataFrame, metric: str) -> list[Triple]:
     """(mean, low, high) of each row of a frame of means; NaN where there is none."""
     columns = [frame[name].to_list() for name in (metric, f"{metric}_low", f"{metric}_high")]
     return [(number(mean), number(low), number(high)) for mean, low, high in zip(*columns, strict=True)]
-
-
-def _labels(reports: Sequence[Report]) -> list[str]:
-    """One name a report: its label, with the seed, and a number, where several would share it."""
-    shared = Counter(report.label for report in reports)
-    names: list[str] = []
-    for report in reports:
-        name = report.label if shared[report.label] == 1 else f"{report.label}, seed {report.seed}"
-        same = sum(other == name or other.startswith(f"{name} (") for other in names)
-        names.append(f"{name} ({same + 1})" if same else name)
-    return names
