@@ -12,7 +12,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from greysheep.cli import about, compare, compile, data, evaluate, fit, logs, tune
+from greysheep.cli import compare, compile, data, demo, doctor, evaluate, fit, logs, tune
 from greysheep.errors import GreysheepError, GreysheepWarning
 from greysheep.system.machine import own_version
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(about.demo)
+app.command()(demo.demo)
 app.add_typer(data.app, name="data")
 app.command()(logs.mainstream)
 app.command()(logs.split)
@@ -34,7 +34,7 @@ app.command()(evaluate.recommend)
 app.command()(compare.compare)
 app.command()(tune.tune)
 app.command()(compile.compile)
-app.command()(about.doctor)
+app.command()(doctor.doctor)
 
 # typer exports only this one of its usage errors; the class they all share is found through it, because its
 # own home moved from click to typer between versions.

@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import greysheep as gs
+import typer
+
+from greysheep.cli.options import Seed
 from greysheep.errors import ConfigError, DataError, MissingExtraError
+from greysheep.system.files import check_file
 
 if TYPE_CHECKING:
     from greysheep.data.datasets import Dataset
@@ -21,6 +24,18 @@ K = 20
 EPOCHS = 40
 STEPS = 8
 REFERENCE = "multvae"
+
+
+def demo(
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Page to write.")] = Path("report.html"),
+    data: Annotated[str, typer.Option(help="A name of `greysheep data list`.")] = "ml-100k",
+    seed: Seed = 0,
+    epochs: Annotated[int | None, typer.Option(min=1, help="The most epochs; 40 if not given.")] = None,
+) -> None:
+    """Run the main job on a small real data set and write report.html."""
+    check_file(output, suffixes=(".html", ".htm"))
+    run_demo(output, dataset=data, seed=seed, epochs=epochs, echo=typer.echo)
 
 
 def run_demo(
@@ -48,6 +63,11 @@ def run_demo(
         ConfigError: The output cannot be written, or a number is out of range.
         DataError: There is no data set of this name.
     """
+    from greysheep.data import splitting
+    from greysheep.evaluation.evaluate import evaluate
+    from greysheep.evaluation.text import text_table
+    from greysheep.report.pages import headline
+
     target = _target(Path(output).expanduser())
     if find_spec("matplotlib") is None:
         raise MissingExtraError("report", "the demo's page")
@@ -56,7 +76,7 @@ def run_demo(
     data = _load(dataset, echo)
     echo(str(data.log.summary))
     progress(f"splitting each user's rows, protocol strict, seed {seed}")
-    split = gs.split(data.log, protocol="strict", seed=seed)
+    split = splitting.split(data.log, protocol="strict", seed=seed)
     echo(
         ", ".join(f"{row['part']} {row['rows']:,}" for row in split.summary().iter_rows(named=True)) + " rows"
     )
@@ -66,12 +86,9 @@ def run_demo(
         progress(f"training {model.label}" + (f", at most {most} epochs" if most else ""))
         model.fit(split)
     progress(f"ranking all items for every user, NDCG@{K} on her test rows")
-    reports = [gs.evaluate(model, split, k=K) for model in models]
+    reports = [evaluate(model, split, k=K) for model in models]
     progress(f"writing {target}")
     _write(target, data, models, reports)
-    from greysheep.evaluation.text import text_table
-    from greysheep.report.pages import headline
-
     echo(f"\nNDCG@{K} of the test rows by mainstream group, most niche users first\n{text_table(reports)}\n")
     echo(headline(reports))
     echo(f"Done in {progress.seconds():.0f} s; open {target}")
@@ -123,12 +140,14 @@ def _models(seed: int, epochs: int) -> list[Model]:
 
     One thread each: on matrices this small a second one costs more than it brings.
     """
+    from greysheep.models import TALL, MultVAE, Popular, WeightedEASE
+
     shared: dict[str, Any] = {"epochs": epochs, "batch_size": 64, "seed": seed, "threads": 1}
     return [
-        gs.Popular(seed=seed),
-        gs.WeightedEASE(seed=seed, threads=1),
-        gs.MultVAE(**shared),
-        gs.TALL(n_experts=10, start_epoch=min(15, epochs // 2), **shared),
+        Popular(seed=seed),
+        WeightedEASE(seed=seed, threads=1),
+        MultVAE(**shared),
+        TALL(n_experts=10, start_epoch=min(15, epochs // 2), **shared),
     ]
 
 

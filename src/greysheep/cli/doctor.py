@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import typer
+
 from greysheep.system.machine import THREAD_VARIABLES, own_version, total_bytes, usable_cores
+
+
+def doctor() -> None:
+    """Print what greysheep runs on, and the exact fix for whatever is set wrong."""
+    for fact in facts():
+        typer.echo(str(fact))
 
 
 @dataclass(frozen=True)
