@@ -29,7 +29,8 @@ demo: .venv/stamp-demo
 
 test: .venv/stamp-dev
 	$(BIN)/greysheep doctor
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q  # worlds this small are slower on two threads
+	@# one worker a core, one thread a worker: worlds this small are slower on two threads
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 16 --dist worksteal
 
 eval: .venv/stamp-dev
 	$(BIN)/python -m pytest -q -m eval

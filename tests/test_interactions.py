@@ -405,7 +405,7 @@ def parquet_bytes(frame=SMALL):
         ("a.parquet", b"user_id,item_id\n1,2\n", "name it .csv"),
         ("a.parquet", parquet_bytes()[:-20], "damaged"),
         ("a.parquet", parquet_bytes()[:4], "damaged"),
-        ("a.csv", gzip.compress(b"user_id,item_id\n1,2\n"), "unpack"),
+        ("a.csv", gzip.compress(b"user_id,item_id\n1,2\n", mtime=0), "unpack"),
         ("a.csv", "user_id,item_id\nJosé,1\n".encode("latin-1"), "UTF-8"),
         ("a.csv", "user_id,item_id\n1,2\n".encode("utf-16"), "UTF-8"),
         ("a.csv", b"\x00\x01\x02", "UTF-8"),

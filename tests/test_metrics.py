@@ -197,8 +197,10 @@ def test_wrong_arguments():
     np.testing.assert_array_equal(metrics_of(np.zeros((1, 0), np.int64), truth, 3)["mrr@3"], [0.0])
 
 
-def test_ranx_agrees():
-    """The package whose definitions these are; one small call, its compiler is slow."""
+def test_ranx_agrees(monkeypatch):
+    """The package whose definitions these are, run as plain Python: compiling it takes half a minute."""
+    numba = pytest.importorskip("numba")
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
     ranx = pytest.importorskip("ranx")
     ranked, truth = random_case(3, n_users=12, n_items=15, n=10)
     keep = (np.diff(truth.indptr) > 0) & (ranked[:, 0] >= 0)  # ranx knows no empty truth or list

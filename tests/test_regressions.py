@@ -176,6 +176,7 @@ def test_local_models_count_their_memory_first(log: gs.Interactions, monkeypatch
         model.fit(log)
 
 
+@pytest.mark.usefixtures("runs_here")
 def test_a_finished_blend_is_found_again(log: gs.Interactions, tmp_path: Path) -> None:
     models = ["popular", "blend[models=popular+ease,grid=2]"]
     ask: dict[str, Any] = {"seeds": [0], "out": tmp_path, "jobs": 1, "progress": False}
@@ -216,6 +217,7 @@ def test_tune_refuses_what_is_no_setting_and_knows_its_defaults(log: gs.Interact
     assert found.defaults == 0
 
 
+@pytest.mark.usefixtures("runs_here")
 def test_means_over_other_splits_are_not_ranked(log: gs.Interactions, tmp_path: Path) -> None:
     from greysheep.comparison.text import _rows
 

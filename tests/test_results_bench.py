@@ -73,6 +73,7 @@ def test_a_sample_has_the_users_it_says_and_is_the_same_each_time(small: Path) -
     assert reproduction.Table("ml-1m", "strict").interactions().n_users == 80
 
 
+@pytest.mark.usefixtures("runs_here")
 def test_tables_run_once_and_make_a_page(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = reproduction.Table("ml-1m", "paper", (0, 1))
     monkeypatch.setattr(reproduction, "TABLES", {"ml-1m-paper": table})
@@ -100,6 +101,7 @@ def test_thinning_keeps_everybody_and_the_share(small: Path) -> None:
     assert kept.select((pl.col("kept") == pl.max_horizontal(pl.col("len") // 4, 4)).all()).item()
 
 
+@pytest.mark.usefixtures("runs_here")
 def test_a_question_makes_a_figure_and_a_table(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes: dict[str, dict[str, Any]] = {"1": {"n_experts": 1}, "2": {"n_experts": 2}}
     monkeypatch.setattr(questions, "QUESTIONS", {"experts": questions.Question("Experts K", changes)})
