@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from greysheep.models import vae_space
+from greysheep.models import paper_settings, vae_space
 from greysheep.models.mixture import MixtureModel
 from greysheep.models.multvae import MultVAEConfig
 
@@ -32,6 +32,12 @@ class LMoEConfig(MultVAEConfig):
     """m: after `warm_up` a user passes through her m best experts only; None = all."""
     warm_up: int = Field(20, ge=0)
     """Epochs with all experts before `active_experts` are settled for each user."""
+    weighting: Literal["none", "mainstream"] = "none"
+    """How users weigh in the loss: alike, or `mainstream`, WL's fixed weights on the mixture."""
+    power: float = Field(1.2, ge=0)
+    """Of weighting `mainstream`: how steeply a user's weight falls with her mainstream score."""
+
+    authors: ClassVar[dict[str, Any]] = paper_settings.PROGRAM
 
 
 class LMoE(MixtureModel):
@@ -48,4 +54,5 @@ class LMoE(MixtureModel):
 
     name = "lmoe"
     Config = LMoEConfig
+    presets = paper_settings.EXPERTS
     search_space, search_starts = vae_space.GATED_EXPERTS, vae_space.GATED_STARTS

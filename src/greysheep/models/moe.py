@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from greysheep.models import vae_space
+from greysheep.models import paper_settings, vae_space
 from greysheep.models.mixture import MixtureModel
 from greysheep.models.multvae import MultVAEConfig
 
@@ -16,6 +16,8 @@ class MoEConfig(MultVAEConfig):
 
     n_experts: int = Field(10, ge=1)
     """K."""
+
+    authors: ClassVar[dict[str, Any]] = paper_settings.PROGRAM
 
 
 class MoE(MixtureModel):
@@ -31,5 +33,6 @@ class MoE(MixtureModel):
 
     name = "moe"
     Config = MoEConfig
+    presets = paper_settings.EXPERTS
     search_space, search_starts = vae_space.TRAINING, vae_space.GATED_STARTS
     fixed: ClassVar[dict[str, Any]] = {"gate": "mlp"}

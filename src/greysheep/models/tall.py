@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from greysheep.models import vae_space
+from greysheep.models import paper_settings, vae_space
 from greysheep.models.lmoe import LMoEConfig
 from greysheep.models.mixture import MixtureModel
 from greysheep.nn.pace import SignalScale
@@ -15,8 +15,8 @@ from greysheep.nn.pace import SignalScale
 class TALLConfig(LMoEConfig):
     """Settings of TALL, beside those of its experts and their gate."""
 
-    weighting: Literal["none", "loss", "loss-change"] = "loss-change"
-    """Signal of the adaptive weights."""
+    weighting: Literal["none", "loss", "loss-change", "mainstream"] = "loss-change"  # type: ignore[assignment]
+    """Signal of the adaptive weights; `none`: everybody alike; `mainstream`: WL's fixed weights."""
     start_epoch: int = Field(40, ge=0)
     """Epochs with equal weights first (the paper's gap T)."""
     alpha: float = Field(0.5, gt=0)
@@ -26,7 +26,9 @@ class TALLConfig(LMoEConfig):
     window: int = Field(8, ge=1)
     """Loss changes averaged into the signal."""
     signal_scale: SignalScale = "sum"
-    """Held-out loss as a sum over a user's items, their mean, or standardised within the batch."""
+    """Held-out loss as a sum over a user's rows, their mean, or standardised over users."""
+
+    authors: ClassVar[dict[str, Any]] = {**paper_settings.PROGRAM, **paper_settings.ADAPTIVE}
 
 
 class TALL(MixtureModel):
@@ -45,8 +47,4 @@ class TALL(MixtureModel):
     name = "tall"
     Config = TALLConfig
     search_space, search_starts = vae_space.ADAPTIVE_EXPERTS, vae_space.ADAPTIVE_STARTS
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "ml-1m": {"n_experts": 100, "batch_size": 512, "l2": 1e-3, "start_epoch": 40, "alpha": 0.08},
-        "yelp": {"n_experts": 100, "batch_size": 256, "l2": 1e-4, "start_epoch": 15, "alpha": 0.6},
-        "cds": {"n_experts": 100, "batch_size": 256, "l2": 1e-4, "start_epoch": 25, "alpha": 0.3},
-    }
+    presets = paper_settings.TALL
