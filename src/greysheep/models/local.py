@@ -131,7 +131,7 @@ class LocalTrainer:
         if config.anneal_steps is None:
             self.steps = model.global_epochs * self.steps_an_epoch
         else:
-            batches = -(-self.train.shape[0] // config.batch_size)
+            batches = -(-self.train.shape[0] // config.users_a_step(self.train.shape[0]))
             self.steps = np.full(len(self.weights), model.global_epochs * batches)
         self.gates: NDArray[Any] | None = None
         self.best: dict[str, Tensor] | None = None

@@ -92,7 +92,7 @@ class MixtureModel(IterativeModel):
             return False  # the device says itself when it is full
         self.net = None  # type: ignore[assignment]  # a second fit needs no room for the first one's weights
         size = 8 if self.dtype == torch.float64 else 4
-        batch = min(self.config.batch_size, split.log.n_users)
+        batch = min(self.config.users_a_step(split.log.n_users), split.log.n_users)
         shape = (self.n_experts, self.config.latent, split.log.n_items, batch, size)
         return best_weights_spill(Footprint(*shape))
 

@@ -51,7 +51,8 @@ class MixtureTrainer:
         self.seen_rows = SparseRows.from_csr(self.train, self.device)
         self.held_out_rows = SparseRows.from_csr(self.held_out, self.device)
         self.users = np.flatnonzero(np.diff(self.train.indptr))
-        self.steps_an_epoch = -(-len(self.users) // self.config.batch_size)
+        self.batch_size = self.config.users_a_step(len(self.users))
+        self.steps_an_epoch = -(-len(self.users) // self.batch_size)
         self.optimizer = adam(
             self.net.parameters(),
             self.config,
@@ -95,8 +96,8 @@ class MixtureTrainer:
         # summed up on the device: reading a loss would wait for every batch
         sums = torch.zeros(len(LOSSES), device=self.device, dtype=torch.float64)
         weight = self.user_weights if self.adaptive is None else self.adaptive.of_epoch(epoch)
-        for start in range(0, len(users), self.config.batch_size):
-            batch = codes[start : start + self.config.batch_size]
+        for start in range(0, len(users), self.batch_size):
+            batch = codes[start : start + self.batch_size]
             sums += self._train_batch(batch, weight[batch]) * len(batch)
             tick(min(1.0, (start + len(batch)) / len(users)))
         found = dict(zip(LOSSES, (sums / len(users)).tolist(), strict=True))

@@ -34,5 +34,5 @@ class MoE(MixtureModel):
     name = "moe"
     Config = MoEConfig
     presets = paper_settings.EXPERTS
-    search_space, search_starts = vae_space.TRAINING, vae_space.GATED_STARTS
+    search_space, search_starts = vae_space.TRAINING, vae_space.STARTS
     fixed: ClassVar[dict[str, Any]] = {"gate": "mlp"}

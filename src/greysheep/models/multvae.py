@@ -11,6 +11,9 @@ from greysheep.models import paper_settings, vae_space
 from greysheep.models.mixture import MixtureModel
 from greysheep.training.objective import Objective
 
+LARGEST_BATCH, STEPS_AN_EPOCH = 512, 10
+"""Of a default batch: never more users, and at least so many steps."""
+
 
 class MultVAEConfig(ModelConfig):
     """Settings of MultVAE; TALL adds its own to them."""
@@ -27,11 +30,12 @@ class MultVAEConfig(ModelConfig):
     objective: str = "mean-ndcg"
     """What early stopping maximises on validation rows: `mean-ndcg` (NDCG@1, 5, 10, 20) or `recall@20`
     and the like; `:low` (any group) or `:worst` behind it asks for that group instead of everybody."""
-    batch_size: int = Field(512, ge=1)
-    """B, users a step."""
+    batch_size: int | None = Field(None, ge=1)
+    """B, users a step. None = 512, or as many fewer as make ten steps an epoch: with two steps an epoch a small
+    log would run out of patience before it has learned anything."""
     learning_rate: float = Field(2e-3, gt=0)
     """Adam's step size."""
-    weight_decay: float = Field(0.0, ge=0, lt=1)
+    weight_decay: float = Field(0.03, ge=0, lt=1)
     """Share of every weight that decays in an epoch, apart from Adam's step (decoupled, Loshchilov & Hutter,
     ICLR 2019): the same on every log, whatever its rows an item and the batch size."""
     l2: float = Field(0.0, ge=0)
@@ -64,6 +68,10 @@ class MultVAEConfig(ModelConfig):
         if isinstance(given, dict) and given.get("variant") == "authors":
             return {**cls.authors, **given}
         return given
+
+    def users_a_step(self, n_users: int) -> int:
+        """B of a log with so many users to train on."""
+        return self.batch_size or min(LARGEST_BATCH, max(1, n_users // STEPS_AN_EPOCH))
 
     def kl_weight(self, step: int, steps_an_epoch: int) -> float:
         """Weight of the KL term after so many steps."""

@@ -19,13 +19,13 @@ class TALLConfig(LMoEConfig):
     """Signal of the adaptive weights; `none`: everybody alike; `mainstream`: WL's fixed weights."""
     start_epoch: int = Field(40, ge=0)
     """Epochs with equal weights first (the paper's gap T)."""
-    alpha: float = Field(0.5, gt=0)
-    """How hard the adaptive weights are held together: larger is flatter. Its unit is that of the signal.
-
-    The paper's .08 (for ML-1M) makes validation swing from epoch to epoch; .5 is steady there."""
+    alpha: float = Field(1.0, gt=0)
+    """How hard the adaptive weights are held together: larger is flatter. Its unit is that of the signal: of
+    a standardised one, a user whose loss fell by one standard deviation more than the mean user's weighs
+    1 / (2 alpha) more, whatever the log."""
     window: int = Field(8, ge=1)
     """Loss changes averaged into the signal."""
-    signal_scale: SignalScale = "sum"
+    signal_scale: SignalScale = "standardised"
     """Held-out loss as a sum over a user's rows, their mean, or standardised over users."""
 
     authors: ClassVar[dict[str, Any]] = {**paper_settings.PROGRAM, **paper_settings.ADAPTIVE}
