@@ -31,8 +31,8 @@ class MultVAEConfig(ModelConfig):
     """What early stopping maximises on validation rows: `mean-ndcg` (NDCG@1, 5, 10, 20) or `recall@20`
     and the like; `:low` (any group) or `:worst` behind it asks for that group instead of everybody."""
     batch_size: int | None = Field(None, ge=1)
-    """B, users a step. None = 512, or as many fewer as make ten steps an epoch: with two steps an epoch a small
-    log would run out of patience before it has learned anything."""
+    """B, users a step. None = 512, or as many fewer as make ten steps an epoch: with two steps an epoch a
+    small log would run out of patience before it has learned anything."""
     learning_rate: float = Field(2e-3, gt=0)
     """Adam's step size."""
     weight_decay: float = Field(0.03, ge=0, lt=1)
