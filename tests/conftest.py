@@ -11,7 +11,8 @@ from typing import IO, Any
 import pytest
 import torch
 
-from greysheep import _runs
+from greysheep.comparison import worker
+from greysheep.system import jobs
 
 # The tests' worlds are so small that a second thread only waits for the first.
 torch.set_num_threads(1)
@@ -31,7 +32,7 @@ class RunHere:
 
     def write(self, line: str) -> None:
         with open(self.log, "w") as log, redirect_stdout(log), redirect_stderr(log):
-            _runs.measure(json.loads(line))
+            worker.measure(json.loads(line))
         self.returncode = 0
 
     def flush(self) -> None:
@@ -50,4 +51,4 @@ def runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     For tests of what is done with runs; that they are fresh processes is shown in test_compare_cli.py.
     """
-    monkeypatch.setattr(_runs, "subprocess", SimpleNamespace(Popen=RunHere, PIPE=subprocess.PIPE))
+    monkeypatch.setattr(jobs, "subprocess", SimpleNamespace(Popen=RunHere, PIPE=subprocess.PIPE))

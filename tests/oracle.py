@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -222,11 +222,17 @@ class Experts:
 
 
 def batch_loss(
-    out: Forward, x: Tensor, weights: Sequence[float], beta: float, variant: str = "default"
+    out: Forward,
+    x: Tensor,
+    weights: Sequence[float],
+    beta: float,
+    variant: str = "default",
+    kl_reduction: str = "sum",
 ) -> Tensor:
-    """Weighted mean of the mixture's cross entropies plus beta times the gated KL summed over the batch.
+    """Weighted mean of the mixture's cross entropies plus beta times the gated KL of the batch.
 
-    default: sum_u w_u CE_u / sum_u w_u + beta sum_u sum_k G_k(u) KL_k(u)
+    default: sum_u w_u CE_u / sum_u w_u + beta sum_u sum_k G_k(u) KL_k(u), and with kl_reduction "mean" the
+    second sum over u is a mean
     authors: sum_u w_u CE_u / sum_u w_u + beta sum_u sum_k G_k(u) mean_v KL_k(v)
     """
     n_experts, n_users = out.kl.shape
@@ -241,7 +247,7 @@ def batch_loss(
                 kl = torch.zeros((), dtype=x.dtype)
                 for other in range(n_users):
                     kl = kl + out.kl[k, other] / n_users
-            loss = loss + beta * out.gate[u, k] * kl
+            loss = loss + beta * out.gate[u, k] * kl / (n_users if kl_reduction == "mean" else 1)
     return loss
 
 
@@ -278,8 +284,7 @@ def adaptive_weights(signals: Sequence[float], alpha: float, variant: str = "def
 def standardised(signals: Sequence[float]) -> list[float]:
     """Signals less their mean, over their population standard deviation; all 0 where they are all equal.
 
-    The paper does not offer this scale. Our reading: over the users of the batch that are in the projection.
-    The exact weights do not change when all signals shift, so only the division matters; alpha then counts
+    The exact weights do not change when all signals shift, so only the division matters: alpha then counts
     standard deviations and no longer depends on the data.
     """
     mean = math.fsum(signals) / len(signals)
@@ -287,49 +292,75 @@ def standardised(signals: Sequence[float]) -> list[float]:
     return [(s - mean) / deviation if deviation > 0 else 0.0 for s in signals]
 
 
-@dataclass
-class Pace:
-    """Adaptive weights over training: remembers each user's losses and turns them into weights."""
+def weights_of_epoch(
+    epoch: int,
+    losses: Sequence[Sequence[float]],
+    n_held_out: Sequence[int],
+    *,
+    weighting: str = "loss-change",  # none | loss | loss-change
+    alpha: float = 0.08,
+    window: int = 8,
+    signal_scale: str = "sum",  # sum | mean | standardised
+    start_epoch: int = 0,
+    variant: str = "default",
+) -> list[float]:
+    """Everybody's weight in an epoch (counted from 1), from the losses of the epochs before it.
 
-    weighting: str = "loss-change"  # none | loss | loss-change
-    alpha: float = 0.08
-    window: int = 8
-    signal_scale: str = "sum"  # sum | mean | standardised
-    start_epoch: int = 0
-    variant: str = "default"
-    seen: dict[int, list[float]] = field(default_factory=dict)  # user -> her losses so far, oldest first
-
-    def step(
-        self, users: Sequence[int], losses: Sequence[float], n_held_out: Sequence[int], epoch: int = 1
-    ) -> list[float]:
-        """Record this batch's mixture losses (summed over held-out rows) and return its weights.
-
-        Epochs count from 1 and the first `start_epoch` of them have weight 1, though losses are recorded all
-        the same. Users without a signal (no held-out row; no change yet) have weight 1 and do not count
-        in the projection.
-        """
-        signals: dict[int, float] = {}
-        for position, (user, loss, n) in enumerate(zip(users, losses, n_held_out, strict=True)):
-            if n == 0:
-                continue
-            value = loss / n if self.signal_scale == "mean" else loss
-            history = self.seen.setdefault(user, [])
-            history.append(value)
-            changes = [before - after for before, after in pairwise(history)]
-            if self.weighting == "loss":
-                signals[position] = value
-            elif self.weighting == "loss-change" and changes:
-                recent = changes[-self.window :]
-                signals[position] = math.fsum(recent) / len(recent)
-        weights = [1.0] * len(users)
-        if epoch <= self.start_epoch or self.weighting == "none" or not signals:
-            return weights
-        values = list(signals.values())
-        if self.signal_scale == "standardised":
-            values = standardised(values)
-        for position, weight in zip(signals, adaptive_weights(values, self.alpha, self.variant), strict=True):
-            weights[position] = weight
+    losses[e - 1][u] is L_u(e), the mixture's loss summed over u's held-out rows when training passed over her
+    in epoch e; None if it never does. Losses of `epoch` and later are not read. Users without a signal (no
+    held-out row, no loss, no change yet) have weight 1 and do not count in the projection.
+    """
+    weights = [1.0] * len(n_held_out)
+    if epoch <= start_epoch or weighting == "none":
         return weights
+    signals: dict[int, float] = {}
+    for user, n in enumerate(n_held_out):
+        own = [losses[e - 1][user] for e in range(1, epoch)]
+        if n == 0 or not own or own[0] is None:
+            continue
+        # changes[0] is that of epoch 2, the last one that of epoch `epoch` - 1
+        changes = [before - after for before, after in pairwise(own)]
+        if weighting == "loss":
+            signals[user] = own[-1]
+        elif changes:
+            recent = changes[-window:]
+            signals[user] = math.fsum(recent) / len(recent)
+    if not signals:
+        return weights
+    if signal_scale == "mean":
+        signals = {user: s / n_held_out[user] for user, s in signals.items()}
+    if signal_scale == "standardised":
+        # a sum over n rows is about sqrt(n) as noisy as one row
+        values = standardised([s / math.sqrt(n_held_out[user]) for user, s in signals.items()])
+        signals = dict(zip(signals, values, strict=True))
+    found = adaptive_weights(list(signals.values()), alpha, variant)
+    for user, weight in zip(signals, found, strict=True):
+        weights[user] = weight
+    return weights
+
+
+def mainstream_weights(scores: Sequence[float], power: float) -> list[float]:
+    """WL's weights of everybody: ((max - S_u) / (max - min))^power over their mean; 1 where all are equal."""
+    low, high = min(scores), max(scores)
+    if low == high:
+        return [1.0] * len(scores)
+    raw = [((high - s) / (high - low)) ** power for s in scores]
+    return [r * len(raw) / math.fsum(raw) for r in raw]
+
+
+# ---- KL weight
+
+
+def authors_kl_weight(step: int, cap: float = 0.2, anneal_steps: int = 200_000) -> float:
+    """After so many steps (0 before the first one): the ramp rises by 1 / anneal_steps a step up to a cap."""
+    weight = step * (1.0 / anneal_steps)
+    return cap if weight > cap else weight
+
+
+def kl_weight(step: int, steps_an_epoch: int, cap: float, anneal_epochs: float) -> float:
+    """The same by epochs: 1 / anneal_epochs an epoch, whatever the number of steps in it."""
+    weight = (step / steps_an_epoch) * (1.0 / anneal_epochs)
+    return cap if weight > cap else weight
 
 
 # ---- closed baselines

@@ -119,17 +119,17 @@ def bank_of(experts: oracle.Experts) -> ExpertBank:
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=seeds, beta=st.floats(0, 2), equal=st.booleans())
-def test_gradient_by_hand(seed: int, beta: float, equal: bool) -> None:
+@given(seed=seeds, beta=st.floats(0, 2), equal=st.booleans(), sums=st.booleans())
+def test_gradient_by_hand(seed: int, beta: float, equal: bool, sums: bool) -> None:
     random = np.random.default_rng(seed)
     experts, rows = oracle.Experts(7, 2, 3, seed=seed % 1000), random_rows(random, 5, 7)
     weight = np.ones(5) if equal else random.random(5) * (random.random(5) < 0.8) + 1e-3
     eps, x = torch.from_numpy(random.normal(size=(5, 3))), torch.from_numpy(rows.toarray()).double()
     losses = [experts.expert(1, x[u], eps[u], 0.3) for u in range(5)]
     ce = sum(weight[u] * oracle.cross_entropy(losses[u][0], x[u]) for u in range(5)) / weight.sum()
-    kl = 5 * sum(weight[u] * losses[u][1] for u in range(5)) / weight.sum()
+    kl = (5 if sums else 1) * sum(weight[u] * losses[u][1] for u in range(5)) / weight.sum()
     (ce + beta * kl).backward()
-    got, gradients = ExpertGradient(bank_of(experts), 0.3)(
+    got, gradients = ExpertGradient(bank_of(experts), 0.3, sums_kl=sums)(
         1, SparseRows.from_csr(rows), torch.from_numpy(weight), eps, beta
     )
     assert got[0].item() == pytest.approx(ce.item(), abs=1e-9)
@@ -138,7 +138,8 @@ def test_gradient_by_hand(seed: int, beta: float, equal: bool) -> None:
         np.testing.assert_allclose(mine, value[1], atol=1e-9, err_msg=name)
     if equal:  # MultVAE's loss
         out = experts.forward(x, torch.zeros_like(x), eps=torch.stack([eps, eps]), noise=0.3)
-        assert kl.item() == pytest.approx(out.kl[1].sum().item())
+        alike = out.kl[1].sum() if sums else out.kl[1].mean()
+        assert kl.item() == pytest.approx(alike.item())
 
 
 # ---- fine-tuning without a copy
@@ -190,18 +191,22 @@ def test_nobody_near_leaves_the_global_model() -> None:
 # ---- whole models
 
 TINY: dict[str, Any] = {
-    "latent": 3, "epochs": 3, "batch_size": 8, "learning_rate": 0.02, "noise": 0.2, "l2": 0.05,
-    "anneal_steps": 5, "precision": "float64", "device": "cpu", "progress": False, "seed": 3,
+    "latent": 3, "epochs": 3, "batch_size": 8, "learning_rate": 0.02, "noise": 0.2, "dropout": 0.0,
+    "precision": "float64", "device": "cpu", "progress": False, "seed": 3,
 }  # fmt: skip
+SUMMED: dict[str, Any] = {"l2": 0.05, "beta": 0.2, "anneal_steps": 5, "kl_reduction": "sum"}
+OWN: dict[str, Any] = {"weight_decay": 0.2, "beta": 0.8, "anneal_epochs": 6.0, "kl_reduction": "mean"}
+"""The authors' regularisation, in steps and sums, and ours, in epochs and means."""
 LOCAL: dict[str, Any] = {**TINY, "n_experts": 3, "local_batch_size": 7, "local_learning_rate": 0.03}
 
 
 @pytest.mark.parametrize("warm", [True, False])
 @pytest.mark.parametrize("name", ["loca", "enlft"])
-def test_local_training_agrees_step_by_step(name: str, warm: bool) -> None:
+@pytest.mark.parametrize("how", [SUMMED, OWN], ids=["summed", "own"])
+def test_local_training_agrees_step_by_step(how: dict[str, Any], name: str, warm: bool) -> None:
     split = small_split(20, 12)
     near = {"threshold": 0.3, "n_neighbours": 6} if name == "enlft" else {"train_bandwidth": 0.9}
-    model: Any = create(name, warm_start=warm, **LOCAL, **near)
+    model: Any = create(name, warm_start=warm, **LOCAL, **how, **near)
     model.split = split
     trainer = model._trainer(split, Objective.parse("mean-ndcg"))
     assert isinstance(trainer, LocalTrainer)
@@ -221,25 +226,36 @@ def test_local_training_agrees_step_by_step(name: str, warm: bool) -> None:
     assert (weights > 0).sum(1).min() >= 2 and (weights == 0).any()
     order, random = np.random.default_rng(3), torch.Generator().manual_seed(3)
     adams = [
-        torch.optim.Adam([*e.parameters(), *d.parameters()], lr=0.03, weight_decay=0.05)
+        torch.optim.Adam([*e.parameters(), *d.parameters()], lr=0.03, weight_decay=how.get("l2", 0.0))
         for e, d in zip(experts.encoders, experts.decoders, strict=True)
     ]
-    begun = model.global_epochs * 3  # the KL weight goes on from there
+    summed = how["kl_reduction"] == "sum"
     for epoch in (1, 2):
         trainer.train_epoch(epoch, lambda share: None)
         for k in range(3):
-            users, step = order.permutation(np.flatnonzero(weights[k])), begun
+            users = order.permutation(np.flatnonzero(weights[k]))
             n_batches = -(-len(users) // 7)
-            step += (epoch - 1) * n_batches
+            # the KL weight goes on from the global model's: its steps (3 an epoch), or its epochs
+            step = model.global_epochs * (3 if summed else n_batches) + (epoch - 1) * n_batches
             for batch in (users[i : i + 7] for i in range(0, len(users), 7)):
                 eps = torch.randn((len(batch), 3), generator=random, dtype=torch.float64)
                 w = weights[k, batch]
                 each = [experts.expert(k, x[u], eps[i], 0.2) for i, u in enumerate(batch)]
-                beta = 0.2 * min(1.0, step / 5)
+                if summed:
+                    beta = oracle.authors_kl_weight(step, 0.2, 5)
+                else:
+                    beta = oracle.kl_weight(step, n_batches, 0.8, 6.0)
                 ce = sum(w[i] * oracle.cross_entropy(each[i][0], x[u]) for i, u in enumerate(batch)) / w.sum()
-                kl = len(batch) * sum(w[i] * each[i][1] for i in range(len(batch))) / w.sum()
+                kl = (
+                    sum(w[i] * each[i][1] for i in range(len(batch)))
+                    / w.sum()
+                    * (len(batch) if summed else 1)
+                )
                 adams[k].zero_grad()
                 (ce + beta * kl).backward()
+                with torch.no_grad():
+                    for parameter in (*experts.encoders[k].parameters(), *experts.decoders[k].parameters()):
+                        parameter *= 1 - how.get("weight_decay", 0.0) / n_batches
                 adams[k].step()
                 step += 1
     for key, value in experts.stacked().items():

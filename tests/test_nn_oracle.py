@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -18,11 +19,12 @@ from torch import Tensor
 import oracle
 from greysheep import Interactions
 from greysheep.data.splitting import Split, split
-from greysheep.models.autoencoders.multvae import MultVAEConfig
+from greysheep.mainstream.groups import Mainstream
+from greysheep.models.autoencoders.multvae import MultVAE, MultVAEConfig
 from greysheep.models.autoencoders.tall import TALL, TALLConfig
 from greysheep.models.autoencoders.trainer import MixtureTrainer
 from greysheep.nn import bank
-from greysheep.nn.adaptive_weights import Pace, adaptive_weights, authors_weights
+from greysheep.nn.adaptive_weights import AdaptiveWeights, adaptive_weights, authors_weights
 from greysheep.nn.gates import MLPGate, entropy, temperature_gate
 from greysheep.nn.likelihood import held_out_nll, row_nll
 from greysheep.nn.mixture import Mixture
@@ -97,10 +99,11 @@ def check_pass(
 ) -> None:
     """One forward and backward pass by both; everything must agree."""
     variant, tolerance = how.get("variant", "default"), TOLERANCE[dtype]
+    reduction = TALLConfig(**how).kl_reduction
     noise = 0.5  # far more than in training, so that the log-variance's gradients count
     experts.zero_grad()
     out = experts.forward(batch.x, batch.v, batch.eps if noisy else None, noise=noise, **how)
-    expected = oracle.batch_loss(out, batch.x, batch.weights.tolist(), BETA, variant)
+    expected = oracle.batch_loss(out, batch.x, batch.weights.tolist(), BETA, variant, reduction)
     expected.backward()  # type: ignore[no-untyped-call]
 
     net = net_like(experts, dtype, **how)
@@ -156,9 +159,13 @@ def test_any_pass_agrees(
 def test_multvae_of_the_authors_takes_the_mean_of_kl() -> None:
     batch, experts = draw_batch(6, 8, 1, 3, seed=1), oracle.Experts(8, 1, 3, seed=1)
     out = experts.forward(batch.x, batch.v)
-    for variant, expected in (("default", out.kl.sum()), ("authors", out.kl.mean())):
-        keywords: dict[str, Any] = {"latent": 3, "variant": variant}
-        net = Mixture(MultVAEConfig(**keywords), 8).double()
+    for keywords, expected in (
+        ({"variant": "authors"}, out.kl.mean()),
+        ({"kl_reduction": "sum"}, out.kl.sum()),
+        ({}, out.kl.mean()),
+        (MultVAE.presets["ml-1m"], out.kl.sum()),
+    ):
+        net = Mixture(MultVAEConfig(**{**keywords, "latent": 3}), 8).double()
         with torch.no_grad():
             for name, value in experts.stacked().items():
                 getattr(net.bank, name).copy_(value)
@@ -274,15 +281,15 @@ def test_float32_weights_have_mean_one_wherever_the_signals_lie(
     alpha=st.floats(0.05, 2),
     seed=st.integers(0, 2**31),
 )
-def test_pace_agrees_over_epochs(
+def test_weights_agree_over_epochs(
     weighting: Any, scale: Any, variant: str, window: int, start_epoch: int, alpha: float, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
     n_users = int(random.integers(1, 9))
     n_held_out = random.integers(0, 4, n_users)
-    slow = oracle.Pace(weighting, alpha, window, scale, start_epoch, variant)
-    fast = Pace(
-        n_users,
+    trained = np.flatnonzero(random.random(n_users) < 0.8)  # others have no train rows
+    fast = AdaptiveWeights(
+        torch.from_numpy(n_held_out),
         signal=weighting,
         scale=scale,
         alpha=alpha,
@@ -291,17 +298,27 @@ def test_pace_agrees_over_epochs(
         authors=variant == "authors",
         dtype=torch.float64,
     )
+    losses: list[list[float | None]] = []
     for epoch in range(1, 9):
-        order = random.permutation(n_users)
-        order = order[random.random(n_users) < 0.9]  # a user may miss an epoch
+        expected = oracle.weights_of_epoch(
+            epoch,
+            losses,
+            n_held_out.tolist(),
+            weighting=weighting,
+            alpha=alpha,
+            window=window,
+            signal_scale=scale,
+            start_epoch=start_epoch,
+            variant=variant,
+        )
+        np.testing.assert_allclose(fast.of_epoch(epoch).numpy(), expected, atol=1e-8)
+        losses.append([None] * n_users)
+        order = random.permutation(trained)
         for users in np.array_split(order, 2):
-            losses = random.gamma(4.0, 3.0, len(users)) * (n_held_out[users] > 0)
-            held = n_held_out[users]
-            expected = slow.step(users.tolist(), losses.tolist(), held.tolist(), epoch)
-            got = fast.weights(
-                torch.from_numpy(users), torch.from_numpy(losses), torch.from_numpy(held), epoch
-            )
-            np.testing.assert_allclose(got.numpy(), expected, atol=1e-8)
+            own = random.gamma(4.0, 3.0, len(users)) * (n_held_out[users] > 0)
+            fast.record(torch.from_numpy(users), torch.from_numpy(own))
+            for user, loss in zip(users, own, strict=True):
+                losses[-1][user] = float(loss)
 
 
 # ---- the whole training step
@@ -321,7 +338,10 @@ def small_split(seed: int) -> Split:
 
 
 def train_slowly(model: TALL, parts: Split, epochs: int) -> tuple[oracle.Experts, list[list[float]]]:
-    """The oracle's training from the model's first weights, with its order of users and its noise."""
+    """The oracle's training from the model's first weights, with its order of users and its noise.
+
+    It steps through whole epochs: the weights of one are made before it of the losses of those before.
+    """
     config, seed = model.config, model.options.seed
     experts = oracle.Experts(parts.log.n_items, config.n_experts, config.latent)
     with torch.no_grad():
@@ -333,39 +353,63 @@ def train_slowly(model: TALL, parts: Split, epochs: int) -> tuple[oracle.Experts
     x_all = torch.from_numpy(parts.rows("train").toarray()).double()
     v_all = torch.from_numpy(parts.rows("gate").toarray()).double()
     order, random = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    pace = oracle.Pace(
-        config.weighting, config.alpha, config.window, config.signal_scale, config.start_epoch, config.variant
-    )
-    adam = torch.optim.Adam(
-        experts.parameters(), lr=config.learning_rate, weight_decay=config.l2 / config.n_experts
-    )
-    weights_of, step = [], 0
+    n_held_out = [int(n) for n in v_all.sum(1)]
+    trained = np.flatnonzero(x_all.sum(1).numpy())
+    steps_an_epoch = math.ceil(len(trained) / config.batch_size)
+    if config.l2:
+        decay = {"weight_decay": config.l2 / config.n_experts}
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(
+            experts.parameters(), config.learning_rate, **decay
+        )
+    else:
+        optimizer = torch.optim.Adam(experts.parameters(), config.learning_rate)
+    weights_of, losses_of, step = [], [], 0
     for epoch in range(1, epochs + 1):
-        users = order.permutation(np.flatnonzero(x_all.sum(1).numpy()))
-        weights_of.append([0.0] * len(x_all))
+        weights = weights_of_epoch(config, parts, epoch, losses_of, n_held_out)
+        weights_of.append([w if u in trained else 0.0 for u, w in enumerate(weights)])
+        losses_of.append([None] * len(x_all))
+        users = order.permutation(trained)
         for start in range(0, len(users), config.batch_size):
             batch = users[start : start + config.batch_size]
             x, v = x_all[batch], v_all[batch]
             shape = (config.n_experts, len(batch), config.latent)
             eps = torch.randn(shape, generator=random, dtype=torch.float64)
             out = experts.forward(x, v, eps, gate=config.gate, variant=config.variant, noise=config.noise)
-            losses = oracle.mixture_losses(out, x, v, config.variant)
-            weights = pace.step(batch.tolist(), losses, [int(n) for n in v.sum(1)], epoch)
-            beta = config.beta * min(1.0, step / config.anneal_steps)
-            loss = oracle.batch_loss(out, x, weights, beta, config.variant)
-            adam.zero_grad()
+            for user, loss in zip(batch, oracle.mixture_losses(out, x, v, config.variant), strict=True):
+                losses_of[-1][user] = loss
+            if config.anneal_steps:
+                beta = oracle.authors_kl_weight(step, config.beta, config.anneal_steps)
+            else:
+                beta = oracle.kl_weight(step, steps_an_epoch, config.beta, config.anneal_epochs)
+            own = [weights[user] for user in batch]
+            loss = oracle.batch_loss(out, x, own, beta, config.variant, config.kl_reduction)
+            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            adam.step()
+            with torch.no_grad():
+                for parameter in experts.parameters():
+                    parameter *= 1 - (0 if config.l2 else config.weight_decay) / steps_an_epoch
+            optimizer.step()
             step += 1
-            for user, weight in zip(batch, weights, strict=True):
-                weights_of[-1][user] = weight
     return experts, weights_of
+
+
+def weights_of_epoch(
+    config: Any, parts: Split, epoch: int, losses: list[list[float | None]], n_held_out: list[int]
+) -> list[float]:
+    """The oracle's weights under a config."""
+    if config.weighting == "mainstream":
+        return oracle.mainstream_weights(Mainstream.of_split(parts).scores.tolist(), config.power)
+    keys = ("weighting", "alpha", "window", "signal_scale", "start_epoch", "variant")
+    return oracle.weights_of_epoch(epoch, losses, n_held_out, **{key: getattr(config, key) for key in keys})
 
 
 @pytest.mark.parametrize(
     "how",
     [
         {},
+        {"weight_decay": 0.1, "l2": 0.0},
+        {"kl_reduction": "mean", "anneal_steps": None, "anneal_epochs": 1.5, "beta": 1.2},
+        {"weighting": "mainstream", "power": 2.0},
         {"variant": "authors", "alpha": 0.002},  # the floor bites: the weights' sum is no longer their number
         {"gate": "temperature", "weighting": "loss", "signal_scale": "mean"},
         {"gate": "uniform", "signal_scale": "standardised", "window": 2},
@@ -381,8 +425,12 @@ def test_training_agrees_step_by_step(how: dict[str, Any]) -> None:
         "learning_rate": 0.05,
         "start_epoch": 1,
         "alpha": 0.02,
-        "anneal_steps": 5,
+        "signal_scale": "sum",
+        "beta": 0.2,
+        "kl_reduction": "sum",
+        "anneal_steps": 50,
         "noise": 0.3,
+        "dropout": 0.0,
         "l2": 0.1,
     }
     model = TALL(**{**keywords, **how}, seed=11, precision="float64", device="cpu")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,36 +89,61 @@ def test_weights_by_hand() -> None:
     assert oracle.adaptive_weights([], 1.0) == []
 
 
-def test_pace_by_hand() -> None:
-    pace = oracle.Pace(alpha=0.5, window=2)
-    # No change yet: 1 for everybody.
-    assert pace.step([0, 1, 2], [10.0, 10.0, 0.0], [2, 2, 0]) == [1.0, 1.0, 1.0]
-    # Changes 2 and 1; user 2 has no held-out row, user 3 is new: outside. Within: lambda = (3 - 2) / 2 = .5.
-    assert pace.step([0, 1, 2, 3], [8.0, 9.0, 0.0, 7.0], [2, 2, 0, 1]) == [1.5, 0.5, 1.0, 1.0]
-    # Window 2, this change included: means of (2, 0) and (1, 1).
-    assert pace.step([0, 1], [8.0, 8.0], [2, 2]) == [1.0, 1.0]
-    # The first change of user 0 has left her window: (0, 3) against (1, 0).
-    assert pace.step([0, 1], [5.0, 8.0], [2, 2]) == [1.5, 0.5]
+def test_weights_of_an_epoch_by_hand() -> None:
+    """User 2 has no held-out row; user 3 is never trained on."""
+    losses = [[10.0, 10.0, 0.0, None], [8.0, 9.0, 0.0, None], [8.0, 8.0, 0.0, None], [5.0, 8.0, 0.0, None]]
+
+    def of(epoch: int) -> list[float]:
+        return oracle.weights_of_epoch(epoch, losses, [2, 2, 0, 1], alpha=0.5, window=2)
+
+    # No change before the third epoch.
+    assert of(1) == of(2) == [1.0, 1.0, 1.0, 1.0]
+    # Of epoch 2: changes 2 and 1, lambda = (3 - 2) / 2 = .5.
+    assert of(3) == [1.5, 0.5, 1.0, 1.0]
+    # Of epochs 2 and 3: means of (2, 0) and (1, 1).
+    assert of(4) == [1.0, 1.0, 1.0, 1.0]
+    # The change of epoch 2 has left the window: (0, 3) against (1, 0).
+    assert of(5) == [1.5, 0.5, 1.0, 1.0]
+    # What is recorded in an epoch does not count in it.
+    later = [*losses[:2], [0.0, 50.0, 0.0, None]]
+    assert oracle.weights_of_epoch(3, later, [2, 2, 0, 1], alpha=0.5) == of(3)
 
 
-def test_pace_scales_and_start() -> None:
-    losses = ([10.0, 10.0], [8.0, 6.0])
-    for scale, expected in (("sum", [0.0, 2.0]), ("mean", [1.0, 1.0])):
-        # Changes 2 and 4, a held-out row 1.0 and 1.0 when user 1 has four rows and user 0 two.
-        pace = oracle.Pace(alpha=0.25, signal_scale=scale)
-        pace.step([0, 1], losses[0], [2, 4])
-        assert pace.step([0, 1], losses[1], [2, 4]) == expected
+def test_scales_of_the_signal_and_start() -> None:
+    losses = [[10.0, 10.0], [8.0, 6.0]]
+
+    def of(epoch: int, n_held_out: list[int], **how: Any) -> list[float]:
+        return oracle.weights_of_epoch(epoch, losses, n_held_out, **how)
+
+    # Changes 2 and 4; a held-out row 1.0 and 1.0 when user 1 has four rows and user 0 two.
+    assert of(3, [2, 4], alpha=0.25) == [0.0, 2.0]
+    assert of(3, [2, 4], alpha=0.25, signal_scale="mean") == [1.0, 1.0]
     # Two different signals standardise to -1 and +1 whatever they were, and equal ones to 0.
     assert oracle.standardised([2.0, 4.0]) == [-1.0, 1.0]
     assert oracle.standardised([3.0, 3.0]) == [0.0, 0.0]
+    assert of(3, [2, 4], alpha=1.0, signal_scale="standardised") == [0.5, 1.5]
+    # 2 / sqrt(1) and 4 / sqrt(4) are equal.
+    assert of(3, [1, 4], alpha=1.0, signal_scale="standardised") == [1.0, 1.0]
     # Losses are recorded during the first epochs, weights are 1.
-    pace = oracle.Pace(alpha=1.0, start_epoch=2)
-    assert pace.step([0, 1], losses[0], [2, 2], epoch=1) == [1.0, 1.0]
-    assert pace.step([0, 1], losses[1], [2, 2], epoch=2) == [1.0, 1.0]
-    assert pace.step([0, 1], [8.0, 6.0], [2, 2], epoch=3) == [0.75, 1.25]
+    assert of(3, [2, 2], alpha=1.0, start_epoch=3) == [1.0, 1.0]
+    assert of(3, [2, 2], alpha=1.0, start_epoch=2) == [0.5, 1.5]
     # The plain loss needs no change.
-    assert oracle.Pace("loss", alpha=1.0).step([0, 1], [3.0, 5.0], [1, 1]) == [0.5, 1.5]
-    assert oracle.Pace("none").step([0, 1], [3.0, 5.0], [1, 1]) == [1.0, 1.0]
+    assert of(2, [1, 1], weighting="loss", alpha=1.0) == [1.0, 1.0]
+    assert of(3, [1, 1], weighting="loss", alpha=1.0) == [1.5, 0.5]
+    assert of(3, [1, 1], weighting="none") == [1.0, 1.0]
+
+
+def test_kl_weight_by_hand() -> None:
+    """PAPER: after 1,000 steps .005, and a cap of .2 that ML-1M, with 12 steps an epoch, never meets."""
+    assert oracle.authors_kl_weight(1_000) == pytest.approx(0.005)
+    assert oracle.authors_kl_weight(40_000) == pytest.approx(0.2)
+    assert oracle.authors_kl_weight(10**6) == 0.2
+    # A user's own, summed over a batch of 512, in an epoch of ML-1M.
+    assert 512 * oracle.authors_kl_weight(12) == pytest.approx(0.031, abs=5e-4)
+    # The default rises by as much in the epoch of any log.
+    for steps in (1, 12, 130):
+        assert oracle.kl_weight(steps, steps, 1.0, 32.0) == pytest.approx(1 / 32)
+    assert oracle.kl_weight(500, 10, 0.7, 32.0) == 0.7
 
 
 # ---- losses

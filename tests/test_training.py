@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import greysheep as gs
 from contract import assert_same_state, world
@@ -226,12 +227,12 @@ def test_a_user_of_weight_zero_leaves_no_gradient() -> None:
     private = pl.DataFrame({"user_id": ["003"] * 9, "item_id": [f"own{i}" for i in range(9)]})
     log = gs.Interactions.read(pl.concat([world(24).frame(), private]))
     split = gs.split(log, protocol="all")
-    model = gs.WL(latent=4, beta=0.0, l2=0.0, progress=False)
+    model = gs.WL(latent=4, beta=0.0, weight_decay=0.0, progress=False)
     model._user_weights = lambda split: np.arange(24) != 3  # type: ignore[method-assign]
     model.split = split
     trainer = model._trainer(split, None)
-    _, used = trainer._train_batch(np.arange(24), 1)
-    assert used[3] == 0 and used.sum() == 23
+    assert trainer.user_weights[3] == 0 and trainer.user_weights.sum() == 23
+    trainer._train_batch(torch.arange(24), trainer.user_weights)
     gradient = model.net.bank.encoder_weight.grad
     own = [item for item in split.rows("train")[3].indices if log.item_ids[int(item)].startswith("own")]
     assert gradient is not None and own and not gradient[0, own].any()

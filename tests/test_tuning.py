@@ -420,7 +420,7 @@ def test_time_ends_a_trial_between_epochs_and_it_is_run_again_in_full(tmp_path: 
     rest = gs.tune("multvae", world(48), trials=2, minutes=None, **common)
     assert rest.trials["state"].to_list() == ["stopped", "finished", "finished"]
     assert rest.trials["epochs"].to_list() == [1, 5, 5]
-    assert rest.trials["dropout"][0] == rest.trials["dropout"][1] != rest.trials["dropout"][2]
+    assert rest.trials["weight_decay"][0] == rest.trials["weight_decay"][1] != rest.trials["weight_decay"][2]
 
 
 def test_a_closed_form_is_not_begun_when_it_would_not_end_in_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Adaptive weights: how much each user's loss counts at this moment of training (Pan et al. 2024)."""
+"""Adaptive weights: how much each user's loss counts in an epoch of training (Pan et al. 2024)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SignalScale = Literal["sum", "mean", "standardised"]
 
 
 def adaptive_weights(signal: Tensor, alpha: float) -> Tensor:
-    """Argmax over w of sum w S - alpha ||w||^2 with w >= 0 and mean(w) = 1: signal [B] -> w [B].
+    """Argmax over w of sum w S - alpha ||w||^2 with w >= 0 and mean(w) = 1: signal [n] -> w [n].
 
     The solution is w_u = max((S_u - lambda) / (2 alpha), 0) with the one lambda that makes the mean 1;
     it is found by sorting, since the m users with w > 0 are those of largest signal.
@@ -31,18 +31,23 @@ def authors_weights(signal: Tensor, alpha: float) -> Tensor:
     return ((signal - signal.mean() + 2 * alpha) / (2 * alpha)).clamp(min=1e-8)
 
 
-class Pace:
-    """Remembers each user's held-out loss from epoch to epoch and turns it into weights.
+class AdaptiveWeights:
+    """Remembers each user's held-out loss of every epoch and turns it into the weights of the next one.
 
-    signal "loss": S_u = L_u(t). signal "loss-change": S_u = mean of the last `window` changes
-    L_u(t-1) - L_u(t), the one just recorded included.
-    scale "sum": L_u as it is, summed over the user's held-out items; "mean": divided by their number;
-    "standardised": S_u less the batch's mean, divided by its standard deviation.
+    The weights of epoch t are made once, before it begins, over all users, of the losses of the epochs
+    before it, and stay fixed while it runs.
+
+    n_held_out: [U] held-out rows of each user; who has none always weighs 1, outside the projection.
+    signal "loss": S_u = L_u(t-1). "loss-change": S_u = mean of the last `window` of the changes
+    L_u(s-1) - L_u(s) of the epochs s = 2 to t-1.
+    scale "sum": L_u as it is, summed over the user's held-out rows; "mean": divided by their number;
+    "standardised": divided by the root of their number, so that everybody's is about equally noisy, then by
+    the standard deviation over users: alpha counts standard deviations, whatever the log.
     """
 
     def __init__(
         self,
-        n_users: int,
+        n_held_out: Tensor,
         *,
         signal: Signal,
         scale: SignalScale,
@@ -50,43 +55,49 @@ class Pace:
         window: int,
         start_epoch: int,
         authors: bool = False,
-        device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ):
-        self.signal, self.scale, self.alpha = signal, scale, alpha
+        self.n_held_out, self.signal, self.scale, self.alpha = n_held_out, signal, scale, alpha
         self.start_epoch, self.project = start_epoch, authors_weights if authors else adaptive_weights
-        self.previous = torch.full((n_users,), torch.nan, device=device, dtype=dtype)
-        self.changes = torch.zeros(n_users, window, device=device, dtype=dtype)
-        self.n_changes = torch.zeros(n_users, dtype=torch.int64, device=device)
+        unknown = torch.full((len(n_held_out),), torch.nan, device=n_held_out.device, dtype=dtype)
+        self.before, self.latest = unknown, unknown.clone()
+        self.changes = unknown.new_zeros(len(n_held_out), window)  # a slot not yet written adds nothing
+        self.n_changes = 0
 
-    def weights(self, users: Tensor, losses: Tensor, n_held_out: Tensor, epoch: int) -> Tensor:
-        """Record this pass's losses and return the users' weights: [B] each; epochs count from 1.
+    def record(self, users: Tensor, losses: Tensor) -> None:
+        """Note the mixture's loss [B], summed over held-out rows, of users [B] of the epoch that runs."""
+        self.latest[users] = losses
 
-        Users without held-out items, or without a change yet, weigh 1 outside the projection;
-        so does everybody up to and including epoch `start_epoch`.
+    def of_epoch(self, epoch: int) -> Tensor:
+        """Weights [U] of this epoch (counted from 1); everything recorded so far is of the epochs before.
+
+        1 for everybody up to and including epoch `start_epoch`, and as long as there is no signal.
         """
-        if self.scale == "mean":
-            losses = losses / n_held_out.clamp(min=1)
-        change = self.previous[users] - losses
-        recorded = ~change.isnan() & (n_held_out > 0)
-        self.previous[users] = losses
-        if self.signal == "loss":
-            signal, judged = losses, n_held_out > 0
-        else:
-            self._record(users[recorded], change[recorded])
-            n = self.n_changes[users].clamp(max=self.changes.shape[1])
-            signal, judged = self.changes[users].sum(1) / n.clamp(min=1), recorded
-        weights = torch.ones_like(losses)
+        if epoch > 2:
+            self.changes[:, self.n_changes % self.changes.shape[1]] = self.before - self.latest
+            self.n_changes += 1
+        self.before = self.latest.clone()
+        weights = torch.ones_like(self.before)
+        signal = self._signal()
+        judged = ~signal.isnan() & (self.n_held_out > 0)
         if epoch > self.start_epoch and bool(judged.any()):
-            weights[judged] = self.project(self._scaled(signal[judged]), self.alpha)
+            weights[judged] = self.project(self._scaled(signal, judged), self.alpha)
         return weights
 
-    def _record(self, users: Tensor, change: Tensor) -> None:
-        """Write into the ring buffer; slots not yet written hold 0, so a plain sum is right."""
-        self.changes[users, self.n_changes[users] % self.changes.shape[1]] = change
-        self.n_changes[users] += 1
+    def _signal(self) -> Tensor:
+        """S [U] in units of summed loss, NaN = none yet."""
+        if self.signal == "loss":
+            return self.before
+        if not self.n_changes:
+            return torch.full_like(self.before, torch.nan)
+        return self.changes.sum(1) / min(self.n_changes, self.changes.shape[1])
 
-    def _scaled(self, signal: Tensor) -> Tensor:
-        if self.scale != "standardised" or len(signal) < 2:
+    def _scaled(self, signal: Tensor, judged: Tensor) -> Tensor:
+        signal, n = signal[judged], self.n_held_out[judged].to(signal.dtype)
+        if self.scale == "sum":
             return signal
-        return (signal - signal.mean()) / signal.std(correction=0).clamp(min=1e-12)
+        if self.scale == "mean":
+            return signal / n
+        signal = signal / n.sqrt()
+        scaled: Tensor = (signal - signal.mean()) / signal.std(correction=0).clamp(min=1e-12)
+        return scaled

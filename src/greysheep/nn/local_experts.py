@@ -103,12 +103,13 @@ def greedy_cover(
 class ExpertGradient:
     """Loss and gradient of one expert of a bank on weighted users, by hand: the weights are known beforehand.
 
-    loss = sum_u w_u CE_u / sum_u w_u + beta B sum_u w_u KL_u / sum_u w_u, B = number of users in the batch,
-    so that equal weights give MultVAE's loss. The logits of every expert go through one [B, I] buffer.
+    loss = sum_u w_u CE_u / sum_u w_u + beta n sum_u w_u KL_u / sum_u w_u, n the number of users in the batch
+    if `sums_kl`, else 1: equal weights give MultVAE's loss, whose KL is a sum or a mean. The logits of every
+    expert go through one [B, I] buffer.
     """
 
-    def __init__(self, bank: ExpertBank, noise: float):
-        self.bank, self.noise = bank, noise
+    def __init__(self, bank: ExpertBank, noise: float, sums_kl: bool):
+        self.bank, self.noise, self.sums_kl = bank, noise, sums_kl
         self.buffer = bank.decoder_bias.new_empty(0)
 
     @torch.no_grad()
@@ -130,12 +131,13 @@ class ExpertGradient:
         torch.addmm(bank.decoder_bias[k], z, bank.decoder_weight[k], out=logits)
         logits -= torch.logsumexp(logits, dim=1, keepdim=True)
         ce = -(share[rows.row] * logits.view(-1)[rows.flat]).sum()
-        kl = n * (share * gaussian_kl(mu, logvar)).sum()
+        factor = n if self.sums_kl else 1
+        kl = factor * (share * gaussian_kl(mu, logvar)).sum()
         # d CE / d s_ui = w_u (n_u softmax(s_u)_i - x_ui) / sum w
         slope = logits.exp_().mul_((share * rows.lengths).unsqueeze(1))
         slope.view(-1).index_add_(0, rows.flat, -share[rows.row])
         dz = slope @ bank.decoder_weight[k].T
-        pull = beta * n * share.unsqueeze(1)
+        pull = beta * factor * share.unsqueeze(1)
         d_mu = dz + pull * mu
         d_logvar = dz * spread / 2 + pull * (logvar.exp() - 1) / 2
         dh = torch.cat([d_mu, d_logvar], dim=1)

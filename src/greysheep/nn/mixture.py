@@ -31,6 +31,7 @@ class MixtureSettings:
     active_experts: int | None = None
     warm_up: int = 0
     weighting: str = "none"
+    power: float = 1.2
     signal_scale: str = "sum"
     alpha: float = 1.0
     window: int = 8
@@ -47,6 +48,11 @@ class MixtureSettings:
         """Whether the gate is made of the experts' held-out losses."""
         return self.gate in ("loss", "temperature") and self.n_experts > 1
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether users' weights follow their held-out losses."""
+        return self.weighting in ("loss", "loss-change")
+
 
 class Mixture(nn.Module):
     """The network: a bank of experts and a gate. MultVAE is the case of one expert."""
@@ -61,8 +67,7 @@ class Mixture(nn.Module):
         super().__init__()
         self.settings = settings or MixtureSettings.of(config)
         self.authors = config.variant == "authors"
-        self.mean_kl = self.authors and not hasattr(config, "n_experts")
-        """The authors' MultVAE takes the mean of KL over users; their TALL sums, for K = 1 too."""
+        self.sums_kl = config.kl_reduction == "sum"
         n_experts = self.settings.n_experts
         self.bank = ExpertBank(n_experts, n_items, config.latent, generator)
         learned = self.settings.gate == "mlp"
@@ -105,11 +110,10 @@ class Mixture(nn.Module):
     def kl(self, gate: Tensor, mu: Tensor, logvar: Tensor) -> Tensor:
         """The batch's KL term (docs/method.md, row 4): gate [B, K], mu and logvar [K, B, D] -> scalar."""
         each = gaussian_kl(mu, logvar).T  # [B, K]
-        if not self.authors:
-            return (gate * each).sum()
-        if self.mean_kl:
-            return each.mean()
-        return (gate * each.mean(0)).sum()
+        if self.authors:
+            each = each.mean(0)
+        total = (gate * each).sum()
+        return total if self.sums_kl else total / len(gate)
 
     @torch.no_grad()
     def gates_of(self, seen: SparseRows, held_out: SparseRows) -> Tensor:

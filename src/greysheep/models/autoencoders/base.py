@@ -11,6 +11,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.splitting import Split
+from greysheep.mainstream.groups import Mainstream
 from greysheep.models.autoencoders.trainer import MixtureTrainer
 from greysheep.models.base import IterativeModel
 from greysheep.models.training.footprint import Footprint, best_weights_spill
@@ -20,6 +21,23 @@ from greysheep.nn.sparse_rows import SparseRows
 
 if TYPE_CHECKING:
     from greysheep.models.autoencoders.index import Index
+
+
+def niche_weights(scores: NDArray[np.float64], power: float) -> NDArray[np.float64]:
+    """WL's weights of users (Zhu & Caverlee, WSDM 2022): mainstream scores S [U] -> weights [U] of mean 1.
+
+    ((max S - S_u) / (max S - min S))^power, so the most mainstream user weighs 0; all 1 where everybody is
+    equally mainstream.
+
+    >>> niche_weights(np.array([0.1, 0.2, 0.3]), power=1.0)
+    array([2., 1., 0.])
+    """
+    spread = scores.max() - scores.min()
+    if spread == 0:
+        return np.ones(len(scores))
+    weights: NDArray[np.float64] = ((scores.max() - scores) / spread) ** power
+    weights /= weights.mean()
+    return weights
 
 
 class MixtureModel(IterativeModel):
@@ -47,16 +65,18 @@ class MixtureModel(IterativeModel):
     @property
     def uses_gate_rows(self) -> bool:
         """Whether gate or adaptive weights read held-out rows."""
-        return self.settings.gate_reads_losses or self.settings.weighting != "none"
+        return self.settings.gate_reads_losses or self.settings.adaptive
 
     @property
     def start_epoch(self) -> int:
         """Epoch from which patience is counted."""
-        return self.settings.start_epoch if self.settings.weighting != "none" else 0
+        return self.settings.start_epoch if self.settings.adaptive else 0
 
-    def _user_weights(self, split: Split) -> NDArray[np.float64] | None:
-        """Fixed training weights of users [U]; None = everybody alike."""
-        return None
+    def _user_weights(self, split: Split) -> NDArray[np.float64]:
+        """Fixed training weights of users [U], mean 1."""
+        if self.settings.weighting != "mainstream":
+            return np.ones(split.log.n_users)
+        return niche_weights(Mainstream.of_split(split).scores, self.settings.power)
 
     def _store_gates(self) -> None:
         """As every model's; who was routed while training stays with her experts."""
@@ -72,7 +92,7 @@ class MixtureModel(IterativeModel):
             return False  # the device says itself when it is full
         self.net = None  # type: ignore[assignment]  # a second fit needs no room for the first one's weights
         size = 8 if self.dtype == torch.float64 else 4
-        batch = min(self.config.batch_size, split.log.n_users)
+        batch = min(self.config.users_a_step(split.log.n_users), split.log.n_users)
         shape = (self.n_experts, self.config.latent, split.log.n_items, batch, size)
         return best_weights_spill(Footprint(*shape))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from greysheep.models.autoencoders import paper_settings
 from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.autoencoders.multvae import MultVAEConfig
@@ -32,6 +33,12 @@ class LMoEConfig(MultVAEConfig):
     """m: after `warm_up` a user passes through her m best experts only; None = all."""
     warm_up: int = Field(20, ge=0)
     """Epochs with all experts before `active_experts` are settled for each user."""
+    weighting: Literal["none", "mainstream"] = "none"
+    """How users weigh in the loss: alike, or `mainstream`, WL's fixed weights on the mixture."""
+    power: float = Field(1.2, ge=0)
+    """Of weighting `mainstream`: how steeply a user's weight falls with her mainstream score."""
+
+    authors: ClassVar[dict[str, Any]] = paper_settings.PROGRAM
 
 
 class LMoE(MixtureModel):
@@ -48,4 +55,5 @@ class LMoE(MixtureModel):
 
     name = "lmoe"
     Config = LMoEConfig
+    presets = paper_settings.EXPERTS
     search_space, search_starts = vae_space.GATED_EXPERTS, vae_space.GATED_STARTS

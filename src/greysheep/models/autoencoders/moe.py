@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from greysheep.models.autoencoders import paper_settings
 from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.autoencoders.multvae import MultVAEConfig
@@ -16,6 +17,8 @@ class MoEConfig(MultVAEConfig):
 
     n_experts: int = Field(10, ge=1)
     """K."""
+
+    authors: ClassVar[dict[str, Any]] = paper_settings.PROGRAM
 
 
 class MoE(MixtureModel):
@@ -31,5 +34,6 @@ class MoE(MixtureModel):
 
     name = "moe"
     Config = MoEConfig
-    search_space, search_starts = vae_space.TRAINING, vae_space.GATED_STARTS
+    presets = paper_settings.EXPERTS
+    search_space, search_starts = vae_space.TRAINING, vae_space.STARTS
     fixed: ClassVar[dict[str, Any]] = {"gate": "mlp"}

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from greysheep.models.autoencoders import paper_settings
 from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.autoencoders.lmoe import LMoEConfig
@@ -15,18 +16,20 @@ from greysheep.nn.adaptive_weights import SignalScale
 class TALLConfig(LMoEConfig):
     """Settings of TALL, beside those of its experts and their gate."""
 
-    weighting: Literal["none", "loss", "loss-change"] = "loss-change"
-    """Signal of the adaptive weights."""
+    weighting: Literal["none", "loss", "loss-change", "mainstream"] = "loss-change"  # type: ignore[assignment]
+    """Signal of the adaptive weights; `none`: everybody alike; `mainstream`: WL's fixed weights."""
     start_epoch: int = Field(40, ge=0)
     """Epochs with equal weights first (the paper's gap T)."""
-    alpha: float = Field(0.5, gt=0)
-    """How hard the adaptive weights are held together: larger is flatter. Its unit is that of the signal.
-
-    The paper's .08 (for ML-1M) makes validation swing from epoch to epoch; .5 is steady there."""
+    alpha: float = Field(1.0, gt=0)
+    """How hard the adaptive weights are held together: larger is flatter. Its unit is that of the signal: of
+    a standardised one, a user whose loss fell by one standard deviation more than the mean user's weighs
+    1 / (2 alpha) more, whatever the log."""
     window: int = Field(8, ge=1)
     """Loss changes averaged into the signal."""
-    signal_scale: SignalScale = "sum"
-    """Held-out loss as a sum over a user's items, their mean, or standardised within the batch."""
+    signal_scale: SignalScale = "standardised"
+    """Held-out loss as a sum over a user's rows, their mean, or standardised over users."""
+
+    authors: ClassVar[dict[str, Any]] = {**paper_settings.PROGRAM, **paper_settings.ADAPTIVE}
 
 
 class TALL(MixtureModel):
@@ -45,8 +48,4 @@ class TALL(MixtureModel):
     name = "tall"
     Config = TALLConfig
     search_space, search_starts = vae_space.ADAPTIVE_EXPERTS, vae_space.ADAPTIVE_STARTS
-    presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "ml-1m": {"n_experts": 100, "batch_size": 512, "l2": 1e-3, "start_epoch": 40, "alpha": 0.08},
-        "yelp": {"n_experts": 100, "batch_size": 256, "l2": 1e-4, "start_epoch": 15, "alpha": 0.6},
-        "cds": {"n_experts": 100, "batch_size": 256, "l2": 1e-4, "start_epoch": 25, "alpha": 0.3},
-    }
+    presets = paper_settings.TALL

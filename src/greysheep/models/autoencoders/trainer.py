@@ -18,8 +18,9 @@ from greysheep.data.splitting import Split
 from greysheep.metrics.ranking import hits, per_user, top_n
 from greysheep.models.recommender import mask
 from greysheep.models.training.objective import Objective
+from greysheep.models.training.optimizer import adam
 from greysheep.nn import routing
-from greysheep.nn.adaptive_weights import Pace
+from greysheep.nn.adaptive_weights import AdaptiveWeights
 from greysheep.nn.gates import entropy
 from greysheep.nn.likelihood import gaussian_kl, kept_nll, row_nll
 from greysheep.nn.sparse_rows import SparseRows
@@ -50,15 +51,17 @@ class MixtureTrainer:
         self.seen_rows = SparseRows.from_csr(self.train, self.device)
         self.held_out_rows = SparseRows.from_csr(self.held_out, self.device)
         self.users = np.flatnonzero(np.diff(self.train.indptr))
-        decay = self.config.l2 / self.net.bank.n_experts
-        self.optimizer = torch.optim.Adam(
-            self.net.parameters(), lr=self.config.learning_rate, weight_decay=decay, fused=True
+        self.batch_size = self.config.users_a_step(len(self.users))
+        self.steps_an_epoch = -(-len(self.users) // self.batch_size)
+        self.optimizer = adam(
+            self.net.parameters(),
+            self.config,
+            steps_an_epoch=self.steps_an_epoch,
+            n_experts=self.net.bank.n_experts,
         )
         self.step = 0
-        self.pace = self._pace()
-        given = model._user_weights(split)
-        own = np.ones(self.train.shape[0]) if given is None else given
-        self.user_weights = torch.from_numpy(own).to(self.device, self.dtype)
+        self.adaptive = self._adaptive()
+        self.user_weights = torch.from_numpy(model._user_weights(split)).to(self.device, self.dtype)
         self.best: dict[str, Tensor] | None = None
         self.spill: str | None = None
         if model.best_weights_spill:
@@ -69,19 +72,18 @@ class MixtureTrainer:
         self.best_routes: Tensor | None = None
         model.routes = None
 
-    def _pace(self) -> Pace | None:
+    def _adaptive(self) -> AdaptiveWeights | None:
         settings: Any = self.net.settings
-        if settings.weighting == "none":
+        if not settings.adaptive:
             return None
-        return Pace(
-            self.train.shape[0],
+        return AdaptiveWeights(
+            self.held_out_rows.lengths,
             signal=settings.weighting,
             scale=settings.signal_scale,
             alpha=settings.alpha,
             window=settings.window,
             start_epoch=settings.start_epoch,
             authors=self.net.authors,
-            device=self.device,
             dtype=self.dtype,
         )
 
@@ -93,33 +95,33 @@ class MixtureTrainer:
         codes = torch.from_numpy(users).to(self.device)
         # summed up on the device: reading a loss would wait for every batch
         sums = torch.zeros(len(LOSSES), device=self.device, dtype=torch.float64)
-        weight = torch.full((self.train.shape[0],), torch.nan, device=self.device, dtype=self.dtype)
-        for start in range(0, len(users), self.config.batch_size):
-            batch = codes[start : start + self.config.batch_size]
-            losses, weight[batch] = self._train_batch(batch, epoch)
-            sums += losses * len(batch)
+        weight = self.user_weights if self.adaptive is None else self.adaptive.of_epoch(epoch)
+        for start in range(0, len(users), self.batch_size):
+            batch = codes[start : start + self.batch_size]
+            sums += self._train_batch(batch, weight[batch]) * len(batch)
             tick(min(1.0, (start + len(batch)) / len(users)))
         found = dict(zip(LOSSES, (sums / len(users)).tolist(), strict=True))
         if not all(bool(parameter.isfinite().all()) for parameter in self.net.parameters()):
             found["loss"] = np.nan  # the last step broke the weights: no batch has seen it yet
-        return {**found, "weight": weight.cpu().numpy()}
+        given = np.full(self.train.shape[0], np.nan)
+        given[self.users] = weight.cpu().numpy()[self.users]
+        return {**found, "weight": given}
 
-    def _train_batch(self, users: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """One step on users [B]: LOSSES [3] before it, and the users' weights [B]."""
+    def _train_batch(self, users: Tensor, weight: Tensor) -> Tensor:
+        """One step on users [B] of weights [B]: LOSSES [3] before it."""
         rows, held_out = self.seen_rows.take(users), self.held_out_rows.take(users)
         routed = self.model.routes is not None
         logits, kl = self._routed_pass(users, rows) if routed else self._pass(users, rows, held_out)
-        weight = self._weights(users, logits, rows, held_out, epoch)
+        self._record(users, logits, rows, held_out)
         # a batch in which nobody weighs anything, as WL's most mainstream user alone, teaches nothing
         total = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
         ce = (weight * row_nll(logits, rows)).sum() / total
-        beta = self.config.beta * min(1.0, self.step / self.config.anneal_steps)
-        loss = ce + beta * kl
+        loss = ce + self.config.kl_weight(self.step, self.steps_an_epoch) * kl
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self.step += 1
-        return torch.stack([loss, ce, kl]).detach(), weight
+        return torch.stack([loss, ce, kl]).detach()
 
     def _pass(self, users: Tensor, rows: SparseRows, held_out: SparseRows) -> tuple[Tensor, Tensor]:
         """Mixture logits [B, I] and the KL term, through all experts."""
@@ -138,7 +140,8 @@ class MixtureTrainer:
         routes = routing.Routes.of(self.model.routes[users])
         mu, logvar = routing.encode(self.net.bank, rows, routes, keep=self._dropout(rows))
         logits = routing.mix(self.net.bank, self._noisy(mu, logvar), routes, len(users))
-        return logits, (routes.gate * gaussian_kl(mu, logvar)).sum()
+        kl = (routes.gate * gaussian_kl(mu, logvar)).sum()
+        return logits, kl if self.net.sums_kl else kl / len(users)
 
     def _route(self) -> None:
         """Settle who passes through which experts from now on."""
@@ -158,15 +161,11 @@ class MixtureTrainer:
         return drawn
 
     @torch.no_grad()
-    def _weights(
-        self, users: Tensor, logits: Tensor, rows: SparseRows, held_out: SparseRows, epoch: int
-    ) -> Tensor:
-        """Training weights [B]: the model's own (1 unless it says otherwise), or adaptive ones."""
-        if self.pace is None:
-            weights: Tensor = self.user_weights[users]
-            return weights
-        losses = kept_nll(logits, rows, held_out, self.net.seen_fill, torch.empty_like(logits))
-        return self.pace.weights(users, losses, held_out.lengths, epoch)
+    def _record(self, users: Tensor, logits: Tensor, rows: SparseRows, held_out: SparseRows) -> None:
+        """Note the mixture's held-out losses for the adaptive weights of later epochs."""
+        if self.adaptive is not None:
+            losses = kept_nll(logits, rows, held_out, self.net.seen_fill, torch.empty_like(logits))
+            self.adaptive.record(users, losses)
 
     def _dropout(self, rows: SparseRows) -> Tensor | None:
         if self.config.dropout == 0:

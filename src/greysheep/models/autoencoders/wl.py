@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, ClassVar
+
 from pydantic import Field
 
-from greysheep.data.splitting import Split
-from greysheep.mainstream.groups import Mainstream
 from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.autoencoders.multvae import MultVAE, MultVAEConfig
 
@@ -35,12 +33,4 @@ class WL(MultVAE):
     Config = WLConfig
     search_space, search_starts = vae_space.USER_WEIGHTED, vae_space.STARTS
 
-    def _user_weights(self, split: Split) -> NDArray[np.float64]:
-        """Weights [U]; all 1 where everybody is equally mainstream."""
-        scores = Mainstream.of_split(split).scores
-        spread = scores.max() - scores.min()
-        if spread == 0:
-            return np.ones(len(scores))
-        weights: NDArray[np.float64] = ((scores.max() - scores) / spread) ** self.config.power
-        weights /= weights.mean()
-        return weights
+    fixed: ClassVar[dict[str, Any]] = {"weighting": "mainstream"}

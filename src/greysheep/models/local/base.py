@@ -16,12 +16,14 @@ from greysheep.data.splitting import Split
 from greysheep.errors import DataError
 from greysheep.mainstream.groups import Mainstream
 from greysheep.metrics.ranking import hits, per_user, top_n
+from greysheep.models.autoencoders import paper_settings
 from greysheep.models.autoencoders.multvae import MultVAEConfig
 from greysheep.models.base import IterativeModel, Model
 from greysheep.models.recommender import mask
 from greysheep.models.training.footprint import Footprint, best_weights_spill
 from greysheep.models.training.loop import Outcome, run
 from greysheep.models.training.objective import Objective
+from greysheep.models.training.optimizer import adam
 from greysheep.models.training.progress import Progress
 from greysheep.nn.bank import ExpertBank
 from greysheep.nn.local_experts import ExpertGradient
@@ -113,15 +115,24 @@ class LocalTrainer:
         self.weights[:, np.diff(self.train.indptr) == 0] = 0
         self.order = np.random.default_rng(model.options.seed)
         self.random = torch.Generator(model.device).manual_seed(model.options.seed)
-        self.gradient = ExpertGradient(bank, config.noise)
+        self.gradient = ExpertGradient(bank, config.noise, sums_kl=config.kl_reduction == "sum")
         # views of one expert each: a step changes the bank, and its gradient is gone before the next expert's
         self.parts = [
             [tensor.detach()[first + k] for tensor in bank.parameters()] for k in range(len(self.weights))
         ]
-        adam = {"lr": config.local_learning_rate, "weight_decay": config.l2, "fused": True}
-        self.optimizers = [torch.optim.Adam(parts, **adam) for parts in self.parts]
-        batches = -(-self.train.shape[0] // config.batch_size)
-        self.steps = np.full(len(self.weights), model.global_epochs * batches)
+        n_users = (self.weights > 0).sum(1)
+        self.steps_an_epoch = np.maximum(-(-n_users // config.local_batch_size), 1)
+        rate = config.local_learning_rate
+        self.optimizers = [
+            adam(parts, config, steps_an_epoch=int(steps), learning_rate=rate)
+            for parts, steps in zip(self.parts, self.steps_an_epoch, strict=True)
+        ]
+        # the KL weight goes on from the global model's: in steps, or in epochs of the local model's own
+        if config.anneal_steps is None:
+            self.steps = model.global_epochs * self.steps_an_epoch
+        else:
+            batches = -(-self.train.shape[0] // config.users_a_step(self.train.shape[0]))
+            self.steps = np.full(len(self.weights), model.global_epochs * batches)
         self.gates: NDArray[Any] | None = None
         self.best: dict[str, Tensor] | None = None
 
@@ -141,8 +152,9 @@ class LocalTrainer:
         return {"loss": float(ce + self._beta(0) * kl), "ce": float(ce), "kl": float(kl)}
 
     def _beta(self, k: int) -> float:
-        config = self.model.config
-        return float(config.beta * min(1.0, self.steps[k] / config.anneal_steps))
+        """KL weight of local model k; `ExpertGradient` sums KL over the batch."""
+        weight: float = self.model.config.kl_weight(int(self.steps[k]), int(self.steps_an_epoch[k]))
+        return weight
 
     def _step(self, k: int, users: NDArray[np.int64], weight: NDArray[Any]) -> NDArray[np.float64]:
         device, dtype = self.model.device, self.model.dtype
@@ -189,6 +201,7 @@ class GlobalFirst(Model):
     """A model that trains a global one first and keeps it, or its offspring, in a bank of experts."""
 
     binary = True
+    presets = paper_settings.MULTVAE
     bank: ExpertBank
     global_epochs: int = 0
 
