@@ -10,7 +10,6 @@ import typer
 from greysheep.cli.evaluate import ListLength
 from greysheep.cli.options import Log, LogOptions, expand
 from greysheep.errors import ConfigError
-from greysheep.system.files import check_parent
 
 
 @expand
@@ -51,7 +50,6 @@ def compare(
     earlier one was interrupted. A model that fails does so alone.
     """
     output = output.expanduser()
-    check_parent(output)
     from greysheep.comparison.compare import compare as run
     from greysheep.comparison.request import check, check_seeds, check_texts, read_seeds, read_texts
     from greysheep.comparison.run_folder import check_place

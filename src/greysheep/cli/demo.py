@@ -153,7 +153,7 @@ def _models(seed: int, epochs: int) -> list[Model]:
 
 def _write(target: Path, data: Dataset, models: list[Model], reports: list[Report]) -> None:
     from greysheep.report import pages
-    from greysheep.system.files import write_html
+    from greysheep.system.files import write_text
 
     shown = [model for model in models if model.name != "popular"]
     log = data.log
@@ -165,4 +165,4 @@ def _write(target: Path, data: Dataset, models: list[Model], reports: list[Repor
         reference=REFERENCE,
         facts={"Data": f"{data.name}: {rows}; every row counts as chosen; no filter"},
     )
-    write_html(target, page)
+    write_text(target, page)

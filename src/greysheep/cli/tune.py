@@ -94,7 +94,7 @@ def _write(found: "Tuning", output: Path) -> None:
     from greysheep.cli.tables import show
     from greysheep.errors import MissingExtraError
 
-    write_text(found.to_yaml(), output / "best.yaml")
+    write_text(output / "best.yaml", found.to_yaml())
     write_table(found.trials, output / "trials.csv")
     with suppress(MissingExtraError):  # the picture is a by-product
         found.picture(output / "trials.svg")

@@ -19,7 +19,7 @@ from greysheep.comparison.verdicts import verdict
 from greysheep.errors import DataError
 from greysheep.evaluation.report import Report, _plain
 from greysheep.report import pages
-from greysheep.system.files import write_html
+from greysheep.system.files import write_text
 
 RESULTS = "results.json"
 
@@ -145,7 +145,6 @@ class Comparison:
     def write(self, out: str | Path) -> list[Path]:
         """Write results.json, results.csv, results.md and, where matplotlib is installed, report.html."""
         folder = Path(out).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
         texts: dict[str, Callable[[], str]] = {
             RESULTS: lambda: json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
             "results.csv": lambda: text.flat(self).write_csv(quote_style="non_numeric"),
@@ -153,7 +152,7 @@ class Comparison:
         }
         if self.runs and find_spec("matplotlib") is not None:
             texts["report.html"] = lambda: pages.comparison_html(self)
-        return [write_html(folder / name, make()) for name, make in texts.items()]
+        return [write_text(folder / name, make()) for name, make in texts.items()]
 
     @classmethod
     def read(cls, out: str | Path) -> Comparison:

@@ -50,13 +50,9 @@ class Run:
         asked: the config before the fit, which may have written choices of its own into it.
         """
         more = {"asked": dict(asked), "history": report.history, "warnings": warnings}
-        found = report.to_dict() | more
-        self.file(".json").parent.mkdir(parents=True, exist_ok=True)
-        drafts = {suffix: self.file(f"{suffix}.tmp") for suffix in (".parquet", ".json")}
-        report.per_user.write_parquet(drafts[".parquet"])
-        drafts[".json"].write_text(json.dumps(found) + "\n", encoding="utf-8")
-        for suffix, draft in drafts.items():
-            draft.replace(self.file(suffix))
+        with files.new_file(self.file(".parquet")) as draft:
+            report.per_user.write_parquet(draft)
+        files.write_text(self.file(".json"), json.dumps(report.to_dict() | more) + "\n")
 
     def read(self, config: Mapping[str, Any] | None = None) -> Report | None:
         """Read a finished run; None if there is none, or (given a config) one with other settings."""
@@ -76,17 +72,12 @@ class Run:
 
 
 def check_place(out: Path) -> None:
-    """Refuse a folder that holds something else.
+    """Refuse a folder that cannot be written, or that holds something other than a comparison.
 
     Raises:
-        ConfigError: it is a file, or it holds files but no marker.
+        ConfigError: it is a file, holds files but no marker, or cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"output {out} is a file: name a folder")
-    if out.is_dir() and not (out / MARKER).is_file() and any(out.iterdir()):
-        raise ConfigError(
-            f"output {out} holds files but no {MARKER}: greysheep did not make it, name another"
-        )
+    files.check_folder(out, marker=MARKER, overwrite=True)
 
 
 def claim(out: Path, facts: Mapping[str, Any]) -> None:
@@ -101,18 +92,12 @@ def claim(out: Path, facts: Mapping[str, Any]) -> None:
     wanted = {"format": 1, "version": own_version(), **facts}
     marker = out / MARKER
     if marker.is_file():
-        try:
-            found = dict(json.loads(marker.read_text(encoding="utf-8")))
-        except (ValueError, TypeError):
-            raise ConfigError(f"{marker} cannot be read: name another folder") from None
+        known = json.loads(marker.read_text(encoding="utf-8"))
         for key, value in wanted.items():
-            if found.get(key) != value:
-                raise ConfigError(f"output {out} {_other(key, found.get(key), value)}: name another folder")
+            if known.get(key) != value:
+                raise ConfigError(f"output {out} {_other(key, known.get(key), value)}: name another folder")
         return
-    out.mkdir(parents=True, exist_ok=True)
-    draft = marker.with_suffix(".tmp")
-    draft.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-    draft.replace(marker)
+    files.write_text(marker, json.dumps(wanted, indent=2) + "\n")
 
 
 def _other(key: str, found: Any, wanted: Any) -> str:

@@ -14,6 +14,7 @@ from greysheep.data.splitting import Split, split
 from greysheep.errors import DataError, MissingExtraError
 from greysheep.mainstream.groups import Mainstream
 from greysheep.mainstream.scores import density_scores, distribution_scores
+from greysheep.system.files import new_file, new_folder
 
 
 def scores_of(parts: Split) -> pl.DataFrame:
@@ -46,20 +47,17 @@ class Splits:
         folder = self.folder / f"s{seed}"
         if seed not in self:
             parts = split(self.log, self.protocol, seed)
-            draft = self.folder / f".s{seed}"
-            parts.write(draft)
-            self._scores(parts).write_parquet(draft / "groups.parquet")
-            draft.rename(folder)
+            with new_folder(folder) as draft:
+                parts.write(draft)
+                self._scores(parts).write_parquet(draft / "groups.parquet")
         return folder
 
     def _scores(self, parts: Split) -> pl.DataFrame:
         """Scores take longer than the split: they outlive an interruption."""
         known = self.scores / f"s{parts.seed}.parquet"
         if not known.is_file():
-            self.scores.mkdir(parents=True, exist_ok=True)
-            draft = known.with_suffix(".tmp")
-            scores_of(parts).write_parquet(draft)
-            draft.replace(known)
+            with new_file(known) as draft:
+                scores_of(parts).write_parquet(draft)
         return pl.read_parquet(known, glob=False)
 
     def drop(self, seed: int) -> None:

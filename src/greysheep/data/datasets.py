@@ -20,6 +20,7 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.reading import nearest
 from greysheep.data.sources import UNREADABLE, first_line
 from greysheep.errors import ConfigError, DataError
+from greysheep.system.files import new_file
 
 # "there" = in the folder $GREYSHEEP_DATA
 ABOUT = {
@@ -168,12 +169,8 @@ def _write(target: Path, rows: pl.DataFrame, titles: pl.DataFrame | None) -> lis
 
 def _whole(target: Path, fill: Callable[[Path], object]) -> Path:
     """Make a file by `fill(path)`: whole or not at all."""
-    part = target.with_name(f".part-{os.getpid()}-{target.name}")
-    try:
-        fill(part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    with new_file(target) as draft:
+        fill(draft)
     return target
 
 

@@ -10,6 +10,7 @@ import hashlib
 import http.client
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ import polars as pl
 from greysheep.data.columns import ITEM, TIME, USER
 from greysheep.data.sources import UNREADABLE, first_line
 from greysheep.errors import DataError
+from greysheep.system.files import new_file
 
 WHEEL = "recbole-1.2.1-py3-none-any.whl"
 WHEEL_SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
@@ -69,17 +71,15 @@ def fetch(name: str) -> Tables:
     )
 
 
-def _cached(file: str, fill: Callable[[Path], None]) -> Path:
-    """The cached file, made by `fill(path)` if it is not there; half a download never gets its name."""
+def _cached(file: str, fetch: Callable[[str, Path], None]) -> Path:
+    """The cached file, fetched by `fetch(file, path)` if it is not there: whole or not at all."""
     target = cache_folder() / file
     if target.is_file():
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as folder:
-            part = Path(folder) / file
-            fill(part)
-            part.replace(target)
+        with new_file(target) as draft:
+            fetch(file, draft)
     except OSError as error:
         raise Unreachable(
             f"{target.parent} cannot be written ({error.strerror or first_line(error)})"
@@ -87,30 +87,33 @@ def _cached(file: str, fill: Callable[[Path], None]) -> Path:
     return target
 
 
-def _pip(target: Path) -> None:
+def _pip(file: str, target: Path) -> None:
     """Let pip download the wheel, without what it depends on: only its sample data is wanted."""
-    command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--no-input",
-        "--disable-pip-version-check", "--retries", "1", "--timeout", str(int(TIMEOUT)),
-        "--dest", str(target.parent), "recbole==1.2.1",
-    ]  # fmt: skip
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=6 * TIMEOUT, check=False)
-    except (subprocess.SubprocessError, OSError) as error:
-        raise Unreachable(f"pip download recbole==1.2.1 did not end ({type(error).__name__})") from error
-    if done.returncode or not target.is_file():
-        said = (done.stderr.strip().splitlines() or ["no message"])[-1][:160]
-        raise Unreachable(f"pip download recbole==1.2.1 failed ({said})")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+            "--no-input", "--disable-pip-version-check", "--retries", "1", "--timeout", str(int(TIMEOUT)),
+            "--dest", folder, "recbole==1.2.1",
+        ]  # fmt: skip
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=6 * TIMEOUT, check=False)
+        except (subprocess.SubprocessError, OSError) as error:
+            raise Unreachable(f"pip download recbole==1.2.1 did not end ({type(error).__name__})") from error
+        wheel = Path(folder) / file
+        if done.returncode or not wheel.is_file():
+            said = (done.stderr.strip().splitlines() or ["no message"])[-1][:160]
+            raise Unreachable(f"pip download recbole==1.2.1 failed ({said})")
+        shutil.move(wheel, target)
     if not _is_the_wheel(target):
         raise Unreachable(f"pip brought a {WHEEL} with another SHA-256 than {WHEEL_SHA256[:12]}...")
 
 
-def _download(target: Path) -> None:
-    address = f"{PUBLISHER}/{target.name}"
+def _download(file: str, target: Path) -> None:
+    address = f"{PUBLISHER}/{file}"
     try:
-        with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, target.open("wb") as file:
+        with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, target.open("wb") as draft:
             while chunk := answer.read(1 << 20):
-                file.write(chunk)
+                draft.write(chunk)
     except urllib.error.URLError as error:
         raise Unreachable(f"{address} does not answer ({first_line(error)})") from error
     except (http.client.HTTPException, OSError) as error:

@@ -18,6 +18,7 @@ from greysheep.errors import ConfigError, DataError
 from greysheep.evaluation.text import text_table
 from greysheep.mainstream.groups import GROUPS
 from greysheep.metrics.statistics import holm, no_harm, sign_flip_test
+from greysheep.system.files import write_text
 
 N_USERS, TRAIN_ROWS = "n_users", "mean_train_rows"
 
@@ -165,7 +166,7 @@ class Report:
         """Return the dictionary as JSON text, and write it if a path is given."""
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
         if path is not None:
-            Path(path).expanduser().write_text(text, encoding="utf-8")
+            write_text(path, text)
         return text
 
     @classmethod

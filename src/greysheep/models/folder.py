@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import PARTS, Split
 from greysheep.errors import ModelFolderError
 from greysheep.mainstream.groups import GROUPS
+from greysheep.system.files import is_ours, new_folder
 from greysheep.system.machine import own_version
 
 FORMAT = 1
@@ -34,18 +32,10 @@ def save(model: Any, directory: Path, include_history: bool) -> Path:
     check_target(directory)
     include_history = include_history and model.has_history
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-    except OSError as error:
-        raise ModelFolderError(f"{directory} cannot be written: {error.strerror}") from None
-    try:
-        _write(model, building, include_history)
-        building.chmod(0o755)
-        _swap(building, directory)
+        with new_folder(directory) as draft:
+            _write(model, draft, include_history)
     except OSError as error:
         raise ModelFolderError(f"{directory} cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return directory
 
 
@@ -57,17 +47,8 @@ def check_target(directory: Path) -> None:
     """
     if directory.is_file():
         raise ModelFolderError(f"{directory} is a file: a model is saved as a folder")
-    if directory.is_dir() and any(directory.iterdir()) and not _is_ours(directory / "manifest.json"):
+    if directory.is_dir() and any(directory.iterdir()) and not is_ours(directory, "manifest.json"):
         raise ModelFolderError(f"{directory} is a folder with other things in it: name a new or empty one")
-
-
-def _is_ours(manifest: Path) -> bool:
-    """Whether a file is the manifest of a saved model; web pages and others have a manifest.json, too."""
-    try:
-        found = json.loads(manifest.read_text())
-    except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and "greysheep" in found
 
 
 def _write(model: Any, folder: Path, include_history: bool) -> None:
@@ -133,17 +114,6 @@ def read_split(folder: Path, manifest: dict[str, Any], user_ids: pl.Series, item
     log = Interactions(user_ids, item_ids, users.astype(np.int32), items.astype(np.int32), weights, times)
     part = rows[PART].replace_strict({p: i for i, p in enumerate(PARTS)}, return_dtype=pl.Int8).to_numpy()
     return Split(log, part, manifest["protocol"], manifest["seed"])
-
-
-def _swap(new: Path, target: Path) -> None:
-    """Put `new` in the place of `target`; the old folder goes last."""
-    if not target.exists():
-        os.replace(new, target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    os.replace(target, old)
-    os.replace(new, target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _finite(cuts: Any) -> list[float | None]:

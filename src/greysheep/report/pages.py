@@ -19,7 +19,8 @@ from greysheep.report.single_history import training_sections
 from greysheep.report.single_made import made_section
 from greysheep.report.single_paired import paired_section
 from greysheep.report.single_view import View
-from greysheep.system.files import write_bytes, write_html
+from greysheep.system.files import write_bytes
+from greysheep.system.files import write_text as write_html
 
 if TYPE_CHECKING:
     from greysheep.comparison.result import Comparison

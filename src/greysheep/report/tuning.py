@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import polars as pl
 from greysheep.errors import ConfigError
 from greysheep.report.canvas import canvas
 from greysheep.report.palette import GRID, INK, MODELS, MUTED
+from greysheep.system.files import new_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,13 +51,8 @@ def write_picture(found: Tuning, path: Path) -> Path:
         figure.legend(
             *figure.axes[0].get_legend_handles_labels(), loc="outside lower right", fontsize=9, ncols=3
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with new_file(path) as draft:
             figure.savefig(draft, format=kind, dpi=144, facecolor="white")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
     return path
 
 

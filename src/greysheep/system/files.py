@@ -1,8 +1,8 @@
-"""Files and folders: checked before long work, written next to the place, then moved there; locks."""
+"""Files and folders: checked before long work, written whole or not at all, locked; whose a folder is."""
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -26,24 +26,42 @@ def check_file(path: Path, *, suffixes: Iterable[str] = (), inputs: Iterable[Pat
     _check_place(path, inputs)
 
 
-def check_folder(path: Path, *, marker: str, overwrite: bool, inputs: Iterable[Path | None] = ()) -> None:
+def check_folder(
+    path: Path, *, marker: str, overwrite: bool = False, inputs: Iterable[Path | None] = ()
+) -> None:
     """Refuse a folder that could not be written in the end, that holds something, or that holds an input.
 
-    With `overwrite`, a full folder may be replaced if it holds the file `marker`, which greysheep writes.
+    With `overwrite`, a full folder may be replaced or added to if it is ours.
 
     Raises:
-        ConfigError: The path is a file, a full folder that must not be replaced, an input or not writable.
+        ConfigError: The path is a file, a full folder that must not be touched, an input or not writable.
     """
     path = path.expanduser()
     if path.exists() and not path.is_dir():
         raise ConfigError(f"output {path} is a file: name a folder")
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
-        raise ConfigError(f"output {path} already holds files: name another folder or add --overwrite")
-    if path.is_dir() and any(path.iterdir()) and not (path / marker).is_file():
-        raise ConfigError(
-            f"output {path} holds files but no {marker}: greysheep did not write it, name another"
-        )
+    if path.is_dir() and any(path.iterdir()):
+        if not overwrite:
+            raise ConfigError(f"output {path} already holds files: name another folder or add --overwrite")
+        if not is_ours(path, marker):
+            raise ConfigError(
+                f"output {path} holds files but no {marker} of greysheep's: name another folder"
+            )
     _check_place(path, inputs)
+
+
+def is_ours(folder: Path, marker: str) -> bool:
+    """Whether greysheep wrote a folder, which it marks with the file `marker`.
+
+    Every marker that is JSON holds a fingerprint: a web page may have a manifest.json, too.
+    """
+    file = folder / marker
+    if file.suffix != ".json":
+        return file.is_file()
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "fingerprint" in content
 
 
 def check_parent(path: Path) -> None:
@@ -73,38 +91,44 @@ def _check_place(path: Path, inputs: Iterable[Path | None]) -> None:
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to; on success it becomes `path`, on any failure it is removed."""
-    path = path.expanduser()
-    made = _make_parents(path)
-    draft = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
+    with _draft(path) as draft:
         yield draft
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        _remove_empty(made)
-        raise
+        draft.replace(path.expanduser())
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder to fill; on success it becomes `path`, on any failure it is removed."""
     path = path.expanduser().resolve()
-    made = _make_parents(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.mkdir()
-    try:
+    with _draft(path) as draft:
+        draft.mkdir()
         yield draft
+        old = draft.with_suffix(".old")
         if path.exists():
-            old = path.with_name(f".{path.name}.{os.getpid()}.old")
             path.rename(old)
+        try:
             draft.rename(path)
-            shutil.rmtree(old)
-        else:
-            draft.rename(path)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        _remove_empty(made)
-        raise
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """Yield a free path beside `path`; on failure nothing is left of it, nor of parents made for it."""
+    path = path.expanduser()
+    draft = path.with_name(f".{path.stem}.{os.urandom(4).hex()}.tmp{path.suffix}")
+    with no_empty_folders(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield draft
+        except BaseException:
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            draft.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -114,61 +138,40 @@ def no_empty_folders(path: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        _remove_empty(missing)
+        for folder in missing:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
         raise
 
 
-def write_text(text: str, path: Path) -> None:
-    """Write a text file in one step."""
+def write_bytes(path: Path | str, data: bytes) -> Path:
+    """Write a file in one step, so that nobody reads half of it; returns its path."""
+    path = Path(path).expanduser()
     with new_file(path) as draft:
-        draft.write_text(text, encoding="utf-8")
-
-
-def _make_parents(path: Path) -> list[Path]:
-    """Make the folders above `path`; return those that were missing, innermost first."""
-    missing = [parent for parent in path.absolute().parents if not parent.exists()]
-    path.absolute().parent.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-
-
-def write_html(path: Path | str, text: str) -> Path:
-    """Write a page in one step, so that nobody reads half a file; returns the path."""
-    return write_bytes(Path(path).expanduser(), text.encode("utf-8"))
-
-
-def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file in one step; returns the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
         draft.write_bytes(data)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
     return path
+
+
+def write_text(path: Path | str, text: str) -> Path:
+    """Write a text file in one step; returns its path."""
+    return write_bytes(path, text.encode("utf-8"))
 
 
 @contextmanager
 def locked(path: Path, busy: str) -> Iterator[None]:
-    """Keep a file to ourselves meanwhile; it is made if it is not there.
+    """Hold the lock file `path` meanwhile; it stays there, for others to lock.
 
     Raises:
         ConfigError: the file cannot be written, or (with the message `busy`) another process holds it.
     """
+    from filelock import FileLock, Timeout
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("ab")
+        lock = FileLock(path).acquire(blocking=False)
+    except Timeout:
+        raise ConfigError(busy) from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(busy) from None
+    with lock:
         yield

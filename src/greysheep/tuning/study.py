@@ -150,7 +150,7 @@ def open_notebook(path: Path | None, identity: Mapping[str, str], seed: int) -> 
     pruner = optuna.pruners.MedianPruner(n_startup_trials=COMPARABLE_TRIALS, n_min_trials=COMPARABLE_TRIALS)
     try:
         busy = f"{path} is in use: another process tunes there"
-        with locked(path, busy) if path is not None else nullcontext():
+        with locked(path.with_name(f".{path.name}.lock"), busy) if path is not None else nullcontext():
             try:
                 storage = JournalStorage(JournalFileBackend(str(path))) if path else InMemoryStorage()
                 if NAME in optuna.get_all_study_names(storage):

@@ -1,0 +1,114 @@
+"""Files and folders are written whole or not at all, and a lock keeps others out until it is given back."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from greysheep.errors import ConfigError
+from greysheep.system.files import (
+    check_folder,
+    is_ours,
+    locked,
+    new_file,
+    new_folder,
+    write_bytes,
+    write_text,
+)
+
+
+class Crash(BaseException):
+    """Anything that ends the work: Ctrl-C is no `Exception` either."""
+
+
+def fill(draft: Path, text: str) -> None:
+    (draft / "sub").mkdir()
+    (draft / "sub" / "file.txt").write_text(text)
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "er" / "page.svg"
+    with pytest.raises(Crash), new_file(target) as draft:
+        draft.write_text("half")
+        assert draft.suffix == ".svg" and draft.parent == target.parent  # the ending tells writers the format
+        raise Crash
+    assert list(tmp_path.iterdir()) == []  # nor the folders that were made for it
+    assert write_text(target, "ä") == target and target.read_bytes() == "ä".encode()
+    with pytest.raises(Crash), new_file(target) as draft:
+        draft.write_text("half")
+        raise Crash
+    assert tree(tmp_path) == {"deep/er/page.svg": "ä"}
+    assert write_bytes(str(target), b"new") == target and tree(tmp_path) == {"deep/er/page.svg": "new"}
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "deep" / "model"
+    with pytest.raises(Crash), new_folder(target) as draft:
+        fill(draft, "half")
+        raise Crash
+    assert list(tmp_path.iterdir()) == []
+    for text in ("old", "new"):
+        with new_folder(target) as draft:
+            fill(draft, text)
+        assert tree(tmp_path) == {"deep/model/sub/file.txt": text}
+    rename = Path.rename
+
+    def only_the_old_one(self: Path, to: Path) -> Path:
+        if self.name.endswith(".tmp"):
+            raise OSError(28, "No space left on device")
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", only_the_old_one)
+    with pytest.raises(OSError, match="No space"), new_folder(target) as draft:
+        fill(draft, "newer")
+    assert tree(tmp_path) == {"deep/model/sub/file.txt": "new"}
+
+
+def test_two_drafts_of_one_place_do_not_meet(tmp_path: Path) -> None:
+    with new_file(tmp_path / "a") as first, new_file(tmp_path / "a") as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert tree(tmp_path) == {"a": "first"}  # the one that is finished last
+
+
+def test_a_folder_of_others_is_not_touched(tmp_path: Path) -> None:
+    marker = tmp_path / "manifest.json"
+    check_folder(tmp_path, marker="manifest.json")
+    for content in ('{"name": "a web page"}', '["fingerprint"]', "{", '"fingerprint"'):
+        marker.write_text(content)
+        assert not is_ours(tmp_path, "manifest.json")
+        with pytest.raises(ConfigError, match="holds files but no manifest"):
+            check_folder(tmp_path, marker="manifest.json", overwrite=True)
+    marker.write_text('{"fingerprint": "0"}')
+    check_folder(tmp_path, marker="manifest.json", overwrite=True)
+    with pytest.raises(ConfigError, match="already holds files"):
+        check_folder(tmp_path, marker="manifest.json")
+    assert is_ours(tmp_path, "manifest.json") and not is_ours(tmp_path, "study.journal")
+
+
+def test_a_lock_keeps_other_processes_out_while_it_is_held(tmp_path: Path) -> None:
+    file = tmp_path / "new" / ".lock"
+    code = (
+        "import sys; from pathlib import Path; from greysheep.system.files import locked\n"
+        f"with locked(Path({str(file)!r}), 'taken'): print('held')"
+    )
+
+    def other() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    with locked(file, "taken"):
+        assert "ConfigError: taken" in other().stderr
+        with pytest.raises(ConfigError, match="taken"), locked(file, "taken"):
+            pass
+    assert other().stdout == "held\n"
+    with pytest.raises(Crash), locked(file, "taken"):
+        raise Crash
+    with locked(file, "taken"):
+        pass
+    with pytest.raises(ConfigError, match="cannot be written"), locked(file / "below", "taken"):
+        pass
