@@ -1,0 +1,33 @@
+from . import models as models
+from .comparison.compare import compare as compare
+from .comparison.result import Comparison as Comparison
+from .data import datasets as datasets
+from .data.datasets import simulate as simulate
+from .data.interactions import Interactions as Interactions
+from .data.splitting import Split as Split
+from .data.splitting import split as split
+from .errors import GreysheepError as GreysheepError
+from .errors import GreysheepWarning as GreysheepWarning
+from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.report import Report as Report
+from .mainstream.groups import Mainstream as Mainstream
+from .mainstream.scores import mainstream_scores as mainstream_scores
+from .models import EASE as EASE
+from .models import IALS as IALS
+from .models import LFT as LFT
+from .models import LOCA as LOCA
+from .models import TALL as TALL
+from .models import WL as WL
+from .models import Blend as Blend
+from .models import EnLFT as EnLFT
+from .models import ItemKNN as ItemKNN
+from .models import LMoE as LMoE
+from .models import MoE as MoE
+from .models import MultVAE as MultVAE
+from .models import Popular as Popular
+from .models import WeightedEASE as WeightedEASE
+from .models import load as load
+from .tuning.tune import Tuning as Tuning
+from .tuning.tune import tune as tune
+
+__version__: str
