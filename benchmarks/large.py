@@ -27,7 +27,6 @@ import numpy as np
 
 import greysheep as gs
 from greysheep.errors import GreysheepWarning
-from greysheep.mainstream.groups import Mainstream
 from greysheep.system.machine import peak_memory_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,7 +113,7 @@ def score(parts: Any, steps: Steps) -> tuple[Any, list[str]]:
     """Mainstream scores of the train rows, and what was said about them."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", GreysheepWarning)
-        found = steps("mainstream scores", lambda: Mainstream.of_split(parts))
+        found = steps("mainstream scores", lambda: parts.mainstream)
     return found, [str(one.message) for one in said]
 
 

@@ -17,7 +17,6 @@ from scipy.sparse import csr_matrix
 import greysheep as gs
 from greysheep.data.splitting import TEST, VALIDATION
 from greysheep.errors import ConfigError, GreysheepWarning
-from greysheep.mainstream.groups import Mainstream
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.models import parse
 from greysheep.models.blend import simplex, standardised
@@ -79,7 +78,7 @@ def best_weights(
     truth, given = split.rows("validation").toarray(), split.input_rows("validation")
     seen = given.toarray() > 0
     each = [z_scores(part._scores(given, part.gates), seen) for part in blend.parts]
-    groups = Mainstream.of_split(split).groups
+    groups = split.mainstream.groups
     users = [u for u in range(len(truth)) if truth[u].any() and (group is None or groups[u] == group)]
     values = {}
     for step in range(blend.config.grid + 1):
@@ -253,7 +252,7 @@ def test_what_cannot_be_is_said(keywords: dict[str, Any], message: str) -> None:
 
 
 def test_a_group_that_nobody_validates_is_refused(split: gs.Split) -> None:
-    low = Mainstream.of_split(split).groups[split.log.users] == 0
+    low = split.mainstream.groups[split.log.users] == 0
     part = np.where(low & (split.part == VALIDATION), TEST, split.part).astype(np.int8)
     with pytest.raises(ConfigError, match="no user of it has validation rows"):
         gs.Blend(models="ease+popular", objective="ndcg@10:low").fit(replace(split, part=part))

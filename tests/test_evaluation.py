@@ -139,7 +139,7 @@ def test_overall_interval_resamples_within_groups():
     """Groups that differ a lot but have no spread inside leave no uncertainty; 43 users: unequal groups."""
     parts = split(log_of(n_users=43), "strict", seed=1)
     model = Popularity(parts)
-    groups = Mainstream.of_split(parts).groups
+    groups = parts.mainstream.groups
     truth = parts.rows("test")
 
     def rank(users, *, k, stage):
@@ -482,7 +482,7 @@ def test_lists_in_a_frame_are_read_in_any_order(seed, k):
 def test_groups_that_a_model_brings_are_used():
     parts = split(log_of(), "paper")
     model = Popularity(parts)
-    turned = Mainstream.from_scores(-Mainstream.of_split(parts).scores, parts.log.user_ids)
+    turned = Mainstream.from_scores(-parts.mainstream.scores, parts.log.user_ids)
     model.mainstream = turned
     assert evaluate(model, k=5, draws=5).per_user["group"].to_list() == [GROUPS[g] for g in turned.groups]
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -268,16 +269,17 @@ def test_fit_scores_then_cuts():
         Mainstream.from_scores(np.zeros(2), pl.Series([1]))
 
 
-def test_of_split_reads_train_rows_and_computes_once(monkeypatch):
+def test_a_split_reads_train_rows_and_computes_once(monkeypatch):
     users = np.repeat(np.arange(8), 6)
     items = np.random.default_rng(0).permuted(np.tile(np.arange(12), (8, 1)), axis=1)[:, :6].ravel()
     log = Interactions.read(pl.DataFrame({"user_id": users, "item_id": items}))
     parts = split(log, "paper", seed=1)
-    found = Mainstream.of_split(parts)
+    found = parts.mainstream
     np.testing.assert_array_equal(found.scores, mainstream_scores(parts.rows("train")))
     assert not np.array_equal(found.scores, mainstream_scores(log.matrix()))
     monkeypatch.setattr(Mainstream, "fit", None)
-    assert Mainstream.of_split(parts) is found
+    assert parts.mainstream is found
+    assert replace(parts).with_mainstream(found).mainstream is found
 
 
 def test_activity_groups_break_ties_by_id():

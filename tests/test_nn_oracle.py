@@ -19,7 +19,6 @@ from torch import Tensor
 import oracle
 from greysheep import Interactions
 from greysheep.data.splitting import Split, split
-from greysheep.mainstream.groups import Mainstream
 from greysheep.models.autoencoders.multvae import MultVAE, MultVAEConfig
 from greysheep.models.autoencoders.tall import TALL, TALLConfig
 from greysheep.models.autoencoders.trainer import MixtureTrainer
@@ -398,7 +397,7 @@ def weights_of_epoch(
 ) -> list[float]:
     """The oracle's weights under a config."""
     if config.weighting == "mainstream":
-        return oracle.mainstream_weights(Mainstream.of_split(parts).scores.tolist(), config.power)
+        return oracle.mainstream_weights(parts.mainstream.scores.tolist(), config.power)
     keys = ("weighting", "alpha", "window", "signal_scale", "start_epoch", "variant")
     return oracle.weights_of_epoch(epoch, losses, n_held_out, **{key: getattr(config, key) for key in keys})
 

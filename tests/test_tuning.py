@@ -19,7 +19,7 @@ from contract import assert_same_state, world
 from greysheep.cli import run
 from greysheep.data.splitting import TEST, Split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, MissingExtraError
-from greysheep.mainstream.groups import GROUPS, Mainstream
+from greysheep.mainstream.groups import GROUPS
 from greysheep.models import EASE, REGISTRY, MultVAE, WeightedEASE, create, parse
 from greysheep.models.autoencoders.trainer import MixtureTrainer
 from greysheep.models.search_space import Choice, Real, Whole
@@ -126,7 +126,7 @@ def test_values_are_short_and_inside() -> None:
 
 def slow_score(model: Any, split: Split) -> tuple[float, dict[str, float]]:
     """NDCG by loops over users, cuts and places."""
-    groups = Mainstream.of_split(split).groups
+    groups = split.mainstream.groups
     seen, truth = split.input_rows("validation").toarray(), split.rows("validation").toarray()
     gates = model.gates
     scores = model._scores(split.input_rows("validation", weighted=not model.binary), gates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -16,6 +17,8 @@ from greysheep.mainstream.groups import Mainstream
 from greysheep.mainstream.scores import density_scores, distribution_scores
 from greysheep.system.files import new_file, new_folder
 
+SCORES = "groups.parquet"
+
 
 def scores_of(parts: Split) -> pl.DataFrame:
     """Every user's score by each measure of mainstreamness: user_id, mainstream, density, distribution.
@@ -23,12 +26,22 @@ def scores_of(parts: Split) -> pl.DataFrame:
     Density is left out where scikit-learn is absent or there are too few users.
     """
     rows = parts.rows("train")
-    found = Mainstream.fit(rows, parts.log.user_ids)  # as `evaluate` does, sampled on a very large log
-    how = {"sampled": pl.lit(found.sampled), "bound": pl.lit(found.bound)}
-    frame = pl.DataFrame({USER: parts.log.user_ids, "mainstream": found.scores}).with_columns(**how)
+    known = parts.mainstream
+    frame = pl.DataFrame({USER: parts.log.user_ids, "mainstream": known.scores}).with_columns(
+        sampled=pl.lit(known.sampled), bound=pl.lit(known.bound)
+    )
     with suppress(MissingExtraError, DataError):  # `Comparison.facts` says which grouping is not there
         frame = frame.with_columns(density=density_scores(rows))
     return frame.with_columns(distribution=distribution_scores(rows))
+
+
+def read_split(folder: Path) -> tuple[Split, pl.DataFrame]:
+    """Read what `Splits` wrote: a split that knows its users' groups, and the scores by every measure."""
+    parts = Split.read(folder)
+    scores = pl.read_parquet(folder / SCORES, glob=False)
+    known = Mainstream.from_scores(scores["mainstream"].to_numpy(), parts.log.user_ids)
+    known = replace(known, sampled=scores["sampled"][0], bound=scores["bound"][0])
+    return parts.with_mainstream(known), scores
 
 
 class Splits:
@@ -43,13 +56,13 @@ class Splits:
         return (self.folder / f"s{seed}").is_dir()
 
     def of(self, seed: int) -> Path:
-        """The folder of a seed's split, with groups.parquet."""
+        """The folder of a seed's split, with the users' scores."""
         folder = self.folder / f"s{seed}"
         if seed not in self:
             parts = split(self.log, self.protocol, seed)
             with new_folder(folder) as draft:
                 parts.write(draft)
-                self._scores(parts).write_parquet(draft / "groups.parquet")
+                self._scores(parts).write_parquet(draft / SCORES)
         return folder
 
     def _scores(self, parts: Split) -> pl.DataFrame:

@@ -11,10 +11,10 @@ from typing import IO, Any
 import polars as pl
 
 from greysheep.comparison.run_folder import Run
-from greysheep.data.splitting import Split
+from greysheep.comparison.splits import read_split
 from greysheep.errors import GreysheepWarning
 from greysheep.evaluation.evaluate import evaluate
-from greysheep.mainstream.groups import GROUPS, Mainstream, _of_split
+from greysheep.mainstream.groups import GROUPS, Mainstream
 from greysheep.models import parse
 from greysheep.system import jobs
 from greysheep.system.machine import peak_memory_bytes
@@ -28,11 +28,8 @@ def main(stdin: IO[str]) -> None:
 def measure(job: dict[str, Any]) -> None:
     """Fit and evaluate one model and write what came out."""
     run = Run(job["label"], job["seed"], Path(job["out"]))
-    parts = Split.read(job["split"])
-    scores = pl.read_parquet(Path(job["split"]) / "groups.parquet", glob=False)
     # The groups are those of every model on this split, so no model's time or memory includes them.
-    known = Mainstream.from_scores(scores["mainstream"].to_numpy(), parts.log.user_ids)
-    _of_split[parts] = replace(known, sampled=scores["sampled"][0], bound=scores["bound"][0])
+    parts, scores = read_split(Path(job["split"]))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GreysheepWarning)
         model = parse(job["text"], seed=run.seed, threads=job["threads"], progress=True)

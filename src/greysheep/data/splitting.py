@@ -6,7 +6,8 @@ import hashlib
 import json
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from greysheep.data.columns import ITEM, PART, USER
 from greysheep.data.interactions import Interactions
 from greysheep.data.sources import UNREADABLE, first_line
 from greysheep.errors import ConfigError, DataError
+from greysheep.mainstream.groups import Mainstream
 
 PARTS = ("train", "gate", "validation", "test")
 TRAIN, GATE, VALIDATION, TEST = 0, 1, 2, 3
@@ -42,6 +44,17 @@ class Split:
             raise ValueError(f"there is no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
         wanted = [PARTS.index(p) for p in parts]
         return self.log.matrix(np.isin(self.part, wanted), weighted=weighted)
+
+    @cached_property
+    def mainstream(self) -> Mainstream:
+        """Mainstream scores and groups of the users, by the train rows."""
+        return Mainstream.fit(self.rows("train"), self.log.user_ids)
+
+    def with_mainstream(self, known: Mainstream) -> Split:
+        """The same split, which need not compute the scores any more."""
+        split = replace(self)
+        split.__dict__["mainstream"] = known
+        return split
 
     def gate_rows(self) -> sp.csr_matrix:
         """[U, I] held-out rows that the gate and the adaptive weights read."""

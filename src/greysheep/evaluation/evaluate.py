@@ -195,7 +195,7 @@ def _mainstream(model: Any, split: Split, rows: sparse.csr_matrix) -> Mainstream
     own = getattr(model, "serving_mainstream" if split.protocol == "all" else "mainstream", None)
     if isinstance(own, Mainstream):
         return own
-    return Mainstream.fit(rows, split.log.user_ids) if split.protocol == "all" else Mainstream.of_split(split)
+    return Mainstream.fit(rows, split.log.user_ids) if split.protocol == "all" else split.mainstream
 
 
 def _config(model: Any) -> dict[str, Any]:

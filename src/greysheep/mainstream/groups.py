@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,20 +18,6 @@ from greysheep.mainstream.scores import affordable_sample
 GROUPS = ("low", "med-low", "medium", "med-high", "high")
 ACTIVITY = ("fewest", "few", "medium", "many", "most")
 """Quintiles of users by their number of train rows."""
-
-
-class _Log(Protocol):
-    @property
-    def user_ids(self) -> pl.Series: ...
-
-
-class _Parts(Protocol):
-    """What is read of a `data.splitting.Split`, which stands below."""
-
-    @property
-    def log(self) -> _Log: ...
-
-    def rows(self, *parts: str) -> sparse.csr_matrix: ...
 
 
 @dataclass(frozen=True)
@@ -119,14 +104,6 @@ class Mainstream:
         lowest = [scores[groups == group].min(initial=np.inf) for group in range(1, len(GROUPS))]
         return cls(scores, groups, np.array(lowest))
 
-    @classmethod
-    def of_split(cls, split: _Parts) -> Mainstream:
-        """Score the users of a split on its train rows; computed once for each split object."""
-        found = _of_split.get(split)
-        if found is None:
-            found = _of_split[split] = cls.fit(split.rows("train"), split.log.user_ids)
-        return found
-
     def assign(self, scores: NDArray[np.float64]) -> NDArray[np.int8]:
         """Return the groups, [n] int8, of new users' scores, [n], by the cut points.
 
@@ -135,9 +112,6 @@ class Mainstream:
         array([2], dtype=int8)
         """
         return np.searchsorted(self.cuts, scores, side="right").astype(np.int8)
-
-
-_of_split: WeakKeyDictionary[Any, Mainstream] = WeakKeyDictionary()  # key: Split
 
 
 def activity_groups(counts: NDArray[Any], user_ids: pl.Series) -> NDArray[np.int8]:

@@ -243,7 +243,7 @@ class Model(ABC):
         """
         if not self.has_history:
             raise DataError(f"this {self.name} was saved without its rows: groups are read from them")
-        return Mainstream.of_split(self._fitted_on)
+        return self._fitted_on.mainstream
 
     @cached_property
     def serving_mainstream(self) -> Mainstream:
@@ -385,7 +385,7 @@ class IterativeModel(Model):
 
     def _fit(self, split: Split) -> None:
         objective: Objective | None = Objective.parse(self.config.objective)
-        groups = Mainstream.of_split(split).groups
+        groups = split.mainstream.groups
         judged = np.bincount(groups[split.log.users[split.part == VALIDATION]], minlength=len(GROUPS))
         if objective is not None and objective.who in GROUPS and not judged[GROUPS.index(objective.who)]:
             raise ConfigError(
@@ -431,7 +431,7 @@ class IterativeModel(Model):
         warnings.warn(message, GreysheepWarning, stacklevel=3)
 
     def _run(self, split: Split, objective: Objective | None, epochs: int, label: str) -> Outcome:
-        groups = Mainstream.of_split(split).groups
+        groups = split.mainstream.groups
         return run(
             self._trainer(split, objective),
             epochs=epochs,

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.errors import ConfigError, GreysheepWarning
-from greysheep.mainstream.groups import Mainstream
 from greysheep.metrics.ranking import hits, per_user, top_n
 from greysheep.models.base import IterativeModel, Model, take
 from greysheep.models.config import ModelConfig, RunOptions
@@ -184,7 +183,7 @@ class Blend(Model):
                         per[row, chunk] = values[key]
                 steps.step()
         nobody = np.zeros(truth.shape[0], dtype=np.int8)
-        groups = nobody if objective.who is None else Mainstream.of_split(split).groups
+        groups = nobody if objective.who is None else split.mainstream.groups
         value = [
             objective.value({key: per[i] for key, per in found.items()}, groups) for i in range(len(points))
         ]

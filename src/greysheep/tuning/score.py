@@ -11,7 +11,7 @@ import numpy as np
 
 from greysheep.data.splitting import TEST, Split
 from greysheep.errors import DataError
-from greysheep.mainstream.groups import GROUPS, Mainstream
+from greysheep.mainstream.groups import GROUPS
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.models.base import Model
 from greysheep.models.training.objective import MEAN_NDCG_CUTS, Objective
@@ -35,7 +35,7 @@ class Score:
         users = np.flatnonzero(np.diff(truth.indptr))
         found = hits(model.rank(users, k=max(MEAN_NDCG_CUTS), stage="validation"), truth[users])
         values = per_user(found, np.diff(truth.indptr)[users], MEAN_NDCG_CUTS, ("ndcg",))
-        member = Mainstream.of_split(split).groups[users]
+        member = split.mainstream.groups[users]
         objective = Objective.parse("mean-ndcg")
         groups = {group: replace(objective, who=group).value(values, member) for group in GROUPS}
         return cls(objective.value(values, member), groups)

@@ -11,7 +11,6 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.splitting import Split
-from greysheep.mainstream.groups import Mainstream
 from greysheep.models.autoencoders.trainer import MixtureTrainer
 from greysheep.models.base import IterativeModel
 from greysheep.models.training.footprint import Footprint, best_weights_spill
@@ -76,7 +75,7 @@ class MixtureModel(IterativeModel):
         """Fixed training weights of users [U], mean 1."""
         if self.settings.weighting != "mainstream":
             return np.ones(split.log.n_users)
-        return niche_weights(Mainstream.of_split(split).scores, self.settings.power)
+        return niche_weights(split.mainstream.scores, self.settings.power)
 
     def _store_gates(self) -> None:
         """As every model's; who was routed while training stays with her experts."""

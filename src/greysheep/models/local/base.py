@@ -14,7 +14,6 @@ from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.errors import DataError
-from greysheep.mainstream.groups import Mainstream
 from greysheep.metrics.ranking import hits, per_user, top_n
 from greysheep.models.autoencoders import paper_settings
 from greysheep.models.autoencoders.multvae import MultVAEConfig
@@ -278,7 +277,7 @@ class LocalModel(GlobalFirst, IterativeModel):
             patience=self.config.local_patience,
             start_epoch=0,
             objective=objective,
-            groups=Mainstream.of_split(split).groups,
+            groups=split.mainstream.groups,
             progress=Progress(label, most, self.options.progress),
             watch=None if objective is None else self.watch,
         )

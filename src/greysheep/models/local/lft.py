@@ -18,7 +18,6 @@ from torch import Tensor
 
 from greysheep.data.splitting import TRAIN, VALIDATION, Split
 from greysheep.errors import GreysheepWarning
-from greysheep.mainstream.groups import Mainstream
 from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.base import take
 from greysheep.models.local.base import (
@@ -114,7 +113,7 @@ class LFT(GlobalFirst):
     def _choose_steps(self, split: Split) -> None:
         """Every user's number of steps, from her validation rows and everybody's."""
         n_stages = self.config.steps + 1
-        objective, groups = Objective.parse(self.config.objective), Mainstream.of_split(split).groups
+        objective, groups = Objective.parse(self.config.objective), split.mainstream.groups
         truth = split.rows("validation")
         n_rows = np.diff(truth.indptr)
         gain = np.zeros((split.log.n_users, n_stages))
