@@ -442,7 +442,7 @@ def test_a_real_run(tmp_path: Path):
 
 
 def test_lines_tell_of_long_runs_now_and_then(capsys: Capture, monkeypatch: pytest.MonkeyPatch):
-    shown = progress.Board(["tall[gate=uniform]"], [0, 1], "ndcg@20", show=True)
+    shown = progress.Progress(["tall[gate=uniform]"], [0, 1], "ndcg@20", show=True)
     key = ("tall[gate=uniform]", 0)
     with shown:
         shown.started(key)
@@ -460,7 +460,7 @@ def test_lines_tell_of_long_runs_now_and_then(capsys: Capture, monkeypatch: pyte
 def test_the_picture_on_a_terminal(shop: Path):
     from rich.console import Console
 
-    shown = progress.Board(["ease", "tall[gate=uniform]"], [0, 1], "ndcg@20", show=False)
+    shown = progress.Progress(["ease", "tall[gate=uniform]"], [0, 1], "ndcg@20", show=False)
     done = Run("ease", 0, shop / "store").read()
     assert done is not None
     shown.done(done)

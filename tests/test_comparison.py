@@ -14,14 +14,14 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 import greysheep as gs
 from greysheep.comparison.facts import facts
 from greysheep.comparison.request import (
-    check_seeds,
-    check_texts,
+    CompareRequest,
     joined,
     named,
     read_seeds,
@@ -485,7 +485,7 @@ def test_models_can_stand_in_a_file(tmp_path: Path):
 )
 def test_wrong_models_are_found_at_once(texts, word):
     with pytest.raises(ConfigError, match=word):
-        check_texts(texts)
+        CompareRequest(models=texts)
 
 
 @quick
@@ -502,16 +502,46 @@ def test_wrong_names_are_found_at_once(name):
 
 
 def test_configs_are_those_of_the_models():
-    found = check_texts(["ease", "tall[gate=uniform,n_experts=2]"])
+    found = CompareRequest(models=["ease", "tall[gate=uniform,n_experts=2]"]).configs
     assert found["tall[gate=uniform,n_experts=2]"]["gate"] == "uniform" and next(iter(found)) == "ease"
-    assert check_texts(["small = tall[n_experts=2]"])["small"]["n_experts"] == 2
+    assert CompareRequest(models=["small = tall[n_experts=2]"]).configs["small"]["n_experts"] == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"models": []}, "at least one model"),
+        ({"models": [3]}, "models are texts such as 'ease' or .*, not 3"),
+        ({"protocol": "all"}, "protocol strict or paper or temporal, not 'all'"),
+        ({"reference": "tall"}, "'tall' is none of the models: ease, flat"),
+        ({"k": 0}, "compare: k=0 is not possible: input should be greater"),
+        ({"k": 2.5}, "k=2.5 is not possible"),
+        ({"jobs": True}, "jobs=True is not possible"),
+        ({"margin": 1.0}, "margin=1.0 is not possible"),
+        ({"max_minutes": float("nan")}, "max_minutes=nan is not possible"),
+        ({"kk": 3}, "kk=3 is not possible"),
+    ],
+)
+def test_what_is_not_possible_is_refused_in_one_line(more, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        CompareRequest(**{"models": ["ease", "flat=tall[gate=uniform]"], **more})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_request_can_be_written_and_read_again():
+    request = CompareRequest(models=["ease", "flat=tall[gate=uniform]", "tall[n_experts=2]"], seeds=[4], k=5)
+    assert CompareRequest(**json.loads(json.dumps(request.model_dump()))) == request
+    assert request.reference == "ease" and request.models["flat"] == "tall[gate=uniform]"
+    with pytest.raises(ValidationError, match="frozen"):
+        request.k = 6
 
 
 def test_seeds():
-    assert check_seeds(read_seeds("2")) == [0, 1] and check_seeds(read_seeds("7,3")) == [7, 3]
+    assert CompareRequest(models="ease", seeds=read_seeds("2")).seeds == [0, 1]
+    assert CompareRequest(models="ease", seeds=read_seeds("7,3")).seeds == [7, 3]
     for wrong in (0, -1, [], [1, 1], [-1], [True], [0.5], ["1"]):
         with pytest.raises(ConfigError, match="seeds"):
-            check_seeds(wrong)
+            CompareRequest(models="ease", seeds=wrong)
     with pytest.raises(ConfigError, match="three"):
         read_seeds("three")
 

@@ -50,55 +50,49 @@ def compare(
     earlier one was interrupted. A model that fails does so alone.
     """
     output = output.expanduser()
-    from greysheep.comparison.compare import compare as run
-    from greysheep.comparison.request import check, check_seeds, check_texts, read_seeds, read_texts
+    from greysheep.comparison.compare import run_request
+    from greysheep.comparison.request import CompareRequest, joined, read_seeds, read_texts
     from greysheep.comparison.run_folder import check_place
 
     check_place(output)
-    numbers, texts = check_seeds(read_seeds(seeds)), read_texts(models)
-    check(
-        texts, protocol=protocol, k=k, reference=reference, margin=margin, max_minutes=max_minutes, jobs=jobs
+    request = CompareRequest(
+        models=read_texts(models),
+        protocol=protocol,
+        seeds=read_seeds(seeds),
+        k=k,
+        reference=reference,
+        margin=margin,
+        max_minutes=max_minutes,
+        jobs=jobs,
     )
-    labels = list(check_texts(texts))
-    texts = [text.strip() for text in texts]
-    command = ["greysheep", "compare", str(log), "--models", ",".join(texts), "--protocol", protocol]
-    command += ["--seeds", seeds, "-k", str(k), "--reference", reference or labels[0]]
-    command += ["--margin", str(margin), *_given(options)]
+    texts = ",".join(joined(request.models))
+    command = ["greysheep", "compare", str(log), "--models", texts, "--protocol", protocol]
+    command += ["--seeds", seeds, "-k", str(k), "--reference", request.reference]
+    command += ["--margin", str(margin), *_given(options), "-o", str(output)]
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
     try:
-        found = run(
-            interactions,
-            texts,
-            protocol=protocol,
-            seeds=numbers,
-            k=k,
-            out=output,
-            reference=reference,
-            margin=margin,
-            max_minutes=max_minutes,
-            jobs=jobs,
-            progress=progress,
-            command=shlex.join([*command, "-o", str(output)]),
+        comparison = run_request(
+            request, interactions, output, progress=progress, command=shlex.join(command)
         )
     except KeyboardInterrupt:
         typer.echo(f"finished runs are kept in {output}: the same command goes on", err=True)
         raise
-    if found.failures and not found.runs:
-        first = found.failures[0]
-        what = f"{len(found.failures)} runs failed and none ended well; the first"
+    if comparison.failures and not comparison.runs:
+        first = comparison.failures[0]
+        what = f"{len(comparison.failures)} runs failed and none ended well; the first"
         raise ConfigError(f"{what}: {first.label}, seed {first.seed}: {first.message}")
-    typer.echo(f"\n{found}\n\nwrote {', '.join(path.name for path in written(output))} to {output}")
+    typer.echo(f"\n{comparison}\n\nwrote {', '.join(path.name for path in written(output))} to {output}")
 
 
 def _given(options: LogOptions) -> list[str]:
     """The options of the log that are not as they would be anyway, as a person writes them."""
     usual = asdict(LogOptions())
-    found: list[str] = []
+    given: list[str] = []
     for name, value in asdict(options).items():
         if value != usual[name]:
-            found += ["--" + name.replace("_", "-"), str(value)]
-    return found
+            given += ["--" + name.replace("_", "-"), str(value)]
+    return given
 
 
 def written(output: Path) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from greysheep.comparison.facts import facts
-from greysheep.comparison.progress import Board, Key
-from greysheep.comparison.request import check, check_seeds, check_texts, joined, named, split_texts
+from greysheep.comparison.progress import Progress
+from greysheep.comparison.request import CompareRequest, joined
 from greysheep.comparison.result import Comparison, Failure
-from greysheep.comparison.run_folder import Run, check_place, claim, locked
+from greysheep.comparison.run_folder import Key, Run, check_place, claim, locked
 from greysheep.comparison.splits import Splits
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import TEST, split
-from greysheep.errors import ConfigError, DataError, GreysheepWarning
+from greysheep.errors import DataError, GreysheepWarning
 from greysheep.evaluation.report import Report
 from greysheep.system import jobs
 from greysheep.system.machine import threads_each
@@ -70,70 +71,77 @@ def compare(
             made for another log, protocol, k or version.
         DataError: the protocol needs times and the log has none.
     """
-    begun = time.monotonic()
+    request = CompareRequest(
+        models=models,
+        protocol=protocol,
+        seeds=seeds,
+        k=k,
+        reference=reference,
+        margin=margin,
+        max_minutes=max_minutes,
+        jobs=jobs,
+    )
+    texts = joined(request.models)
+    call = f"greysheep.compare(log, {texts!r}, protocol={protocol!r}, seeds={seeds!r}, k={k})"
+    return run_request(request, log, out, progress=progress, command=command or call)
+
+
+def run_request(
+    request: CompareRequest, log: Interactions, out: str | Path, *, progress: bool, command: str
+) -> Comparison:
+    """Make the runs of a request that are not in `out` yet, and the tables of all; see `compare`."""
+    deadline = time.monotonic() + 60 * (math.inf if request.max_minutes is None else request.max_minutes)
     if not isinstance(log, Interactions):
         raise DataError(f"compare takes what Interactions.read gives, not {type(log).__name__}")
-    if isinstance(models, Mapping):
-        models = joined(models)
-    texts = split_texts(models) if isinstance(models, str) else list(models)
-    if strange := [one for one in texts if not isinstance(one, str)]:
-        raise ConfigError(f"models are texts such as 'ease' or 'tall[gate=uniform]', not {strange[0]!r}")
-    numbers = check_seeds(seeds)
-    reference = check(
-        texts, protocol=protocol, k=k, reference=reference, margin=margin, max_minutes=max_minutes, jobs=jobs
-    )
-    configs = check_texts(texts)
     folder = Path(out).expanduser()
     check_place(folder)
-    if not (split(log, protocol, numbers[0]).part == TEST).any():
+    protocol, seeds = request.protocol, request.seeds
+    if not (split(log, protocol, seeds[0]).part == TEST).any():
         raise DataError(f"protocol {protocol!r} leaves no test rows in this log: nothing can be compared")
-    claim(folder, {"fingerprint": log.fingerprint(), "protocol": protocol, "k": k})
-    model_of = dict(map(named, texts))
-    runs = {(label, seed): Run(label, seed, folder, model_of[label]) for label in configs for seed in numbers}
-    deadline = begun + 60 * max_minutes if max_minutes is not None else float("inf")
-    with locked(folder), Board(list(configs), numbers, f"ndcg@{k}", progress) as board:
-        found = {key: old for key, run in runs.items() if (old := run.read(configs[run.label])) is not None}
-        for old in found.values():
-            board.found(old)
-        # Seed by seed, so that the models can be compared wherever the time is over.
-        waiting = [
-            run
-            for run in sorted(runs.values(), key=lambda run: numbers.index(run.seed))
-            if (run.label, run.seed) not in found
-        ]
-        new, failed = carry_out(
-            waiting, Splits(log, protocol, folder), board, k=k, at_once=jobs, deadline=deadline
-        )
-        found |= new
-        comparison = Comparison(
-            runs=[found[key] for key in runs if key in found],
-            failures=[Failure(*key, failed[key]) for key in runs if key in failed],
-            seeds=numbers,
-            protocol=protocol,
-            k=k,
-            reference=reference,
-            margin=margin,
-            facts={},
-            labels=list(configs),
-        )
-        board.busy("making the tables")
+    claim(folder, {"fingerprint": log.fingerprint(), "protocol": protocol, "k": request.k})
+    # Seed by seed, so that the models can be compared wherever the time is over.
+    runs = [Run(label, seed, folder, text) for seed in seeds for label, text in request.models.items()]
+    with locked(folder), Progress(list(request.models), seeds, f"ndcg@{request.k}", progress) as display:
+        reports = {
+            run.key: report for run in runs if (report := run.read(request.configs[run.label])) is not None
+        }
+        for report in reports.values():
+            display.finished_before(report)
+        waiting = [run for run in runs if run.key not in reports]
+        new, failed = carry_out(waiting, Splits(log, protocol, folder), display, request, deadline)
+        display.busy("making the tables")
+        comparison = _summed_up(request, reports | new, failed)
         groupings = set(comparison.summary["grouping"])
-        comparison.facts.update(facts(log, groupings, jobs, command or _call(texts, protocol, seeds, k)))
-        if own := [f"{label} = {text}" for label, text in model_of.items() if label != text]:
-            comparison.facts["Names"] = "; ".join(own)
+        comparison.facts.update(facts(log, groupings, request.jobs, command))
+        if names := [f"{label} = {text}" for label, text in request.models.items() if label != text]:
+            comparison.facts["Names"] = "; ".join(names)
         comparison.write(folder)
-    _tell([runs[key] for key in new])
+    _repeat_warnings([run for run in runs if run.key in new])
     return comparison
 
 
-def _tell(runs: Sequence[Run]) -> None:
+def _summed_up(
+    request: CompareRequest, reports: Mapping[Key, Report], failed: Mapping[Key, str]
+) -> Comparison:
+    """The record, model by model."""
+    keys = [(label, seed) for label in request.models for seed in request.seeds]
+    return Comparison(
+        runs=[reports[key] for key in keys if key in reports],
+        failures=[Failure(*key, failed[key]) for key in keys if key in failed],
+        seeds=request.seeds,
+        protocol=request.protocol,
+        k=request.k,
+        reference=request.reference,
+        margin=request.margin,
+        facts={},
+        labels=list(request.models),
+    )
+
+
+def _repeat_warnings(runs: Sequence[Run]) -> None:
     """Repeat, once for each model, what its processes warned about."""
-    for told in dict.fromkeys(f"{run.label}: {message}" for run in runs for message in run.warnings()):
-        warnings.warn(told, GreysheepWarning, stacklevel=3)
-
-
-def _call(labels: Sequence[str], protocol: str, seeds: int | Sequence[int], k: int) -> str:
-    return f"greysheep.compare(log, {labels!r}, protocol={protocol!r}, seeds={seeds!r}, k={k})"
+    for text in dict.fromkeys(f"{run.label}: {message}" for run in runs for message in run.warnings()):
+        warnings.warn(text, GreysheepWarning, stacklevel=4)
 
 
 @dataclass
@@ -153,16 +161,11 @@ class Process:
                "split": str(folder), "k": k, "threads": threads}  # fmt: skip
         return cls(run, jobs.Process.start(COMMAND, job, run.file(".log"), threads))
 
-    @property
-    def key(self) -> Key:
-        """Label and seed."""
-        return self.run.label, self.run.seed
-
     def progress(self) -> str:
-        """The last epoch it told of."""
+        """The last line that it wrote about an epoch."""
         head = f"{self.run.label}: "
-        told = reversed(self.job.said())
-        return next((line[len(head) :] for line in told if line.startswith(head)), "")
+        latest_first = reversed(self.job.said())
+        return next((line[len(head) :] for line in latest_first if line.startswith(head)), "")
 
     def outcome(self) -> Report | str:
         """The report of a process that ended, or one line that says why there is none."""
@@ -175,41 +178,40 @@ class Process:
 
 
 def carry_out(
-    runs: Sequence[Run], splits: Splits, board: Board, *, k: int, at_once: int, deadline: float
+    runs: Sequence[Run], splits: Splits, display: Progress, request: CompareRequest, deadline: float
 ) -> tuple[dict[Key, Report], dict[Key, str]]:
-    """Make the runs, `at_once` at a time; return the reports of those that end well and why others do not.
+    """Make the runs; return the reports of those that end well and why others do not.
 
     After `deadline` (of `time.monotonic`) none is started, and those under way are waited for.
     """
     waiting, under_way = list(runs), list[Process]()
     reports, failures = dict[Key, Report](), dict[Key, str]()
-    threads = threads_each(at_once)
+    threads = threads_each(request.jobs)
     try:
         while waiting or under_way:
-            while waiting and len(under_way) < at_once and time.monotonic() < deadline:
+            while waiting and len(under_way) < request.jobs and time.monotonic() < deadline:
                 run = waiting.pop(0)
-                board.busy(f"seed {run.seed}: splitting, scoring users" if run.seed not in splits else "")
+                display.busy(f"seed {run.seed}: splitting, scoring users" if run.seed not in splits else "")
                 folder = splits.of(run.seed)
-                board.busy("")
-                board.started((run.label, run.seed))
-                under_way.append(Process.start(run, folder, k, threads))
+                display.busy("")
+                display.started(run.key)
+                under_way.append(Process.start(run, folder, request.k, threads))
             if not under_way:
                 break
             time.sleep(POLL)
             for process in [process for process in under_way if process.job.ended()]:
                 under_way.remove(process)
-                found = process.outcome()
-                if isinstance(found, Report):
-                    reports[process.key] = found
-                    board.done(found)
+                outcome, key, seed = process.outcome(), process.run.key, process.run.seed
+                if isinstance(outcome, Report):
+                    reports[key] = outcome
+                    display.done(outcome)
                 else:
-                    failures[process.key] = found
-                    board.failed(process.key, found)
-                seed = process.run.seed
+                    failures[key] = outcome
+                    display.failed(key, outcome)
                 if all(run.seed != seed for run in (*waiting, *(other.run for other in under_way))):
                     splits.drop(seed)
             for process in under_way:
-                board.progress(process.key, process.progress())
+                display.progress(process.run.key, process.progress())
     finally:
         for process in under_way:
             process.job.stop()

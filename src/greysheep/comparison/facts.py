@@ -21,7 +21,7 @@ def facts(log: Interactions, groupings: Collection[str], jobs: int, command: str
         f"{one.min_user_items} items a user" if one.min_user_items else "",
         f"{one.min_item_users} users an item" if one.min_item_users else "",
     ]
-    found = {
+    entries = {
         "Log": f"{one.source or 'a frame'}: {len(log):,} rows, {log.n_users:,} users, {log.n_items:,} items",
         "Filter": ", ".join(filter(None, filters)) or "none",
         "Fingerprint": log.fingerprint(),
@@ -31,7 +31,7 @@ def facts(log: Interactions, groupings: Collection[str], jobs: int, command: str
         "Command": command,
     }
     if groupings and (absent := [name for name in GROUPINGS if name not in groupings]):
-        found[LEFT_OUT] = f"{', '.join(absent)}: not in every run"
+        entries[LEFT_OUT] = f"{', '.join(absent)}: not in every run"
         if "density" in absent and find_spec("sklearn") is None:
-            found[LEFT_OUT] += " (density needs scikit-learn: pip install greysheep[baselines])"
-    return found
+            entries[LEFT_OUT] += " (density needs scikit-learn: pip install greysheep[baselines])"
+    return entries

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from greysheep.comparison.run_folder import Key
 from greysheep.evaluation.report import Report
 from greysheep.system.machine import readable
 
@@ -19,17 +20,15 @@ EVERY = 30.0
 """Seconds between two lines of the same run in a pipe."""
 MARKS = {"waiting": ("·", "dim"), "running": ("…", "cyan"), "done": ("✓", "green"), "failed": ("✗", "red")}
 
-Key = tuple[str, int]
 
-
-class Board:
+class Progress:
     """Shows which runs are done, running, waiting and failed, on stderr."""
 
     def __init__(self, labels: Sequence[str], seeds: Sequence[int], metric: str, show: bool):
         self.labels, self.seeds, self.metric = labels, seeds, metric
         self.states: dict[Key, str] = {(label, seed): "waiting" for label in labels for seed in seeds}
         self.notes: dict[Key, str] = {}
-        self.told: dict[Key, float] = {}
+        self.shown_at: dict[Key, float] = {}
         self.now = ""
         self.begun = time.monotonic()
         terminal = show and sys.stderr.isatty()
@@ -43,7 +42,7 @@ class Board:
                 transient=True,
             )
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> Progress:
         if self.live is not None:
             self.live.start()
         return self
@@ -65,14 +64,14 @@ class Board:
         if text:
             self.say(text)
 
-    def found(self, report: Report) -> None:
+    def finished_before(self, report: Report) -> None:
         """A run that an earlier comparison finished."""
         key = report.label, report.seed
         self.states[key], self.notes[key] = "done", result(report, self.metric)
 
     def started(self, key: Key) -> None:
         """A process of its own begins."""
-        self.states[key], self.told[key] = "running", time.monotonic()
+        self.states[key], self.shown_at[key] = "running", time.monotonic()
         self.notes.pop(key, None)
         self.say(f"{_name(key)}: started")
 
@@ -82,13 +81,13 @@ class Board:
         if not changed:
             return
         self.notes[key] = text
-        if time.monotonic() - self.told[key] >= EVERY:
-            self.told[key] = time.monotonic()
+        if time.monotonic() - self.shown_at[key] >= EVERY:
+            self.shown_at[key] = time.monotonic()
             self.say(f"{_name(key)}: {text}")
 
     def done(self, report: Report) -> None:
         """A process ended well."""
-        self.found(report)
+        self.finished_before(report)
         self.say(f"{_name((report.label, report.seed))}: {self.notes[report.label, report.seed]}")
 
     def failed(self, key: Key, message: str) -> None:

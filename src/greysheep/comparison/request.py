@@ -1,17 +1,109 @@
-"""What was asked for: texts of models and numbers, every one tried before anything is run."""
+"""The request of a comparison: making one checks everything that can be checked before the log is read."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from greysheep.data.splitting import TESTED
 from greysheep.errors import ConfigError
+from greysheep.models import REGISTRY, parse
+from greysheep.models.config import Request
 
 NAME = re.compile(r"[^\[\]=,\n]*[^\[\]=,\s][^\[\]=,\n]*")
+MOST_SEEDS = 1000
+"""A number meant for a list is told so, not counted up to."""
+
+
+class CompareRequest(Request):
+    """What `compare` is asked for.
+
+    >>> request = CompareRequest(models=["popular", "small=tall[n_experts=2]"], seeds=2)
+    >>> request.models, request.seeds, request.reference
+    ({'popular': 'popular', 'small': 'tall[n_experts=2]'}, [0, 1], 'popular')
+
+    Raises:
+        ConfigError: something in it is not possible; the message says what is.
+    """
+
+    models: dict[str, str] = Field(strict=False)
+    """Label -> registry name or variant; given as such, or as texts NAME=MODEL or MODEL."""
+    protocol: str = "strict"
+    seeds: list[int] = Field(default_factory=lambda: [0, 1, 2], strict=False)
+    """Given as how many (3 = 0, 1, 2), or as a list."""
+    k: int = Field(20, ge=1)
+    reference: str = Field("", strict=False, validate_default=True)
+    """Label of the model to compare with; the first one if not given."""
+    margin: float = Field(0.02, ge=0, lt=1)
+    """Relative loss that still counts as no harm."""
+    max_minutes: float | None = Field(None, ge=0)
+    """No run is started later than this."""
+    jobs: int = Field(1, ge=1)
+    """Runs at a time."""
+
+    @cached_property
+    def configs(self) -> dict[str, Any]:
+        """The config of each label, as JSON has it."""
+        return {label: parse(text).config.model_dump(mode="json") for label, text in self.models.items()}
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _labelled(cls, models: Any) -> dict[str, str]:
+        texts = joined(models) if isinstance(models, Mapping) else models
+        texts = split_texts(texts) if isinstance(texts, str) else list(texts)
+        if not texts:
+            raise ConfigError("a comparison needs at least one model, for example --models multvae,tall")
+        if strange := [text for text in texts if not isinstance(text, str)]:
+            raise ConfigError(f"models are texts such as 'ease' or 'tall[gate=uniform]', not {strange[0]!r}")
+        labelled: dict[str, str] = {}
+        for label, text in map(named, texts):
+            if label in labelled:
+                raise ConfigError(f"model {label!r} is named twice: give each model or variant once")
+            if label != text and not NAME.fullmatch(label):
+                raise ConfigError(f"{label}={text}: {label!r} is no name for a model")
+            if label != text and label in REGISTRY:
+                raise ConfigError(f"{label}={text}: {label!r} is the name of another model; take a new one")
+            if re.search(r"[\[,]\s*seed\s*=", text):
+                raise ConfigError(f"model {text!r}: every model gets the comparison's seeds (--seeds)")
+            labelled[label] = text
+        return labelled
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _listed(cls, seeds: int | Sequence[int]) -> list[int]:
+        if isinstance(seeds, int) and seeds > MOST_SEEDS:
+            raise ConfigError(f"seeds={seeds} are too many: at most {MOST_SEEDS}, or a list of those to take")
+        listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+        if not listed or len(set(listed)) < len(listed) or any(type(s) is not int or s < 0 for s in listed):
+            raise ConfigError(f"seeds={seeds!r}: give how many (3 = 0, 1, 2), or a list of different ones")
+        return listed
+
+    @field_validator("protocol")
+    @classmethod
+    def _with_test_rows(cls, protocol: str) -> str:
+        if protocol not in TESTED:
+            raise ConfigError(f"compare needs test rows: protocol {' or '.join(TESTED)}, not {protocol!r}")
+        return protocol
+
+    @field_validator("reference", mode="before")
+    @classmethod
+    def _among_the_models(cls, reference: str | None, info: ValidationInfo) -> str:
+        labels = list(info.data["models"])
+        reference = (reference or labels[0]).strip()
+        if reference not in labels:
+            raise ConfigError(f"reference {reference!r} is none of the models: {', '.join(labels)}")
+        return reference
+
+    @model_validator(mode="after")
+    def _models_can_be_made(self) -> CompareRequest:
+        assert self.configs
+        return self
 
 
 def split_texts(text: str) -> list[str]:
@@ -20,13 +112,13 @@ def split_texts(text: str) -> list[str]:
     >>> split_texts("multvae, tall[gate=uniform,n_experts=4],")
     ['multvae', 'tall[gate=uniform,n_experts=4]']
     """
-    found, depth, begun = [], 0, 0
-    for place, sign in enumerate(text):
+    parts, depth, start = [], 0, 0
+    for position, sign in enumerate(text):
         depth += (sign == "[") - (sign == "]")
         if sign == "," and depth <= 0:
-            found.append(text[begun:place])
-            begun = place + 1
-    return [part.strip() for part in (*found, text[begun:]) if part.strip()]
+            parts.append(text[start:position])
+            start = position + 1
+    return [part.strip() for part in (*parts, text[start:]) if part.strip()]
 
 
 def named(text: str) -> tuple[str, str]:
@@ -40,15 +132,15 @@ def named(text: str) -> tuple[str, str]:
 
 
 def joined(models: Mapping[str, str]) -> list[str]:
-    """Put names and models together to texts: what `named` takes apart.
+    """Put names and models together to texts, which `named` takes apart; a model may be its own name.
 
     Raises:
         ConfigError: a name is empty, or has a sign that would be read otherwise.
     """
-    for name in models:
-        if not isinstance(name, str) or not NAME.fullmatch(name):
+    for name, model in models.items():
+        if name != model and not (isinstance(name, str) and NAME.fullmatch(name)):
             raise ConfigError(f"{name!r} is no name for a model: take words without = , [ ]")
-    return [f"{name}={model}" for name, model in models.items()]
+    return [model if name == model else f"{name}={model}" for name, model in models.items()]
 
 
 def read_texts(values: Iterable[str]) -> list[str]:
@@ -57,10 +149,10 @@ def read_texts(values: Iterable[str]) -> list[str]:
     Raises:
         ConfigError: a file is missing or holds no list of texts.
     """
-    found: list[str] = []
+    texts: list[str] = []
     for value in values:
-        found += _of_file(Path(value[1:])) if value.startswith("@") else split_texts(value)
-    return found
+        texts += _of_file(Path(value[1:])) if value.startswith("@") else split_texts(value)
+    return texts
 
 
 def _of_file(path: Path) -> list[str]:
@@ -76,83 +168,6 @@ def _of_file(path: Path) -> list[str]:
         lines = "`- tall[gate=uniform]` or `flat: tall[gate=uniform]` lines"
         raise ConfigError(f"file of models {path} is neither a list of texts nor names and texts ({lines})")
     return texts
-
-
-def check_texts(texts: Sequence[str]) -> dict[str, Any]:
-    """Make each model once, and return the config of each label as JSON has it.
-
-    Raises:
-        ConfigError: an unknown model or setting, a seed among the settings, two equal labels, or a name that
-            is another model's.
-    """
-    from greysheep.models import REGISTRY, parse
-
-    configs: dict[str, Any] = {}
-    for label, text in map(named, texts):
-        if label in configs:
-            raise ConfigError(f"model {label!r} is named twice: give each model or variant once")
-        if label != text and not NAME.fullmatch(label):
-            raise ConfigError(f"{label}={text}: {label!r} is no name for a model")
-        if label != text and label in REGISTRY:
-            raise ConfigError(f"{label}={text}: {label!r} is the name of another model; take a new one")
-        if re.search(r"[\[,]\s*seed\s*=", text):
-            raise ConfigError(f"model {text!r}: every model gets the comparison's seeds (--seeds)")
-        configs[label] = parse(text).config.model_dump(mode="json")
-    return configs
-
-
-def check(
-    texts: Sequence[str],
-    *,
-    protocol: str,
-    k: int,
-    reference: str | None,
-    margin: float,
-    max_minutes: float | None,
-    jobs: int,
-) -> str:
-    """Refuse what could not be run or judged in the end; return the label of the reference.
-
-    Raises:
-        ConfigError: one of the settings is not possible.
-    """
-    labels = [label for label, _ in map(named, texts)]
-    if not labels:
-        raise ConfigError("a comparison needs at least one model, for example --models multvae,tall")
-    reference = labels[0] if reference is None else reference.strip()
-    known = ("strict", "paper", "temporal")
-    if protocol not in known:
-        raise ConfigError(f"compare needs test rows: protocol {' or '.join(known)}, not {protocol!r}")
-    if reference not in labels:
-        raise ConfigError(f"reference {reference!r} is none of the models: {', '.join(labels)}")
-    if type(k) is not int or k < 1 or type(jobs) is not int or jobs < 1:
-        raise ConfigError(f"compare needs whole numbers k >= 1 and jobs >= 1, got k={k!r}, jobs={jobs!r}")
-    if not 0 <= margin < 1:
-        raise ConfigError(f"margin={margin!r} is no relative loss from 0 to below 1, such as 0.02")
-    if max_minutes is not None and not max_minutes >= 0:
-        raise ConfigError(f"max_minutes={max_minutes!r} is no number of minutes from 0 up")
-    return reference
-
-
-MOST_SEEDS = 1000
-"""A number meant for a list is told so, not counted up to."""
-
-
-def check_seeds(seeds: int | Sequence[int]) -> list[int]:
-    """Return the seeds: 3 stands for 0, 1, 2.
-
-    >>> check_seeds(3), check_seeds([7, 5])
-    ([0, 1, 2], [7, 5])
-
-    Raises:
-        ConfigError: no seed, one that is no whole number from 0 up, or one named twice.
-    """
-    if isinstance(seeds, int) and seeds > MOST_SEEDS:
-        raise ConfigError(f"seeds={seeds} are too many: at most {MOST_SEEDS}, or a list of the ones to take")
-    found = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not found or len(set(found)) < len(found) or any(type(s) is not int or s < 0 for s in found):
-        raise ConfigError(f"seeds={seeds!r}: give how many (3 = 0, 1, 2), or a list of different ones")
-    return found
 
 
 def read_seeds(text: str) -> int | list[int]:

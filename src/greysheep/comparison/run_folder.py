@@ -20,6 +20,8 @@ from greysheep.system.machine import own_version
 
 MARKER = "compare.json"
 RUNS = "runs"
+Key = tuple[str, int]
+"""Label and seed of a run."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Run:
     """The model, where the label is a name given to it."""
 
     @property
+    def key(self) -> Key:
+        """Label and seed."""
+        return self.label, self.seed
+
+    @property
     def stem(self) -> str:
         """Name of its files; texts with brackets get a hash, so that no two texts share a name."""
         safe = re.sub(r"[^a-z0-9.=-]+", "_", self.label.lower())[:60].strip("_")
@@ -44,12 +51,12 @@ class Run:
         """OUT/runs/<stem><suffix>."""
         return self.out / RUNS / (self.stem + suffix)
 
-    def write(self, report: Report, warnings: list[str], asked: Mapping[str, Any]) -> None:
+    def write(self, report: Report, warnings: list[str], config: Mapping[str, Any]) -> None:
         """Write values per user, then the JSON, whose presence says that the run is finished.
 
-        asked: the config before the fit, which may have written choices of its own into it.
+        config: the one before the fit, which may have written choices of its own into it.
         """
-        more = {"asked": dict(asked), "history": report.history, "warnings": warnings}
+        more = {"asked": dict(config), "history": report.history, "warnings": warnings}
         with files.new_file(self.file(".parquet")) as draft:
             report.per_user.write_parquet(draft)
         files.write_text(self.file(".json"), json.dumps(report.to_dict() | more) + "\n")
@@ -57,14 +64,17 @@ class Run:
     def read(self, config: Mapping[str, Any] | None = None) -> Report | None:
         """Read a finished run; None if there is none, or (given a config) one with other settings."""
         try:
-            found = json.loads(self.file(".json").read_text(encoding="utf-8"))
+            content = json.loads(self.file(".json").read_text(encoding="utf-8"))
             per_user = pl.read_parquet(self.file(".parquet"), glob=False)
-            report = Report.from_dict(found)
+            report = Report.from_dict(content)
         except (OSError, ValueError, pl.exceptions.PolarsError, DataError):
             return None
-        if (report.label, report.seed) != (self.label, self.seed) or config not in (None, found.get("asked")):
+        if (report.label, report.seed) != self.key or config not in (
+            None,
+            content.get("asked"),
+        ):
             return None
-        return replace(report, per_user=per_user, history=list(found.get("history", ())))
+        return replace(report, per_user=per_user, history=list(content.get("history", ())))
 
     def warnings(self) -> list[str]:
         """What a finished run warned about."""
@@ -100,12 +110,12 @@ def claim(out: Path, facts: Mapping[str, Any]) -> None:
     files.write_text(marker, json.dumps(wanted, indent=2) + "\n")
 
 
-def _other(key: str, found: Any, wanted: Any) -> str:
+def _other(key: str, known: Any, wanted: Any) -> str:
     if key == "fingerprint":
-        return f"holds runs of another log (fingerprint {str(found)[:8]}, this one {str(wanted)[:8]})"
+        return f"holds runs of another log (fingerprint {str(known)[:8]}, this one {str(wanted)[:8]})"
     if key == "version":
-        return f"was made by greysheep {found}, this is {wanted}"
-    return f"was made for {key} {found}, not {wanted}"
+        return f"was made by greysheep {known}, this is {wanted}"
+    return f"was made for {key} {known}, not {wanted}"
 
 
 def locked(out: Path) -> AbstractContextManager[None]:

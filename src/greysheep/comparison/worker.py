@@ -34,7 +34,7 @@ def measure(job: dict[str, Any]) -> None:
         warnings.simplefilter("always", GreysheepWarning)
         model = parse(job["text"], seed=run.seed, threads=job["threads"], progress=True)
         model.label = run.label
-        asked = model.config.model_dump(mode="json")
+        config = model.config.model_dump(mode="json")
         report = evaluate(model.fit(parts), parts, k=job["k"])
     names = pl.Series(GROUPS)
     more = {
@@ -45,8 +45,8 @@ def measure(job: dict[str, Any]) -> None:
     report = replace(
         report, per_user=report.per_user.with_columns(**more), peak_memory_bytes=peak_memory_bytes()
     )
-    told = [str(one.message) for one in caught if issubclass(one.category, GreysheepWarning)]
-    run.write(report, list(dict.fromkeys(told)), asked)
+    messages = [str(one.message) for one in caught if issubclass(one.category, GreysheepWarning)]
+    run.write(report, list(dict.fromkeys(messages)), config)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ from greysheep.mainstream.groups import Mainstream
 
 PARTS = ("train", "gate", "validation", "test")
 TRAIN, GATE, VALIDATION, TEST = 0, 1, 2, 3
+TESTED = ("strict", "paper", "temporal")
+"""Protocols with test rows; `all` has none."""
 Stage = Literal["validation", "test", "serving"]
 Parts = NDArray[np.int8]
 

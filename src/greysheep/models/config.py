@@ -37,6 +37,19 @@ class RunOptions(BaseModel):
     """True: bar on a terminal, a line an epoch elsewhere. False: silent. None: bar on a terminal only."""
 
 
+class Request(BaseModel):
+    """Base of what `compare` and `tune` are asked for: making one checks it, in one line of ours."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            owner = type(self).__name__.removesuffix("Request").lower()
+            raise ConfigError(one_line(error, owner)) from None
+
+
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
@@ -49,11 +62,16 @@ def build(kind: type[Settings], values: dict[str, Any], owner: str) -> Settings:
     try:
         return kind(**values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        message = first["msg"][:1].lower() + first["msg"][1:]
-        raise ConfigError(f"{owner}: {key}={first['input']!r} is not possible: {message}{more}") from None
+        raise ConfigError(one_line(error, owner)) from None
+
+
+def one_line(error: ValidationError, owner: str) -> str:
+    """The first complaint, and how many more there are."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return f"{owner}: {key}={first['input']!r} is not possible: {message}{more}"
 
 
 def divide(config: type[ModelConfig], keywords: dict[str, Any], owner: str) -> tuple[ModelConfig, RunOptions]:
