@@ -24,13 +24,18 @@ from greysheep.models import EASE, REGISTRY, MultVAE, WeightedEASE, create, pars
 from greysheep.models.autoencoders.trainer import MixtureTrainer
 from greysheep.models.search_space import Choice, Real, Whole
 from greysheep.tuning import search
+from greysheep.tuning.plan import Plan, TuneRequest
 from greysheep.tuning.score import Score, blind
 from greysheep.tuning.study import Notebook, Record
-from greysheep.tuning.tune import check
 
 SMALL = {"latent": 8, "batch_size": 16, "learning_rate": 1e-2}
 QUIET: dict[str, Any] = {"progress": False}
 TUNABLE = [name for name, kind in REGISTRY.items() if kind.search_space]
+
+
+def check(model: str, **more: Any) -> Plan:
+    """What a request comes to; making it checks it."""
+    return TuneRequest(model=model, **more).plan
 
 
 def same_trials(a: pl.DataFrame, b: pl.DataFrame) -> None:
@@ -534,7 +539,7 @@ def test_data_that_cannot_be_tuned_on() -> None:
 
 
 def test_optuna_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("greysheep.tuning.tune.find_spec", lambda name: None)
+    monkeypatch.setattr("greysheep.tuning.plan.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install greysheep\[tune\]"):
         gs.tune("ease", world(48), trials=1, **QUIET)
 

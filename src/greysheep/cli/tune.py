@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -58,51 +58,52 @@ def tune(
     output = output.expanduser()
     check_folder(output, marker=STUDY, overwrite=True, inputs=[log])
     from greysheep.models.config import read_settings
-    from greysheep.tuning import tune as tuning
+    from greysheep.tuning.plan import TuneRequest
+    from greysheep.tuning.tune import run_request
 
     machine = {"threads": threads, "device": device}
     fixed = read_settings(settings or []) | {
         key: value for key, value in machine.items() if value is not None
     }
-    request: dict[str, Any] = {
-        "protocol": protocol,
-        "seed": seed,
-        "objective": objective,
-        "trials": trials,
-        "minutes": 20 if trials is None and minutes is None else minutes,
-        "reference": reference,
-        "margin": margin,
-        "fixed": fixed,
-        "epochs": epochs,
-    }
-    tuning.check(model, **request)  # a mistake is told before the log is read
+    request = TuneRequest(
+        model=model,
+        protocol=protocol,
+        seed=seed,
+        objective=objective,
+        trials=trials,
+        minutes=20 if trials is None and minutes is None else minutes,
+        reference=reference,
+        margin=margin,
+        fixed=fixed,
+        epochs=epochs,
+    )
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
     with no_empty_folders(output):
         output.mkdir(parents=True, exist_ok=True)
-        found = tuning.tune(model, interactions, storage=output / STUDY, **request)
-    _write(found, output)
-    if found.interrupted:
+        tuning = run_request(request, interactions, output / STUDY, progress=True)
+    _write(tuning, output)
+    if tuning.interrupted:
         typer.echo("the same command goes on from here")
         raise typer.Exit(130)
 
 
-def _write(found: "Tuning", output: Path) -> None:
+def _write(tuning: "Tuning", output: Path) -> None:
     """Write the files and print the best trials."""
     import polars as pl
 
     from greysheep.cli.tables import show
     from greysheep.errors import MissingExtraError
 
-    write_text(output / "best.yaml", found.to_yaml())
-    write_table(found.trials, output / "trials.csv")
+    write_text(output / "best.yaml", tuning.to_yaml())
+    write_table(tuning.trials, output / "trials.csv")
     with suppress(MissingExtraError):  # the picture is a by-product
-        found.picture(output / "trials.svg")
-    best = found.top().drop("value", "message", "best_epoch")
+        tuning.picture(output / "trials.svg")
+    best = tuning.top().drop("value", "message", "best_epoch")
     searched = best.columns[best.columns.index("seconds") + 1 :]
     texts = [pl.Series(name, [_short(value) for value in best[name]], pl.String) for name in searched]
     show(best.with_columns(texts))
-    typer.echo(str(found))
+    typer.echo(str(tuning))
     typer.echo(f"wrote {output}; train it: greysheep fit LOG -o MODEL_DIR --config {output / 'best.yaml'}")
 
 

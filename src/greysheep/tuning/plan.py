@@ -1,22 +1,27 @@
-"""What is searched: the model, what stays fixed, the dimensions, and what is tried first."""
+"""The request of a search, whose making checks it, and the plan that follows from it: what is fixed, what is
+searched, what is tried first.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 import yaml
+from pydantic import Field, model_validator
 
-from greysheep.data.splitting import PROTOCOLS
-from greysheep.errors import ConfigError
+from greysheep.data.splitting import TESTED
+from greysheep.errors import ConfigError, MissingExtraError
 from greysheep.models import REGISTRY, Model, create, parse
 from greysheep.models.base import IterativeModel
-from greysheep.models.config import RunOptions
+from greysheep.models.config import Request, RunOptions
 from greysheep.models.search_space import Dimension
 from greysheep.tuning.score import OBJECTIVES, Score
 
-OWN = {"seed": "seed", "progress": "progress", "objective": "objective"}
+OWN = ("seed", "progress", "objective")
 """Settings of a run that options of `tune` itself decide."""
 STOPPING = {"mean": "mean-ndcg", "worst": "mean-ndcg:worst", "no-harm": "mean-ndcg"}
 """What early stopping maximises under each objective."""
@@ -25,10 +30,75 @@ MACHINE = ("device", "threads")
 GATE_SETTINGS = ("gate", "temperature", "shrinkage")
 
 
+class TuneRequest(Request):
+    """What `tune` is asked for; everything in it is possible before any data are read.
+
+    >>> list(TuneRequest(model="ease-weighted", fixed={"user_power": 0.5}).plan.dimensions)
+    ['regularization', 'item_power']
+
+    Raises:
+        ConfigError: something in it is not possible; the message says what is.
+        MissingExtraError: Optuna is not installed.
+    """
+
+    model: str
+    """Registry name or variant; what a variant names is not searched."""
+    protocol: str = "strict"
+    seed: int = 0
+    """Of the split, the sampler and every training."""
+    objective: str = "mean"
+    trials: int | None = None
+    """How many in all; None = no limit."""
+    minutes: float | None = 20
+    """Time of one call; None = no limit."""
+    reference: str | None = None
+    """Model that `no-harm` measures against; None = chosen by the model."""
+    margin: float = 0.02
+    """Relative loss that `no-harm` allows."""
+    fixed: dict[str, Any] = Field(default_factory=dict)
+    """Settings and run options of every trial."""
+    epochs: int | None = None
+    """The most epochs of a trial."""
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What follows from it."""
+        return Plan.of(self)
+
+    @model_validator(mode="after")
+    def _check(self) -> TuneRequest:
+        if find_spec("optuna") is None:
+            raise MissingExtraError("tune", "tuning")
+        if self.trials is None and self.minutes is None:
+            raise ConfigError("tune needs an end: give trials, minutes or both")
+        if self.trials is not None and self.trials < 1:
+            raise ConfigError(f"trials={self.trials!r} is not a whole number from 1 up")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ConfigError(f"minutes={self.minutes:g} is not a time above 0")
+        if self.protocol == "all":
+            raise ConfigError(
+                "tune needs validation rows that no model trains on, and under protocol 'all' closed forms "
+                f"do: use {' or '.join(TESTED)}"
+            )
+        if self.protocol not in TESTED:
+            raise ConfigError(f"there is no protocol {self.protocol!r}; tune takes {', '.join(TESTED)}")
+        if self.objective not in OBJECTIVES:
+            raise ConfigError(f"objective {self.objective!r} of tune is none of {', '.join(OBJECTIVES)}")
+        if not 0 <= self.margin < 1:
+            raise ConfigError(f"margin={self.margin!r} is not a share from 0 up to 1")
+        if self.reference is not None and self.objective != "no-harm":
+            raise ConfigError(
+                f"reference={self.reference!r} belongs to objective 'no-harm', not {self.objective!r}"
+            )
+        assert self.plan
+        return self
+
+
 @dataclass(frozen=True)
 class Plan:
-    """A checked request; everything in it was possible before any data were read."""
+    """What a request comes to."""
 
+    request: TuneRequest
     model: str
     """Registry name."""
     fixed: dict[str, Any]
@@ -36,13 +106,36 @@ class Plan:
     dimensions: dict[str, Dimension]
     first: tuple[dict[str, Any], ...]
     """Changes of the defaults to try first; the first of them is no change."""
-    objective: str
-    margin: float
     reference: str | None
     """Model that `no-harm` measures against; None for the other objectives."""
-    seed: int
     unfair: tuple[str, ...] = ()
     """Dimensions left out under `paper`, where a gate reads the very rows it would be judged on."""
+
+    @classmethod
+    def of(cls, request: TuneRequest) -> Plan:
+        """The plan of a request.
+
+        Raises:
+            ConfigError: a setting cannot be, or there is nothing to search.
+        """
+        named = parse(request.model)
+        fixed = _fixed(request, named)
+        dimensions = {key: one for key, one in named.search_space.items() if key not in fixed}
+        unfair = tuple(key for key in dimensions if key in GATE_SETTINGS and request.protocol == "paper")
+        dimensions = {key: one for key, one in dimensions.items() if key not in unfair}
+        if not dimensions:
+            why = (
+                "every setting that could be searched is fixed"
+                if named.search_space
+                else "it has no settings"
+            )
+            raise ConfigError(f"there is nothing to tune in {request.model}: {why}")
+        starts = tuple(start for start in named.search_starts if start.keys() <= dimensions.keys())
+        reference = request.reference
+        if request.objective == "no-harm":
+            reference = reference or ("multvae" if isinstance(named, IterativeModel) else named.name)
+            parse(reference, seed=request.seed)
+        return cls(request, named.name, fixed, dimensions, ({}, *starts), reference, unfair)
 
     @property
     def iterative(self) -> bool:
@@ -51,11 +144,11 @@ class Plan:
 
     def value(self, score: Score, reference: Score | None) -> float:
         """The number to maximise."""
-        return score.value(self.objective, reference, self.margin)
+        return score.value(self.request.objective, reference, self.request.margin)
 
     def create(self, settings: Mapping[str, Any], progress: bool | None) -> Model:
         """An unfitted model of a trial."""
-        return create(self.model, **{**self.fixed, **settings}, seed=self.seed, progress=progress)
+        return create(self.model, **{**self.fixed, **settings}, seed=self.request.seed, progress=progress)
 
     def defaults(self) -> dict[str, Any]:
         """Every setting of the model as it is without a search."""
@@ -64,14 +157,14 @@ class Plan:
     def complete(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """The defaults with changes, cut down to the dimensions that then apply."""
         settings = {**self.defaults(), **changes}
-        return {name: settings[name] for name, way in self.dimensions.items() if way.applies(settings)}
+        return {name: settings[name] for name, one in self.dimensions.items() if one.applies(settings)}
 
     def suggest(self, trial: Any) -> dict[str, Any]:
         """Ask the sampler for one value a dimension, conditions first."""
         settings, chosen = self.defaults(), dict[str, Any]()
-        for name, way in self.dimensions.items():
-            if way.applies(settings):
-                settings[name] = chosen[name] = way.suggest(trial, name)
+        for name, dimension in self.dimensions.items():
+            if dimension.applies(settings):
+                settings[name] = chosen[name] = dimension.suggest(trial, name)
         return chosen
 
     def differences(self, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,75 +185,40 @@ class Plan:
         fixed = {key: value for key, value in self.fixed.items() if key not in MACHINE}
         return {
             "model": self.model,
-            "objective": self.objective,
-            "seed": str(self.seed),
+            "objective": self.request.objective,
+            "seed": str(self.request.seed),
             "fixed settings": _yaml(fixed),
             "reference": str(self.reference),
-            "margin": str(self.margin if self.objective == "no-harm" else None),
+            "margin": str(self.request.margin if self.request.objective == "no-harm" else None),
             "search space": str(self.dimensions),
         }
 
 
-def plan(
-    model: str,
-    *,
-    objective: str,
-    protocol: str,
-    seed: int,
-    fixed: Mapping[str, Any],
-    epochs: int | None,
-    reference: str | None,
-    margin: float,
-) -> Plan:
-    """Check a request.
+def _fixed(request: TuneRequest, named: Model) -> dict[str, Any]:
+    """What a variant names, what the request fixes, and what its objective implies for early stopping.
 
     Raises:
-        ConfigError: something in it cannot be; the message says what can.
+        ConfigError: a setting is not the model's, is decided elsewhere, or has an impossible value.
     """
-    if protocol == "all":
-        raise ConfigError(
-            "tune needs validation rows that no model trains on, and under protocol 'all' closed forms do: "
-            "use strict, paper or temporal"
-        )
-    if protocol not in PROTOCOLS:
-        raise ConfigError(f"there is no protocol {protocol!r}; tune takes strict, paper or temporal")
-    if objective not in OBJECTIVES:
-        raise ConfigError(f"objective {objective!r} of tune is none of {', '.join(OBJECTIVES)}")
-    if not 0 <= margin < 1:
-        raise ConfigError(f"margin={margin!r} is not a share from 0 up to 1")
-    if reference is not None and objective != "no-harm":
-        raise ConfigError(f"reference={reference!r} belongs to objective 'no-harm', not {objective!r}")
-    named = parse(model)
-    stays = {key: getattr(named.config, key) for key in named.config.model_fields_set}
-    stays |= {key: getattr(named.options, key) for key in named.options.model_fields_set} | dict(fixed)
+    fixed = {key: getattr(named.config, key) for key in named.config.model_fields_set}
+    fixed |= {key: getattr(named.options, key) for key in named.options.model_fields_set} | request.fixed
     for key in ("preset", "label", "self"):
-        if key in stays:
+        if key in fixed:
             raise ConfigError(
                 f"setting {key!r} cannot be fixed; a preset is part of the model: tall[preset=ml-1m]"
             )
     for key in OWN:
-        if key in stays:
-            raise ConfigError(f"setting {key!r} cannot be fixed: tune has an option {OWN[key]!r} of its own")
-    if epochs is not None:
-        stays["epochs"] = epochs
+        if key in fixed:
+            raise ConfigError(f"setting {key!r} cannot be fixed: tune has an option {key!r} of its own")
+    if request.epochs is not None:
+        fixed["epochs"] = request.epochs
     if "objective" in type(named.config).model_fields:
-        stays["objective"] = STOPPING[objective]
-    made = create(named.name, **stays, seed=seed)
+        fixed["objective"] = STOPPING[request.objective]
+    model = create(named.name, **fixed, seed=request.seed)
     # as the config holds them: '3' given for a number is 3 in every label and file
-    stays = {
-        key: getattr(made.options if key in RunOptions.model_fields else made.config, key) for key in stays
+    return {
+        key: getattr(model.options if key in RunOptions.model_fields else model.config, key) for key in fixed
     }
-    dimensions = {key: way for key, way in named.search_space.items() if key not in stays}
-    unfair = tuple(key for key in dimensions if key in GATE_SETTINGS and protocol == "paper")
-    dimensions = {key: way for key, way in dimensions.items() if key not in unfair}
-    if not dimensions:
-        why = "every setting that could be searched is fixed" if named.search_space else "it has no settings"
-        raise ConfigError(f"there is nothing to tune in {model}: {why}")
-    starts = tuple(start for start in named.search_starts if start.keys() <= dimensions.keys())
-    if objective == "no-harm":
-        reference = reference or ("multvae" if isinstance(named, IterativeModel) else named.name)
-        parse(reference, seed=seed)
-    return Plan(named.name, stays, dimensions, ({}, *starts), objective, margin, reference, seed, unfair)
 
 
 def _yaml(value: Any) -> str:

@@ -93,9 +93,7 @@ class Tuning:
         return f"{named}{low}{harm}; {self.text}"
 
 
-def result(
-    plan: Plan, protocol: str, records: Sequence[Record], reference: Score | None, interrupted: bool
-) -> Tuning:
+def result(plan: Plan, records: Sequence[Record], reference: Score | None, interrupted: bool) -> Tuning:
     """Sum up the records, of which one at least has a value."""
     measured = [record for record in records if record.value is not None]
     best = max(measured, key=lambda record: (record.value, -record.number))
@@ -106,16 +104,16 @@ def result(
     defaults = max(plain, key=lambda record: (record.state == "finished", record.epochs), default=None)
     return Tuning(
         model=plan.model,
-        objective=plan.objective,
-        protocol=protocol,
-        seed=plan.seed,
+        objective=plan.request.objective,
+        protocol=plan.request.protocol,
+        seed=plan.request.seed,
         best=plan.differences(best.settings),
         best_value=best.value,
         best_trial=best.number,
         text=plan.text(best.settings),
         defaults=None if defaults is None else defaults.number,
         trials=frame(plan, records),
-        log_scaled=tuple(name for name, way in plan.dimensions.items() if getattr(way, "log", False)),
+        log_scaled=tuple(name for name, one in plan.dimensions.items() if getattr(one, "log", False)),
         reference=None if reference is None else {"mean": reference.mean, **reference.groups},
         interrupted=interrupted,
     )

@@ -33,8 +33,8 @@ class Score:
         split = model.split
         truth = split.rows("validation")
         users = np.flatnonzero(np.diff(truth.indptr))
-        found = hits(model.rank(users, k=max(MEAN_NDCG_CUTS), stage="validation"), truth[users])
-        values = per_user(found, np.diff(truth.indptr)[users], MEAN_NDCG_CUTS, ("ndcg",))
+        hit = hits(model.rank(users, k=max(MEAN_NDCG_CUTS), stage="validation"), truth[users])
+        values = per_user(hit, np.diff(truth.indptr)[users], MEAN_NDCG_CUTS, ("ndcg",))
         member = split.mainstream.groups[users]
         objective = Objective.parse("mean-ndcg")
         groups = {group: replace(objective, who=group).value(values, member) for group in GROUPS}
@@ -94,6 +94,6 @@ def blind(split: Split) -> Split:
     return left
 
 
-def _mean(found: Mapping[str, Any]) -> float:
-    values = [found.get(f"ndcg@{n}") for n in MEAN_NDCG_CUTS]
+def _mean(row: Mapping[str, Any]) -> float:
+    values = [row.get(f"ndcg@{n}") for n in MEAN_NDCG_CUTS]
     return math.nan if None in values else float(np.mean(np.array(values, dtype=np.float64)))

@@ -62,11 +62,8 @@ class Watch:
 class Search:
     """Trials of one plan on one split without test rows."""
 
-    def __init__(
-        self, plan: Plan, split: Split, notebook: Notebook, trials: int | None, seconds: float, show: bool
-    ):
-        self.plan, self.split, self.notebook = plan, split, notebook
-        self.trials, self.seconds, self.show = trials, seconds, show
+    def __init__(self, plan: Plan, split: Split, notebook: Notebook, show: bool):
+        self.plan, self.split, self.notebook, self.show = plan, split, notebook, show
         self.deadline = math.inf
         self.reference: Score | None = None
         self.said: set[str] = set()
@@ -81,7 +78,7 @@ class Search:
         interrupted = False
         try:
             self.reference = self._reference()
-            self.deadline = time.monotonic() + self.seconds
+            self.deadline = time.monotonic() + 60 * (self.plan.request.minutes or math.inf)
             first = [self.plan.complete(start) for start in self.plan.first]
             begun = False
             while not self._over(begun):
@@ -103,7 +100,7 @@ class Search:
         """Whether to end here. However short the time, one trial is made."""
         settled = self.notebook.settled()
         measured = [record.seconds for record in settled if record.value is not None]
-        if len(settled) >= (math.inf if self.trials is None else self.trials):
+        if len(settled) >= (self.plan.request.trials or math.inf):
             return True
         if not measured and len(settled) >= HOPELESS:
             return True
@@ -121,12 +118,14 @@ class Search:
         score = self.notebook.reference()
         if score is None:
             machine = {key: self.plan.fixed[key] for key in MACHINE if key in self.plan.fixed}
-            model = parse(self.plan.reference, seed=self.plan.seed, progress=self._progress, **machine)
+            model = parse(
+                self.plan.reference, seed=self.plan.request.seed, progress=self._progress, **machine
+            )
             score = self._fit(model)
             if getattr(model, "interrupted", False):
                 raise KeyboardInterrupt
             self.notebook.keep_reference(score)
-            self._say(f"reference {self.plan.reference}: {_told(score)}")
+            self._say(f"reference {self.plan.reference}: {_in_words(score)}")
         return score
 
     def _try(self, trial: Trial) -> None:
@@ -182,12 +181,12 @@ class Search:
         state = {"finished": ""}.get(record.state, f" {record.state}")
         if record.state in ("pruned", "stopped") and record.epochs:
             state += f" after {record.epochs} epochs"
-        found = record.message if record.score is None else _told(record.score)
+        what = record.message if record.score is None else _in_words(record.score)
         best = ", best so far" if record.value is not None and record.value >= max(known) else ""
         changed = self.plan.differences(record.settings).items()
         settings = ", ".join(f"{key}={value}" for key, value in changed if key not in self.plan.fixed)
         self._say(
-            f"trial {record.number}{state}: {found}{best} · {record.seconds:.1f} s · {settings or 'defaults'}"
+            f"trial {record.number}{state}: {what}{best} · {record.seconds:.1f} s · {settings or 'defaults'}"
         )
 
     def _say(self, line: str) -> None:
@@ -195,7 +194,7 @@ class Search:
             print(line, file=sys.stderr, flush=True)
 
 
-def _told(score: Score) -> str:
+def _in_words(score: Score) -> str:
     low = score.groups["low"]
     return f"validation {score.mean:.4f}" + ("" if math.isnan(low) else f" (low {low:.4f})")
 

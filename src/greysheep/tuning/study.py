@@ -52,11 +52,11 @@ class Record:
     @classmethod
     def read(cls, trial: FrozenTrial) -> Self | None:
         """The record of a trial, None if it never got one."""
-        found = trial.user_attrs.get(RECORD)
-        if found is None:
+        stored = trial.user_attrs.get(RECORD)
+        if stored is None:
             return None
-        score = None if found["score"] is None else Score(**found["score"])
-        return cls(**{**found, "score": score, "number": trial.number})
+        score = None if stored["score"] is None else Score(**stored["score"])
+        return cls(**{**stored, "score": score, "number": trial.number})
 
 
 class Notebook:
@@ -126,8 +126,8 @@ class Notebook:
 
     def reference(self) -> Score | None:
         """The score of the model that `no-harm` measures against, if it was fitted before."""
-        found = self.study.user_attrs.get(REFERENCE)
-        return None if found is None else Score(**found)
+        stored = self.study.user_attrs.get(REFERENCE)
+        return None if stored is None else Score(**stored)
 
     def keep_reference(self, score: Score) -> None:
         """Store it, so that a search that goes on need not fit it again."""

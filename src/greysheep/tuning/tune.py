@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import Split, split
-from greysheep.errors import ConfigError, DataError, GreysheepWarning, MissingExtraError
-from greysheep.tuning.plan import Plan, plan
+from greysheep.errors import DataError, GreysheepWarning
+from greysheep.tuning.plan import TuneRequest
 from greysheep.tuning.result import Tuning, result
-from greysheep.tuning.score import OBJECTIVES, blind
+from greysheep.tuning.score import blind
 from greysheep.tuning.search import Search
 from greysheep.tuning.study import open_notebook
 
-__all__ = ["OBJECTIVES", "Plan", "Tuning", "check", "tune"]
+__all__ = ["Tuning", "run_request", "tune"]
 
 
 def tune(
@@ -72,14 +71,14 @@ def tune(
 
     >>> import greysheep as gs
     >>> log = gs.simulate(n_users=60, n_items=40, seed=0).log
-    >>> found = gs.tune("ease", log, trials=3, progress=False)
-    >>> found.trials["state"].to_list(), found.best_value >= found.trials["value"][0]
+    >>> tuning = gs.tune("ease", log, trials=3, progress=False)
+    >>> tuning.trials["state"].to_list(), tuning.best_value >= tuning.trials["value"][0]
     (['finished', 'finished', 'finished'], True)
     """
     if not isinstance(data, Interactions | Split):
         raise DataError(f"tune takes what Interactions.read or split gives, not {type(data).__name__}")
-    made = check(
-        model,
+    request = TuneRequest(
+        model=model,
         protocol=data.protocol if isinstance(data, Split) else protocol,
         seed=seed,
         objective=objective,
@@ -87,64 +86,30 @@ def tune(
         minutes=minutes,
         reference=reference,
         margin=margin,
-        fixed=fixed,
+        fixed=dict(fixed or {}),
         epochs=epochs,
     )
-    seen = blind(data if isinstance(data, Split) else split(data, protocol, seed))
-    if made.unfair:
+    return run_request(request, data, storage, progress=progress)
+
+
+def run_request(
+    request: TuneRequest, data: Interactions | Split, storage: str | Path | None, *, progress: bool
+) -> Tuning:
+    """Carry out a request; see `tune`."""
+    plan = request.plan
+    rows = blind(data if isinstance(data, Split) else split(data, request.protocol, request.seed))
+    if plan.unfair:
         message = (
-            f"{', '.join(made.unfair)} not searched: under protocol 'paper' a gate reads validation rows"
+            f"{', '.join(plan.unfair)} not searched: under protocol 'paper' a gate reads validation rows"
         )
-        warnings.warn(f"{message}; use strict", GreysheepWarning, stacklevel=2)
+        warnings.warn(f"{message}; use strict", GreysheepWarning, stacklevel=3)
     path = None if storage is None else Path(storage).expanduser()
-    identity = {**made.identity(), "protocol": seen.protocol, "log": seen.fingerprint()}
-    with open_notebook(path, identity, seed) as notebook:
-        search = Search(made, seen, notebook, trials, (minutes or float("inf")) * 60, progress)
+    identity = {**plan.identity(), "protocol": rows.protocol, "log": rows.fingerprint()}
+    with open_notebook(path, identity, request.seed) as notebook:
+        search = Search(plan, rows, notebook, progress)
         interrupted = search.run()
-        found = result(made, seen.protocol, notebook.records(), search.reference, interrupted)
-    if found.best_value < 0:
-        message = f"no trial keeps every group within {margin:g} of {made.reference}: the best harms least"
-        warnings.warn(message, GreysheepWarning, stacklevel=2)
-    return found
-
-
-def check(
-    model: str,
-    *,
-    protocol: str = "strict",
-    seed: int = 0,
-    objective: str = "mean",
-    trials: int | None = None,
-    minutes: float | None = 20,
-    reference: str | None = None,
-    margin: float = 0.02,
-    fixed: Mapping[str, Any] | None = None,
-    epochs: int | None = None,
-) -> Plan:
-    """What `tune` would do with these arguments, without data: a mistake in them is told at once.
-
-    Raises:
-        ConfigError: something asked for cannot be.
-        MissingExtraError: Optuna is not installed.
-
-    >>> list(check("ease-weighted", fixed={"user_power": 0.5}).dimensions)
-    ['regularization', 'item_power']
-    """
-    if find_spec("optuna") is None:
-        raise MissingExtraError("tune", "tuning")
-    if trials is None and minutes is None:
-        raise ConfigError("tune needs an end: give trials, minutes or both")
-    if trials is not None and (isinstance(trials, bool) or not isinstance(trials, int) or trials < 1):
-        raise ConfigError(f"trials={trials!r} is not a whole number from 1 up")
-    if minutes is not None and not minutes > 0:
-        raise ConfigError(f"minutes={minutes!r} is not a time above 0")
-    return plan(
-        model,
-        objective=objective,
-        protocol=protocol,
-        seed=seed,
-        fixed=fixed or {},
-        epochs=epochs,
-        reference=reference,
-        margin=margin,
-    )
+        tuning = result(plan, notebook.records(), search.reference, interrupted)
+    if tuning.best_value < 0:
+        message = f"no trial keeps every group within {request.margin:g} of {plan.reference}"
+        warnings.warn(f"{message}: the best harms least", GreysheepWarning, stacklevel=3)
+    return tuning
