@@ -11,10 +11,9 @@ import polars as pl
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import DataError
 from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, mean_of
-from greysheep.mainstream.groups import ACTIVITY, GROUPS
+from greysheep.mainstream.groups import ACTIVITY, GROUPS, OVERALL
 from greysheep.metrics.statistics import bootstrap_means, holm, interval, no_harm, sign_flip_test
 
-OVERALL = "overall"
 TEST_ROWS = "mean_test_rows"
 GROUPINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "mainstream": (GROUP, GROUPS),

@@ -8,15 +8,15 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from greysheep.comparison.tables import GROUPINGS, OVERALL
+from greysheep.comparison.tables import GROUPINGS
 from greysheep.data.columns import GROUP
 from greysheep.evaluation.numbers import number, percent, seconds
 from greysheep.evaluation.report import Report
 from greysheep.evaluation.text import aligned, markdown_table
-from greysheep.mainstream.groups import GROUPS
+from greysheep.mainstream.groups import GROUPS, OVERALL
+from greysheep.metrics.statistics import LEVEL
 from greysheep.system.machine import readable
 
-LEVEL = 0.05
 LEFT_OUT = "Groupings left out"
 HEAD = ("model", *GROUPS, "mean", "gap", "worst group", "seconds", "memory")
 
@@ -201,7 +201,7 @@ def markdown(comparison: _Comparison) -> str:
 
 def _tests(comparison: _Comparison) -> list[str]:
     """A row a model, a cell a group: relative difference, p after Holm, verdict."""
-    head = ["model", *GROUPS, "overall"]
+    head = ["model", *GROUPS, OVERALL]
     rows = []
     for (label,), mine in comparison.tests.group_by("label", maintain_order=True):
         cells = {

@@ -8,10 +8,9 @@ from typing import Any
 
 from greysheep.data.columns import GROUP
 from greysheep.evaluation.numbers import number, percent, signed
-from greysheep.mainstream.groups import GROUPS
+from greysheep.mainstream.groups import GROUPS, OVERALL
+from greysheep.metrics.statistics import LEVEL
 
-LEVEL = 0.05
-OVERALL = "overall"
 FOCUS = GROUPS[0]
 
 # What happens to `low`, and what else there is to say: nothing, groups that are harmed, groups in which harm

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import ConfigError, DataError
 from greysheep.evaluation.text import text_table
-from greysheep.mainstream.groups import GROUPS
+from greysheep.mainstream.groups import GROUPS, OVERALL
 from greysheep.metrics.statistics import holm, no_harm, sign_flip_test
 from greysheep.system.files import write_text
 
@@ -115,8 +115,8 @@ class Report:
         metric = metric or self.metric
         users = _paired(self, reference, metric)
         rows: list[dict[str, Any]] = []
-        for group in ("overall", *GROUPS):
-            pair = users if group == "overall" else users.filter(pl.col(GROUP) == group)
+        for group in (OVERALL, *GROUPS):
+            pair = users if group == OVERALL else users.filter(pl.col(GROUP) == group)
             mine, theirs = pair["mine"].to_numpy(), pair["theirs"].to_numpy()
             harm = no_harm(mine, theirs, margin=margin, draws=draws, seed=seed)
             rows.append(

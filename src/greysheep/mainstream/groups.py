@@ -16,6 +16,8 @@ from greysheep.mainstream.jaccard import mean_jaccard
 from greysheep.mainstream.scores import affordable_sample
 
 GROUPS = ("low", "med-low", "medium", "med-high", "high")
+OVERALL = "overall"
+"""Everybody, in tables with one row per group."""
 ACTIVITY = ("fewest", "few", "medium", "many", "most")
 """Quintiles of users by their number of train rows."""
 

@@ -18,6 +18,8 @@ from greysheep.errors import ConfigError
 
 Floats = NDArray[np.float64]
 
+LEVEL = 0.05
+"""Significance level of the paired tests."""
 # Numbers drawn at once: 4 million user indices are 16 MB.
 _BLOCK = 1 << 22
 
