@@ -181,8 +181,8 @@ def test_fit_samples_above_a_limit_and_says_so_in_one_line(monkeypatch, recwarn)
     np.testing.assert_array_equal(found.scores, scores)
     assert (found.sampled, found.bound) == (74, bounds.max())
     np.testing.assert_array_equal(found.groups, Mainstream.from_scores(scores, ids).groups)
-    assert [str(one.message) for one in said] == [found.told()]
-    assert "300 users was compared with 74 others" in found.told() and "\n" not in found.told()
+    assert [str(one.message) for one in said] == [found.describe()]
+    assert "300 users was compared with 74 others" in found.describe() and "\n" not in found.describe()
     monkeypatch.setattr(mainstream, "EXACT_PAIRS", 1)
     with pytest.warns(GreysheepWarning, match="10 others"):
         assert Mainstream.fit(rows, ids).sampled == 10
@@ -210,7 +210,7 @@ def test_reports_and_saved_models_keep_the_bound(monkeypatch, tmp_path):
     for one in (report, again):
         assert (one.mainstream_sample, one.mainstream_bound) == (20, model.mainstream.bound)
     assert "compared with 20 others" in report_html([report])
-    assert "compared with 20 others" in model.mainstream.told()
+    assert "compared with 20 others" in model.mainstream.describe()
     kept = saved.serving_mainstream
     assert (kept.sampled, kept.bound) == (20, model.serving_mainstream.bound)
     monkeypatch.undo()

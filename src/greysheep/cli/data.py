@@ -62,7 +62,7 @@ def simulate(
     check_parent(output)
     from greysheep.data import datasets
 
-    made = datasets.simulate(
+    dataset = datasets.simulate(
         users,
         items,
         n_communities=communities,
@@ -71,8 +71,8 @@ def simulate(
         noise=noise,
         seed=seed,
     )
-    files = {"interactions.parquet": made.log.frame(), "items.parquet": made.titles}
+    files = {"interactions.parquet": dataset.log.frame(), "items.parquet": dataset.titles}
     for file, frame in files.items():
         if frame is not None:
-            write_table(frame, output / made.name / file)
-            typer.echo(f"wrote {output / made.name / file}: {frame.height:,} rows")
+            write_table(frame, output / dataset.name / file)
+            typer.echo(f"wrote {output / dataset.name / file}: {frame.height:,} rows")

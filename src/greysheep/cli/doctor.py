@@ -101,8 +101,8 @@ def extras() -> Iterator[Fact]:
 def _numpy_blas() -> str:
     import numpy
 
-    found = numpy.show_config(mode="dicts")
-    blas = found.get("Build Dependencies", {}).get("blas", {}) if isinstance(found, dict) else {}
+    build = numpy.show_config(mode="dicts")
+    blas = build.get("Build Dependencies", {}).get("blas", {}) if isinstance(build, dict) else {}
     return f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
 
 
@@ -118,5 +118,5 @@ def data_folder() -> Fact:
     folder = Path(os.environ.get("GREYSHEEP_DATA") or "../shared/data").expanduser()
     if not folder.is_dir():
         return Fact("data folder", f"{folder} (not found): set GREYSHEEP_DATA to use the large data sets")
-    found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    return Fact("data folder", f"{folder}: {', '.join(found) or 'empty'}")
+    sets = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    return Fact("data folder", f"{folder}: {', '.join(sets) or 'empty'}")

@@ -117,10 +117,10 @@ def recommend(
         history=people,
         on_unknown=on_unknown,
     )
-    asked = (people or recommender.log).user_ids if wanted is None else wanted.unique()
-    if without := len(asked) - frame[USER].n_unique():
+    requested = (people or recommender.log).user_ids if wanted is None else wanted.unique()
+    if without := len(requested) - frame[USER].n_unique():
         why = "they are unknown, or " if on_unknown == "skip" else ""
-        message = f"{without} of {len(asked)} users get no list: {why}no item is left for them"
+        message = f"{without} of {len(requested)} users get no list: {why}no item is left for them"
         warnings.warn(message, GreysheepWarning, stacklevel=2)
     if output is not None:
         write_table(frame, output)

@@ -37,10 +37,10 @@ def mainstream(
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
     rows = interactions.matrix()
-    found = Mainstream.fit(rows, interactions.user_ids, sample=sample, seed=seed)
+    known = Mainstream.fit(rows, interactions.user_ids, sample=sample, seed=seed)
     names = pl.Series(GROUP, GROUPS)
     scores = pl.DataFrame(
-        {USER: interactions.user_ids, SCORE: found.scores, GROUP: names.gather(found.groups)},
+        {USER: interactions.user_ids, SCORE: known.scores, GROUP: names.gather(known.groups)},
     )
     write_table(scores, output)
     counts = scores.with_columns(rows=pl.Series(rows.getnnz(axis=1)))
@@ -52,7 +52,7 @@ def mainstream(
     )
     show(by_group.sort(pl.col(GROUP).replace_strict(GROUPS, list(range(len(GROUPS))))))
     if sample is not None:
-        typer.echo(found.told())
+        typer.echo(known.describe())
     typer.echo(f"wrote {scores.height:,} users to {output}")
 
 

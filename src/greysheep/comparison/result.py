@@ -105,17 +105,17 @@ class Comparison:
         """A sentence for each label but the reference: what happens to `low`, and at whose price."""
         rows = self.tests.partition_by("label", as_dict=True) if self.tests.height else {}
         measured = {run.label for run in self.runs}
-        found = {}
+        sentences = {}
         for label in self.labels:
             if label == self.reference:
                 continue
             if (label,) in rows:
-                found[label] = verdict(rows[label,].to_dicts(), self.margin)
+                sentences[label] = verdict(rows[label,].to_dicts(), self.margin)
             elif label in measured:
-                found[label] = f"no verdict: {self.reference} has no finished run on the same split"
+                sentences[label] = f"no verdict: {self.reference} has no finished run on the same split"
             else:
-                found[label] = "no verdict: no run of it is finished"
-        return found
+                sentences[label] = "no verdict: no run of it is finished"
+        return sentences
 
     def __str__(self) -> str:
         return text.text(self)
@@ -163,10 +163,10 @@ class Comparison:
         """
         folder = Path(out).expanduser()
         try:
-            found = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-            runs = [Run(one["label"], one["seed"], folder) for one in found["runs"]]
-            failures = [Failure(**one) for one in found["failures"]]
-            rest = {key: found[key] for key in
+            content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+            runs = [Run(one["label"], one["seed"], folder) for one in content["runs"]]
+            failures = [Failure(**one) for one in content["failures"]]
+            rest = {key: content[key] for key in
                     ("seeds", "protocol", "k", "reference", "margin", "facts", "labels")}  # fmt: skip
         except OSError as error:
             raise DataError(f"{folder} holds no comparison: {RESULTS}: {error.strerror}") from None

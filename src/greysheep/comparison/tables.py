@@ -71,10 +71,10 @@ def summarise(runs: Sequence[Report], metric: str, *, draws: int = 2000) -> pl.D
     for grouping, (column, groups) in GROUPINGS.items():
         if column in values.columns:
             for group in (OVERALL, *groups):
-                found = (
+                by_label = (
                     everybody if group == OVERALL else _cells(values.filter(pl.col(column) == group), draws)
                 )
-                cells |= {(label, grouping, group): found.get(label, _EMPTY) for label in labels}
+                cells |= {(label, grouping, group): by_label.get(label, _EMPTY) for label in labels}
     names = ("label", "grouping", GROUP)
     order = sorted(cells, key=lambda key: labels.index(key[0]))
     rows = [dict(zip(names, key, strict=True)) | cells[key] for key in order]
@@ -93,8 +93,8 @@ def _cells(part: pl.DataFrame, draws: int) -> dict[str, dict[str, Any]]:
         pl.col("value").mean().alias("mean"),
         pl.col("value").std().alias("sd"),
     )
-    found = _intervals(part, draws)
-    return {row["label"]: row | found[row["label"]] for row in over.to_dicts()}
+    intervals = _intervals(part, draws)
+    return {row["label"]: row | intervals[row["label"]] for row in over.to_dicts()}
 
 
 def _intervals(part: pl.DataFrame, draws: int) -> dict[str, dict[str, Any]]:
@@ -111,15 +111,15 @@ def _intervals(part: pl.DataFrame, draws: int) -> dict[str, dict[str, Any]]:
     alike: dict[bytes, list[str]] = {}
     for label in part["label"].unique(maintain_order=True):
         alike.setdefault(wide[f"a_{label}"].is_not_null().to_numpy().tobytes(), []).append(label)
-    found: dict[str, dict[str, Any]] = {}
+    intervals: dict[str, dict[str, Any]] = {}
     for labels in alike.values():
         columns = [f"{kind}_{label}" for kind in "aw" for label in labels]
         values = wide.select(columns).drop_nulls().to_numpy()
         drawn = bootstrap_means(values, draws=draws)
         bounds = zip(*interval(drawn[:, : len(labels)] / drawn[:, len(labels) :]), strict=True)
         for label, (low, high) in zip(labels, bounds, strict=True):
-            found[label] = {N_USERS: len(values), "ci_low": float(low), "ci_high": float(high)}
-    return found
+            intervals[label] = {N_USERS: len(values), "ci_low": float(low), "ci_high": float(high)}
+    return intervals
 
 
 def paired_tests(

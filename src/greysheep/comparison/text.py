@@ -220,8 +220,8 @@ def _grouping(comparison: _Comparison, grouping: str) -> list[str]:
         return []
     groups = list(GROUPINGS[grouping][1])
     rows = []
-    for (label,), found in mine.group_by("label", maintain_order=True):
-        means = dict(zip(found[GROUP], found["mean"], strict=True))
+    for (label,), rows_of_label in mine.group_by("label", maintain_order=True):
+        means = dict(zip(rows_of_label[GROUP], rows_of_label["mean"], strict=True))
         rows.append([f"`{label}`", *(_number(means[group]) for group in groups)])
     first = mine.filter(pl.col("label") == mine["label"][0])
     for name, column in (("train rows a user", "mean_train_rows"), ("test rows a user", "mean_test_rows")):

@@ -58,14 +58,14 @@ def verdict(rows: Sequence[Mapping[str, Any]], margin: float) -> str:
 
     rows: one for `overall` and one for each group, in any order. margin: relative loss that is no harm.
     """
-    found = {row[GROUP]: row for row in rows if row["n_users"]}
-    if FOCUS not in found:
+    by_group = {row[GROUP]: row for row in rows if row["n_users"]}
+    if FOCUS not in by_group:
         return f"no verdict: {FOCUS} has no users with test rows"
-    low = found[FOCUS]
-    others = [found[group] for group in GROUPS[1:] if group in found]
+    low = by_group[FOCUS]
+    others = [by_group[group] for group in GROUPS[1:] if group in by_group]
     harmed = [row for row in others if row["verdict"] == "harm"]
-    if not harmed and OVERALL in found and found[OVERALL]["verdict"] == "harm":
-        harmed = [found[OVERALL]]
+    if not harmed and OVERALL in by_group and by_group[OVERALL]["verdict"] == "harm":
+        harmed = [by_group[OVERALL]]
     unsure = [row for row in others if row["verdict"] == "undecided"]
     rest = "harm" if harmed else "undecided" if unsure else "none"
     outcome = state(low, margin)
@@ -83,7 +83,7 @@ def verdict(rows: Sequence[Mapping[str, Any]], margin: float) -> str:
     )
     if harmed and unsure:
         text += f"; undecided in {_listed([_name(row) for row in unsure])}"
-    return text + _of_the_mean(found.get(OVERALL), outcome, harmed)
+    return text + _of_the_mean(by_group.get(OVERALL), outcome, harmed)
 
 
 def _of_the_mean(row: Mapping[str, Any] | None, outcome: str, harmed: Sequence[Mapping[str, Any]]) -> str:

@@ -106,10 +106,10 @@ def core(users: Codes, items: Codes, min_user_items: int, min_item_users: int) -
     left = np.arange(len(users))
     while len(left):
         u, i = users[left], items[left]
-        stays = (np.bincount(u)[u] >= min_user_items) & (np.bincount(i)[i] >= min_item_users)
-        if stays.all():
+        kept = (np.bincount(u)[u] >= min_user_items) & (np.bincount(i)[i] >= min_item_users)
+        if kept.all():
             break
-        left = left[stays]
+        left = left[kept]
     keep[:] = False
     keep[left] = True
     return keep
@@ -125,23 +125,23 @@ def core_hint(users: Codes, items: Codes, min_user_items: int, min_item_users: i
         ("min_user_items", min_user_items, lambda v: rows_left(v, min_item_users)),
         ("min_item_users", min_item_users, lambda v: rows_left(min_user_items, v)),
     ]
-    found = []
-    for name, asked, left in tries:
-        best = _largest(asked, left)
+    hints = []
+    for name, requested, left in tries:
+        best = _largest(requested, left)
         if best is not None:
-            found.append(f"{name}={best} would leave {left(best)} rows")
-    if not found:
+            hints.append(f"{name}={best} would leave {left(best)} rows")
+    if not hints:
         both = _largest(max(min_user_items, min_item_users), lambda v: rows_left(v, v)) or 0
-        found = [f"{both} for both would leave {rows_left(both, both)} rows"]
+        hints = [f"{both} for both would leave {rows_left(both, both)} rows"]
     options = f"min_user_items={min_user_items} and min_item_users={min_item_users}"
-    return f"{options} leave no row; {', '.join(found)}"
+    return f"{options} leave no row; {', '.join(hints)}"
 
 
-def _largest(asked: int, left: Callable[[int], int]) -> int | None:
-    """The largest value below `asked` that leaves rows (fewer are left as the value grows), or None."""
+def _largest(requested: int, left: Callable[[int], int]) -> int | None:
+    """The largest value below `requested` that leaves rows (fewer are left as the value grows), or None."""
     if left(0) == 0:
         return None
-    low, high = 0, asked
+    low, high = 0, requested
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if left(middle) else (low, middle)

@@ -110,8 +110,8 @@ def get(name: str, output: str | Path) -> list[Path]:
 
 def _put(name: str, target: Path) -> list[Path]:
     if name == "simulated":
-        made = simulate()
-        return _write(target, made.log.frame(), made.titles)
+        simulated = simulate()
+        return _write(target, simulated.log.frame(), simulated.titles)
     file = _local_log(name, None)
     if file is None:
         return _write(target, *_fetch(name, None))

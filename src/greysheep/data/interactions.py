@@ -235,8 +235,8 @@ def _join_codes(ids: pl.Series, values: pl.Series) -> NDArray[np.int64]:
     codes = np.empty(len(values), dtype=np.int64)
     for start in range(0, len(values), _JOINED_AT_ONCE):
         part = pl.DataFrame({"id": values.slice(start, _JOINED_AT_ONCE)})
-        found = part.join(table, on="id", how="left", maintain_order="left")
-        codes[start : start + len(part)] = found["code"].fill_null(-1)
+        joined = part.join(table, on="id", how="left", maintain_order="left")
+        codes[start : start + len(part)] = joined["code"].fill_null(-1)
     return codes
 
 

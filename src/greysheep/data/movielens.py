@@ -56,13 +56,13 @@ def fetch(name: str) -> Tables:
     Raises:
         DataError: If none answers; the line says what was tried and what to do.
     """
-    ways: list[Callable[[], Tables]] = [lambda: _read_zip(name, _cached(f"{name}.zip", _download))]
+    sources: list[Callable[[], Tables]] = [lambda: _read_zip(name, _cached(f"{name}.zip", _download))]
     if name == "ml-100k":
-        ways.insert(0, lambda: _read_wheel(_cached(WHEEL, _pip)))
+        sources.insert(0, lambda: _read_wheel(_cached(WHEEL, _pip)))
     tried = []
-    for way in ways:
+    for read in sources:
         try:
-            return way()
+            return read()
         except Unreachable as closed:
             tried.append(str(closed))
     raise DataError(

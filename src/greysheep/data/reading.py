@@ -97,12 +97,12 @@ def _choose(source: Source, names: Columns, need_rating: bool) -> dict[str, str]
     if names.user == names.item:
         raise DataError(f"user_col and item_col are both '{names.user}'; they must be two columns")
     chosen = {USER: names.user, ITEM: names.item}
-    for canonical, asked in ((TIME, names.time), (WEIGHT, names.weight), (RATING, names.rating)):
+    for canonical, named in ((TIME, names.time), (WEIGHT, names.weight), (RATING, names.rating)):
         if canonical == RATING and not need_rating:
-            if asked is not None:
-                _require(source, asked, "rating_col")
-        elif asked is not None:
-            chosen[canonical] = asked
+            if named is not None:
+                _require(source, named, "rating_col")
+        elif named is not None:
+            chosen[canonical] = named
         elif canonical in source.columns or canonical == RATING:
             chosen[canonical] = canonical
     options = {
@@ -140,9 +140,9 @@ def nearest(word: str, known: Iterable[str]) -> list[str]:
     """
     plain = {name: name.lower().replace("_", "").replace(" ", "") for name in known}
     target = word.lower().replace("_", "")
-    found = difflib.get_close_matches(target, list(plain.values()), n=3, cutoff=0.55)
-    found += [p for p in plain.values() if p and p not in found and (p == target.removesuffix("id"))]
-    return [name for f in found for name, p in plain.items() if p == f][:3]
+    near = difflib.get_close_matches(target, list(plain.values()), n=3, cutoff=0.55)
+    near += [p for p in plain.values() if p and p not in near and (p == target.removesuffix("id"))]
+    return [name for close in near for name, p in plain.items() if p == close][:3]
 
 
 def _refuse_nulls(series: pl.Series, where: str) -> None:

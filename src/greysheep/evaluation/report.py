@@ -139,7 +139,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """All but per-user values and history as plain types: unrounded, None where there is no value."""
-        found = {
+        content = {
             "model": self.model,
             "label": self.label,
             "config": self.config,
@@ -159,8 +159,8 @@ class Report:
             "best_epoch": self.best_epoch,
         }
         if self.mainstream_sample:
-            found |= {key: getattr(self, key) for key in ("mainstream_sample", "mainstream_bound")}
-        return dict(_plain(found))
+            content |= {key: getattr(self, key) for key in ("mainstream_sample", "mainstream_bound")}
+        return dict(_plain(content))
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return the dictionary as JSON text, and write it if a path is given."""
@@ -170,15 +170,15 @@ class Report:
         return text
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> Report:
+    def from_dict(cls, content: Mapping[str, Any]) -> Report:
         """Rebuild a report from `to_dict`; `per_user` and `history` are empty.
 
         Raises:
             DataError: a key is missing.
         """
         try:
-            plain = {key: found[key] for key in ("model", "config", "protocol", "seed", "k", "overall")}
-            groups = _flat(found["by_group"])
+            plain = {key: content[key] for key in ("model", "config", "protocol", "seed", "k", "overall")}
+            groups = _flat(content["by_group"])
         except (KeyError, TypeError) as error:
             raise DataError(f"this is no report of greysheep: {error} is missing") from None
         rest = (
@@ -186,12 +186,12 @@ class Report:
             "mainstream_sample", "mainstream_bound",
         )  # fmt: skip
         return cls(
-            label=found.get("label", found["model"]),
+            label=content.get("label", content["model"]),
             by_group=groups,
-            by_activity=_flat(found.get("by_activity", [])),
+            by_activity=_flat(content.get("by_activity", [])),
             per_user=pl.DataFrame(),
             **plain,
-            **{key: found[key] for key in rest if key in found},
+            **{key: content[key] for key in rest if key in content},
         )
 
     def to_html(self, path: str | Path) -> Path:

@@ -78,8 +78,8 @@ def by_label(reports: Sequence[_R]) -> dict[str, _R]:
     if not lengths:
         raise ConfigError("there is no report to show: give at least one")
     if len(lengths) > 1:
-        found = ", ".join(map(str, lengths))
-        raise ConfigError(f"reports of different k ({found}) cannot share a table: use one k")
+        listed = ", ".join(map(str, lengths))
+        raise ConfigError(f"reports of different k ({listed}) cannot share a table: use one k")
     return dict(zip(_labels(reports), reports, strict=True))
 
 

@@ -61,21 +61,21 @@ class Mainstream:
                 `EXACT_PAIRS` pairs: then with as many as make so many, and a warning says so.
             seed: of the sample.
         """
-        asked = sample
+        automatic = sample is None
         if sample is None:
             sample = affordable_sample(rows)
         scores, bounds = mean_jaccard(rows, None, threads, sample, seed)
         if sample is None or sample >= len(scores) - 1:
             return cls.from_scores(scores, user_ids)
-        found = replace(cls.from_scores(scores, user_ids), sampled=sample, bound=float(bounds.max()))
-        if asked is None:
-            warnings.warn(found.told(), GreysheepWarning, stacklevel=2)
-        return found
+        sampled = replace(cls.from_scores(scores, user_ids), sampled=sample, bound=float(bounds.max()))
+        if automatic:
+            warnings.warn(sampled.describe(), GreysheepWarning, stacklevel=2)
+        return sampled
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """One line on how the scores were made.
 
-        >>> Mainstream.from_scores(np.arange(5.0), pl.Series(range(5))).told()
+        >>> Mainstream.from_scores(np.arange(5.0), pl.Series(range(5))).describe()
         'mainstream scores are exact: each of the 5 users was compared with all others'
         """
         if not self.sampled:

@@ -124,8 +124,8 @@ def hits(ranked: NDArray[Any], truth: sparse.csr_matrix) -> NDArray[np.bool_]:
     relevant = row_of * n_items + truth.indices
     wanted = ranked.astype(np.int64) + np.arange(n_rows, dtype=np.int64)[:, None] * n_items
     place = np.minimum(np.searchsorted(relevant, wanted), len(relevant) - 1)
-    found: NDArray[np.bool_] = (relevant[place] == wanted) & (ranked >= 0)
-    return found
+    hit: NDArray[np.bool_] = (relevant[place] == wanted) & (ranked >= 0)
+    return hit
 
 
 def per_user(
@@ -214,8 +214,8 @@ class _Cumulated:
         if self.gain.shape[1] == 0:
             return np.zeros(len(self.gain))
         first = np.argmax(self.gain, axis=1)  # 0 where there is no hit: then the gain there is 0 as well
-        found = (self.gain[np.arange(len(first)), first] > 0) & (first < cut)
-        return np.where(found, 1.0 / (first + 1), 0.0)
+        is_hit = (self.gain[np.arange(len(first)), first] > 0) & (first < cut)
+        return np.where(is_hit, 1.0 / (first + 1), 0.0)
 
 
 def _check_k(k: int) -> None:

@@ -33,11 +33,11 @@ def peak_memory_bytes() -> int:
     """
     try:
         with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            found = [line.split()[1] for line in status if line.startswith("VmHWM:")]
+            peaks = [line.split()[1] for line in status if line.startswith("VmHWM:")]
     except OSError:
-        found = []
+        peaks = []
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return (int(found[0]) if found else peak) * 1024
+    return (int(peaks[0]) if peaks else peak) * 1024
 
 
 def readable(n_bytes: float) -> str:
