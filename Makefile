@@ -9,7 +9,7 @@ help:
 	@echo "make demo   the whole job on a small real data set; writes report.html"
 	@echo "make test   the environment, then every quick test and docstring example"
 	@echo "make eval   the slow tests on full-size real data (GREYSHEEP_DATA)"
-	@echo "make lint   ruff and mypy"
+	@echo "make lint   ruff, mypy and import-linter"
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -39,3 +39,4 @@ lint: .venv/stamp-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo

@@ -110,9 +110,50 @@ def test_make_sets_up_once(tmp_path: Path):
     assert "pip" not in planned("test")
 
 
-def test_hooks_are_ruff_and_mypy():
+def test_hooks_are_the_linters():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
-    assert {"ruff-check", "mypy"} <= {hook["id"] for hook in hooks}
+    assert {"ruff-check", "mypy", "lint-imports"} <= {hook["id"] for hook in hooks}
+
+
+def lint_imports(source: Path) -> subprocess.CompletedProcess[str]:
+    """Hold the package in a folder to the contracts of pyproject.toml."""
+    code = "from importlinter.cli import lint_imports_command as lint; lint(['--no-cache', '--no-logo'])"
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(source)},
+    )
+
+
+def test_no_import_runs_back_up_or_in_a_circle():
+    found = lint_imports(ROOT / "src")
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+FAULTS = {
+    "a lazy import": ("data/columns.py", "def f():\n    from greysheep.models import base"),
+    "an import for types": (
+        "metrics/ranking.py",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from greysheep.data import reading",
+    ),
+    "a model in evaluation": ("evaluation/lists.py", "import greysheep.models.base"),
+    "a circle within a room": ("data/columns.py", "import greysheep.data.reading"),
+    "a room that the contract does not know": ("utilities/__init__.py", ""),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_contracts_see(fault: str, tmp_path: Path):
+    file, code = FAULTS[fault]
+    shutil.copytree(ROOT / "src" / "greysheep", tmp_path / "greysheep")
+    (tmp_path / "greysheep" / file).parent.mkdir(exist_ok=True)
+    with (tmp_path / "greysheep" / file).open("a") as source:
+        source.write(f"\n{code}\n")
+    found = lint_imports(tmp_path)
+    assert found.returncode == 1 and "BROKEN" in found.stdout, found.stdout + found.stderr
 
 
 def code_of(name: str) -> str:
