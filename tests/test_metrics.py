@@ -131,7 +131,7 @@ def test_hits_reads_unsorted_truth_and_checks_shapes():
     truth = sparse.csr_matrix((np.ones(2), np.array([2, 0]), np.array([0, 2])), shape=(1, 3))
     assert not truth.has_sorted_indices
     np.testing.assert_array_equal(hits(np.array([[0, 1, 2]]), truth), [[True, False, True]])
-    with pytest.raises(ValueError, match="one list a row"):
+    with pytest.raises(ValueError, match="one list per row"):
         hits(np.array([[0], [1]]), truth)
     with pytest.raises(ValueError, match="code 3"):
         hits(np.array([[3]]), truth)

@@ -1,4 +1,4 @@
-"""`greysheep compile`: a vector a user and an item in place of a mixture of experts."""
+"""`greysheep compile`: one vector per user and per item in place of a mixture of experts."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ def compile(
     ] = 0.005,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the singular vectors.")] = 0,
 ) -> None:
-    """Compile a mixture of experts into one vector a user and one an item, for any vector index.
+    """Compile a mixture of experts into one vector per user and one per item, for any vector index.
 
     A user's score for an item is the inner product. Prints what each group loses on validation rows.
     """

@@ -78,7 +78,7 @@ def recommend(
     *,
     model: ModelFolder,
     users: Annotated[
-        Path | None, typer.Option(help="File of user ids: .parquet, .csv, .tsv, or .txt with one a line.")
+        Path | None, typer.Option(help="File of user ids: .parquet, .csv, .tsv, or .txt with one per line.")
     ] = None,
     user: Annotated[list[str] | None, typer.Option(metavar="ID", help="One user; repeat it.")] = None,
     history: Annotated[

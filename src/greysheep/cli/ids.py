@@ -28,7 +28,7 @@ NO_ID = pl.Series([2**126], dtype=pl.Int128)
 
 
 def read_ids(path: Path, column: str, dtype: pl.DataType) -> pl.Series:
-    """Read a file of ids as `as_stored`: `column` of a table, or a .txt file with an id a line.
+    """Read a file of ids as `as_stored`: `column` of a table, or a .txt file with one id per line.
 
     Raises:
         DataError: The file cannot be used.

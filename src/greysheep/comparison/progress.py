@@ -52,31 +52,31 @@ class Progress:
             self.live.stop()
 
     def say(self, text: str) -> None:
-        """Tell something about the whole comparison."""
+        """Print a line about the whole comparison, in a pipe."""
         if self.lines:
             counted = sum(state in ("done", "failed") for state in self.states.values())
             seconds = time.monotonic() - self.begun
             print(f"[{counted}/{len(self.states)}, {seconds:.0f} s] {text}", file=sys.stderr, flush=True)
 
     def busy(self, text: str) -> None:
-        """What is done before the next run, or after the last one; nothing if empty."""
+        """Show what is done between runs; an empty text clears it."""
         self.now = text
         if text:
             self.say(text)
 
     def finished_before(self, report: Report) -> None:
-        """A run that an earlier comparison finished."""
+        """Count a run that an earlier call finished."""
         key = report.label, report.seed
         self.states[key], self.notes[key] = "done", result(report, self.metric)
 
     def started(self, key: Key) -> None:
-        """A process of its own begins."""
+        """A run has started."""
         self.states[key], self.shown_at[key] = "running", time.monotonic()
         self.notes.pop(key, None)
         self.say(f"{_name(key)}: started")
 
     def progress(self, key: Key, text: str) -> None:
-        """What the process said last."""
+        """Show the last line of a run's log; in a pipe at most every EVERY seconds."""
         changed = text and self.notes.get(key) != text
         if not changed:
             return
@@ -86,7 +86,7 @@ class Progress:
             self.say(f"{_name(key)}: {text}")
 
     def done(self, report: Report) -> None:
-        """A process ended well."""
+        """A run has ended with a result."""
         self.finished_before(report)
         self.say(f"{_name((report.label, report.seed))}: {self.notes[report.label, report.seed]}")
 
@@ -96,7 +96,7 @@ class Progress:
         self.say(f"{_name(key)}: failed: {message}")
 
     def picture(self) -> Group:
-        """A row a model, a cell a seed, and below it what the running and failed ones say."""
+        """One row per model, one cell per seed; below, the notes of running and failed runs."""
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("model")
         for seed in self.seeds:
@@ -121,7 +121,7 @@ class Progress:
 
 
 def result(report: Report, metric: str) -> str:
-    """What a finished run found, in a few words."""
+    """The figures of a finished run in one line."""
     groups = dict(zip(report.by_group["group"], report.by_group[metric], strict=True))
     parts = [f"{metric} {_value(report.overall[metric]['mean'])}", f"low {_value(groups.get('low'))}"]
     if report.epochs:

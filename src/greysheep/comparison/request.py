@@ -18,7 +18,7 @@ from greysheep.models.config import Request
 
 NAME = re.compile(r"[^\[\]=,\n]*[^\[\]=,\s][^\[\]=,\n]*")
 MOST_SEEDS = 1000
-"""A number meant for a list is told so, not counted up to."""
+"""The most seeds of a comparison: `seeds=2024` is a mistake for `seeds=[2024]`."""
 
 
 class CompareRequest(Request):

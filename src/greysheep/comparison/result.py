@@ -74,7 +74,7 @@ class Comparison:
 
     @cached_property
     def summary(self) -> pl.DataFrame:
-        """Means by group: a row a label, grouping and group.
+        """Means by group: one row per label, grouping and group.
 
         Groupings: mainstream, activity, density, distribution (the first the default, the last two where
         every run has them); groups: overall, then the five names, niche or fewest rows first. Columns: label,
@@ -87,8 +87,8 @@ class Comparison:
 
     @cached_property
     def tests(self) -> pl.DataFrame:
-        """Every other model against the reference: a row a label and group, overall and the five of
-        mainstream, over the seeds that both have finished.
+        """Every other model against the reference: one row per label and group (overall and the five of
+        mainstream), over the seeds that both have finished.
 
         A user's value is her mean over the seeds in which she is in the group, and mean, reference_mean,
         difference and ratio are about these values (so `mean` may differ from the summary's a little).
@@ -102,7 +102,7 @@ class Comparison:
 
     @cached_property
     def verdicts(self) -> dict[str, str]:
-        """A sentence for each label but the reference: what happens to `low`, and at whose price."""
+        """A sentence for each label but the reference: what happens to `low`, and which groups lose."""
         rows = self.tests.partition_by("label", as_dict=True) if self.tests.height else {}
         measured = {run.label for run in self.runs}
         sentences = {}

@@ -119,7 +119,7 @@ def _other(key: str, known: Any, wanted: Any) -> str:
 
 
 def locked(out: Path) -> AbstractContextManager[None]:
-    """Keep a second comparison out of the folder meanwhile.
+    """Hold the lock of the folder, which keeps a second comparison out.
 
     Raises:
         ConfigError: another process is at work in it.

@@ -1,4 +1,4 @@
-"""One split a seed with the users' scores, shared by all runs of a comparison."""
+"""One split per seed with the users' scores, shared by all runs of a comparison."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def read_split(folder: Path) -> tuple[Split, pl.DataFrame]:
 
 
 class Splits:
-    """One split a seed, written once for all models and kept while they need it."""
+    """One split per seed, written once for all models and kept while they need it."""
 
     def __init__(self, log: Interactions, protocol: str, out: Path):
         self.log, self.protocol = log, protocol
         self.folder, self.scores = out / "splits", out / "groups"
-        self.clear()  # of a comparison that was killed
+        self.clear()  # left by a comparison that was killed
 
     def __contains__(self, seed: int) -> bool:
         return (self.folder / f"s{seed}").is_dir()
@@ -74,9 +74,9 @@ class Splits:
         return pl.read_parquet(known, glob=False)
 
     def drop(self, seed: int) -> None:
-        """No model needs it any more."""
+        """Remove the split of a seed that no run needs any more."""
         shutil.rmtree(self.folder / f"s{seed}", ignore_errors=True)
 
     def clear(self) -> None:
-        """Take every split away: they are copies of the log."""
+        """Remove all splits: they are copies of the log."""
         shutil.rmtree(self.folder, ignore_errors=True)

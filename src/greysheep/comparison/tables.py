@@ -38,7 +38,7 @@ TESTS = {
 
 
 def measured(runs: Sequence[Report], metric: str) -> pl.DataFrame:
-    """Return a row a run and user with test rows: label, seed, user_id, n_train, n_test, value, groups.
+    """Return one row per run and user with test rows: label, seed, user_id, n_train, n_test, value, groups.
 
     Raises:
         DataError: a report has no values per user.

@@ -62,7 +62,7 @@ class _Comparison(Protocol):
 
 
 def text(comparison: _Comparison) -> str:
-    """What the command prints: the table, how to read it, a verdict a model, what failed or is missing."""
+    """What the command prints: the table, its legend, one verdict per model, what failed or is missing."""
     lines = [title(comparison), ""]
     if comparison.runs:
         lines += aligned([list(HEAD), *_rows(comparison, best="*")])
@@ -83,7 +83,7 @@ def title(comparison: _Comparison) -> str:
 
 
 def legend(comparison: _Comparison, best: str) -> str:
-    """How to read the table, in one line."""
+    """The legend of the table, in one line."""
     against = ""
     if len(comparison.labels) > 1:
         against = (
@@ -94,7 +94,7 @@ def legend(comparison: _Comparison, best: str) -> str:
 
 
 def _rows(comparison: _Comparison, best: str, spread: bool = False) -> list[list[str]]:
-    """A row a model: groups niche first, mean, gap, worst group, seconds, memory; failed ones say why."""
+    """One row per model: groups niche first, mean, gap, worst group, seconds, memory; or why it failed."""
     lines = {label: numbers(comparison, label) for label in comparison.labels}
     tests = {(row["label"], row[GROUP]): row for row in comparison.tests.to_dicts()}
     columns = (*GROUPS, OVERALL, "gap")
@@ -200,7 +200,7 @@ def markdown(comparison: _Comparison) -> str:
 
 
 def _tests(comparison: _Comparison) -> list[str]:
-    """A row a model, a cell a group: relative difference, p after Holm, verdict."""
+    """One row per model, one cell per group: relative difference, p after Holm, verdict."""
     head = ["model", *GROUPS, OVERALL]
     rows = []
     for (label,), mine in comparison.tests.group_by("label", maintain_order=True):
@@ -214,7 +214,7 @@ def _tests(comparison: _Comparison) -> list[str]:
 
 
 def _grouping(comparison: _Comparison, grouping: str) -> list[str]:
-    """Means by one way to cut the users, with how many rows a user has in each group."""
+    """Means by one grouping of the users, with the mean numbers of rows per user of each group."""
     mine = comparison.summary.filter(pl.col("grouping") == grouping)
     if mine.is_empty():
         return []

@@ -1,4 +1,4 @@
-"""What a comparison says about one model, in a sentence."""
+"""The verdict of a comparison on one model, in a sentence."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def verdict(rows: Sequence[Mapping[str, Any]], margin: float) -> str:
 
 
 def _of_the_mean(row: Mapping[str, Any] | None, outcome: str, harmed: Sequence[Mapping[str, Any]]) -> str:
-    """A change of the mean that the sentence about `low` does not let one expect."""
+    """A significant change of the overall mean that the sentence about `low` does not imply."""
     if row is None or row in harmed or number(row["p_holm"]) >= LEVEL:
         return ""
     up = number(row["difference"]) > 0

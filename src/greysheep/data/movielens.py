@@ -41,7 +41,7 @@ Tables = tuple[pl.DataFrame, pl.DataFrame]
 
 
 class Unreachable(Exception):
-    """One way to a data set is closed; the message says which and why."""
+    """A source of a data set does not answer; the message says which and why."""
 
 
 def cache_folder() -> Path:
@@ -63,8 +63,8 @@ def fetch(name: str) -> Tables:
     for read in sources:
         try:
             return read()
-        except Unreachable as closed:
-            tried.append(str(closed))
+        except Unreachable as error:
+            tried.append(str(error))
     raise DataError(
         f"{name} cannot be fetched: {'; '.join(tried)}; try again with a network, put its "
         f"interactions.parquet in $GREYSHEEP_DATA/{name}, or use 'simulated', which needs no network"

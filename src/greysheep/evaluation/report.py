@@ -39,11 +39,11 @@ class Report:
     overall: dict[str, Any]
     """{"n_users": int, "ndcg@20": {"mean", "ci_low", "ci_high"}, ...}."""
     by_group: pl.DataFrame
-    """A row a mainstream group, niche first: group, n_users, mean_train_rows, ndcg@20, ndcg@20_low, ..."""
+    """One row per mainstream group, niche first: group, n_users, mean_train_rows, ndcg@20, ndcg@20_low..."""
     by_activity: pl.DataFrame
     """The same by quintile of train rows, fewest first: the score is confounded with activity."""
     per_user: pl.DataFrame
-    """A row a user: user_id, mainstream, group, activity, n_train, n_test, ndcg@20, ... (null: no test)."""
+    """One row per user: user_id, mainstream, group, activity, n_train, n_test, ndcg@20, ... or null."""
     gate_entropy: float | None = None
     train_seconds: float = 0.0
     peak_memory_bytes: int = 0

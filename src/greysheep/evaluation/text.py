@@ -39,7 +39,7 @@ _R = TypeVar("_R", bound=_Report)
 
 
 def text_table(reports: Sequence[_Report]) -> str:
-    """Plain text for a terminal or a pipe: one row a model; groups niche first, mean, gap, ratio, seconds.
+    """Plain text for a terminal or a pipe: one row per model; groups niche first, mean, gap, ratio, seconds.
 
     Fits in 80 columns for labels of up to 14 characters. NDCG stands without its leading zero.
 

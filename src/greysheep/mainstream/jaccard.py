@@ -44,14 +44,14 @@ def mean_jaccard(
     sampled = sample is not None and sample < others
     herself = np.full(n_users, against is None)  # whether a user is among those she is compared with
     if sample is not None and sampled:
-        # One draw serves everybody. It has one user more than asked for where the users draw from among
-        # themselves: whoever is in it is compared with the rest of it, which is a fair draw from her others.
+        # All users share one sample. Where they are compared among themselves it has one user more than
+        # requested: a user in the sample is compared with the rest of it, a uniform draw from all others.
         size = sample + (against is None)
         chosen = np.sort(np.random.default_rng(seed).choice(theirs.shape[0], size, replace=False))
         theirs = theirs[chosen]
         herself &= np.isin(np.arange(n_users), chosen)
     sums, squares = _sums(mine, theirs, threads, squared=sampled)
-    # Each met herself at similarity 1. Subtracting keeps users with the same rows exactly equal.
+    # The sums hold a user's similarity with herself, 1; without it users with equal rows stay exactly equal.
     met_herself = herself & (np.diff(mine.indptr) > 0)
     sums -= met_herself
     met = np.maximum(theirs.shape[0] - herself, 1)
@@ -113,7 +113,7 @@ def _sums(
 
 
 def _blocks(mine: sparse.csr_matrix, columns: sparse.csr_matrix, pairs: int) -> list[slice]:
-    """Cut the users into runs that meet at most about `pairs` others in all."""
+    """Cut the users into blocks with about `pairs` pairs of users with a common item at most."""
     popularity = np.diff(columns.indptr).astype(np.float64)
     meets = np.minimum(mine @ popularity, columns.shape[1])
     if not len(meets):

@@ -72,7 +72,7 @@ def sampled_scores(
     """Return means over a sample of the others, and how far each may be from her mean over all of them.
 
     Each mean is unbiased: nobody is compared with herself, and all her others are drawn with one chance.
-    (Everybody is compared with the same users. Who is not among these meets one more than asked for.)
+    (All users are compared with the same sample; those outside it with one user more than requested.)
 
     Arguments and errors are those of `mainstream_scores`.
 

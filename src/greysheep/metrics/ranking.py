@@ -76,7 +76,7 @@ def _top_n_block(scores: NDArray[Any], n: int) -> NDArray[np.int64]:
 
 
 def _lower_bound(scores: NDArray[Any], n: int) -> NDArray[Any]:
-    """Return a value a row, [B], that at least n of its scores reach (or all, where n is nearly I).
+    """Return for each row, [B], a value that at least n of its scores reach (or all, where n is nearly I).
 
     The row is cut into chunks; the n-th best of the chunks' maxima is reached by n chunks, hence by n scores.
     One cheap pass and a partition of the few maxima replace a partition of the whole row.
@@ -112,7 +112,7 @@ def hits(ranked: NDArray[Any], truth: sparse.csr_matrix) -> NDArray[np.bool_]:
     ranked = np.asarray(ranked)
     n_rows, n_items = truth.shape
     if ranked.ndim != 2 or len(ranked) != n_rows:
-        raise ValueError(f"ranked has shape {ranked.shape}, truth {n_rows} rows: one list a row is needed")
+        raise ValueError(f"ranked has shape {ranked.shape}, truth {n_rows} rows: one list per row is needed")
     if ranked.size == 0 or truth.nnz == 0:
         return np.zeros(ranked.shape, dtype=np.bool_)
     if ranked.max() >= n_items:

@@ -28,7 +28,7 @@ def bootstrap_means(values: Floats, *, draws: int = 2000, seed: int | Sequence[i
     """Return means of users resampled with replacement.
 
     Args:
-        values: [n, M] one row a user, one column a metric; all columns share each resample of users.
+        values: [n, M] one row per user, one column per metric; all columns share each resample of users.
         draws: how many resamples.
         seed: the same seed gives the same resamples.
 
@@ -149,8 +149,8 @@ class Harm:
         low: one-sided 95 % lower bound of `ratio`.
         high: one-sided 95 % upper bound.
         verdict: "no harm" where low > -margin, "harm" where high < -margin, else "undecided".
-        resolvable_margin: the smallest margin at which two equal models would be told "no harm" with as many
-            users and as much spread as here: the distance from `ratio` to `low`.
+        resolvable_margin: the smallest margin at which two equal models would be judged "no harm" with as
+            many users and as much spread as here: the distance from `ratio` to `low`.
     """
 
     ratio: float

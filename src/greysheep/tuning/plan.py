@@ -53,7 +53,7 @@ class TuneRequest(Request):
     """Time of one call; None = no limit."""
     reference: str | None = None
     """Model that `no-harm` measures against; None = chosen by the model."""
-    margin: float = 0.02
+    margin: float = Field(0.02, ge=0, lt=1)
     """Relative loss that `no-harm` allows."""
     fixed: dict[str, Any] = Field(default_factory=dict)
     """Settings and run options of every trial."""
@@ -84,8 +84,6 @@ class TuneRequest(Request):
             raise ConfigError(f"there is no protocol {self.protocol!r}; tune takes {', '.join(TESTED)}")
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"objective {self.objective!r} of tune is none of {', '.join(OBJECTIVES)}")
-        if not 0 <= self.margin < 1:
-            raise ConfigError(f"margin={self.margin!r} is not a share from 0 up to 1")
         if self.reference is not None and self.objective != "no-harm":
             raise ConfigError(
                 f"reference={self.reference!r} belongs to objective 'no-harm', not {self.objective!r}"
@@ -160,7 +158,7 @@ class Plan:
         return {name: settings[name] for name, one in self.dimensions.items() if one.applies(settings)}
 
     def suggest(self, trial: Any) -> dict[str, Any]:
-        """Ask the sampler for one value a dimension, conditions first."""
+        """Ask the sampler for one value per dimension that applies, in their order."""
         settings, chosen = self.defaults(), dict[str, Any]()
         for name, dimension in self.dimensions.items():
             if dimension.applies(settings):

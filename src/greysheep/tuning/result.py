@@ -43,9 +43,9 @@ class Tuning:
     text: str
     """The model with `best` as `name[key=value,...]`: a row of `compare`, a `--model` of `fit`."""
     trials: pl.DataFrame
-    """A row a trial: number, state, value, mean, a column a group, epochs, best_epoch, seconds, message, and
-    the settings searched (null where one does not apply). States: finished, pruned (hopeless, ended early),
-    stopped (cut short by the time or Ctrl-C; run again when the search goes on), failed."""
+    """One row per trial: number, state, value, mean, one column per group, epochs, best_epoch, seconds,
+    message, and the settings searched (null where one does not apply). States: finished, pruned (ended
+    early), stopped (cut short by the time or Ctrl-C; run again when the search goes on), failed."""
     defaults: int | None = None
     """Number of the trial of the model with its defaults; None where none was measured."""
     log_scaled: tuple[str, ...] = ()
@@ -120,7 +120,7 @@ def result(plan: Plan, records: Sequence[Record], reference: Score | None, inter
 
 
 def frame(plan: Plan, records: Sequence[Record]) -> pl.DataFrame:
-    """A row a record."""
+    """One row per record."""
     rows = []
     for record in records:
         score = record.score or Score(math.nan, dict.fromkeys(GROUPS, math.nan))

@@ -31,7 +31,7 @@ FAILURES = (GreysheepError, ValueError, ArithmeticError, RuntimeError, MemoryErr
 
 @dataclass
 class Watch:
-    """Sees each epoch of a trial: keeps the score of its best one, ends it when it is hopeless or late."""
+    """Called after each epoch of a trial: keeps the score of its best one; prunes it, or ends it in time."""
 
     trial: Trial
     plan: Plan
@@ -112,7 +112,7 @@ class Search:
         return left <= needed
 
     def _reference(self) -> Score | None:
-        """Score of the model that must not be undercut, fitted once in the life of a study."""
+        """Score of the reference model of `no-harm`, fitted once per study."""
         if self.plan.reference is None:
             return None
         score = self.notebook.reference()
@@ -173,7 +173,7 @@ class Search:
 
     @property
     def _progress(self) -> bool | None:
-        """A bar for each training on a terminal; in a pipe a line a trial is enough."""
+        """A bar for each training on a terminal; in a pipe the line per trial is enough."""
         return None if self.show else False
 
     def _tell(self, record: Record) -> None:

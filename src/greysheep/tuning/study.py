@@ -22,8 +22,8 @@ State = Literal["finished", "pruned", "failed", "stopped"]
 NAME = "greysheep"
 IDENTITY, REFERENCE, RECORD, AGAIN = "identity", "reference", "record", "again"
 STARTUP_TRIALS = 4
-"""Trials before the sampler looks around the best of them; the first guesses count among them. Few, for a
-blind draw from ten dimensions seldom beats the defaults, and slow models have no time for many."""
+"""Random trials before TPE fits its densities; the starting points count among them. Few, for a random draw
+from ten dimensions seldom beats the defaults, and slow models have no time for many."""
 COMPARABLE_TRIALS = 3
 """Finished trials that a pruned one is compared with, at least."""
 
@@ -60,7 +60,7 @@ class Record:
 
 
 class Notebook:
-    """A study of one plan: what is next, what was found."""
+    """An Optuna study of one plan: opens trials and keeps their records."""
 
     def __init__(self, study: Study, seed: int):
         self.study, self.seed = study, seed
@@ -146,7 +146,7 @@ def open_notebook(path: Path | None, identity: Mapping[str, str], seed: int) -> 
     from optuna.storages.journal import JournalFileBackend
 
     loud = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a trial's line is ours
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # `Search` prints a line per trial
     pruner = optuna.pruners.MedianPruner(n_startup_trials=COMPARABLE_TRIALS, n_min_trials=COMPARABLE_TRIALS)
     try:
         busy = f"{path} is in use: another process tunes there"

@@ -59,7 +59,7 @@ def tune(
         margin: the relative loss that `no-harm` allows.
         fixed: settings and run options of every trial; they are not searched.
         epochs: the most epochs of a trial.
-        progress: a line a trial on stderr.
+        progress: one line per trial on stderr.
 
     A trial that diverges or fails is recorded with its message. Ctrl-C ends the search and keeps what there
     is; a trial cut short counts with its best epoch, and is run again when the search goes on.
