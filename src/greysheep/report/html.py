@@ -17,7 +17,7 @@ def document(title: str, body: str) -> str:
     light, dark = (";".join(f"--{name}:{both[n]}" for name, both in variables()) for n in (0, 1))
     colours = f":root{{color-scheme:light dark;{light}}}"
     colours += f"\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-    sheet = files("greysheep").joinpath("report", "page.css").read_text(encoding="utf-8")
+    sheet = files("greysheep").joinpath("report", "templates", "page.css").read_text(encoding="utf-8")
     return f"""<!doctype html>
 <html lang="en">
 <head>
