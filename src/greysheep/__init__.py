@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from greysheep.models import Popular as Popular
     from greysheep.models import WeightedEASE as WeightedEASE
     from greysheep.models import load as load
+    from greysheep.report.pages import write_html as write_html
     from greysheep.tuning.tune import Tuning as Tuning
     from greysheep.tuning.tune import tune as tune
 
@@ -72,6 +73,7 @@ _HOME = {
     "simulate": "data.datasets",
     "split": "data.splitting",
     "tune": "tuning.tune",
+    "write_html": "report.pages",
 }
 
 __all__ = [
@@ -107,6 +109,7 @@ __all__ = [
     "simulate",
     "split",
     "tune",
+    "write_html",
 ]
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -90,6 +91,10 @@ def compare(
         first = found.failures[0]
         what = f"{len(found.failures)} runs failed and none ended well; the first"
         raise ConfigError(f"{what}: {first.label}, seed {first.seed}: {first.message}")
+    if found.runs and find_spec("matplotlib") is not None:
+        from greysheep.report.pages import write_html
+
+        write_html(found, output / "report.html")
     typer.echo(f"\n{found}\n\nwrote {', '.join(path.name for path in written(output))} to {output}")
 
 

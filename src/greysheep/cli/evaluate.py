@@ -10,7 +10,7 @@ from greysheep.cli.options import LogOptions, ModelFolder, expand
 from greysheep.cli.outputs import TABLES, write_table
 from greysheep.data.columns import USER
 from greysheep.errors import ConfigError, GreysheepWarning
-from greysheep.system.files import check_file, new_file, write_text
+from greysheep.system.files import check_file, write_text
 
 if TYPE_CHECKING:
     from greysheep.evaluation.report import Report
@@ -52,8 +52,9 @@ def evaluate(
     if json_file is not None:
         write_text(report.to_json(), json_file)
     if html is not None:
-        with new_file(html) as draft:
-            report.to_html(draft)
+        from greysheep.report.pages import write_html
+
+        write_html(report, html)
 
 
 def _report(

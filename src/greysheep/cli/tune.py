@@ -93,11 +93,12 @@ def _write(found: "Tuning", output: Path) -> None:
 
     from greysheep.cli.tables import show
     from greysheep.errors import MissingExtraError
+    from greysheep.report.tuning import write_picture
 
     write_text(found.to_yaml(), output / "best.yaml")
     write_table(found.trials, output / "trials.csv")
     with suppress(MissingExtraError):  # the picture is a by-product
-        found.picture(output / "trials.svg")
+        write_picture(found, output / "trials.svg")
     best = found.top().drop("value", "message", "best_epoch")
     searched = best.columns[best.columns.index("seconds") + 1 :]
     texts = [pl.Series(name, [_short(value) for value in best[name]], pl.String) for name in searched]

@@ -193,12 +193,6 @@ class Report:
             **{key: found[key] for key in rest if key in found},
         )
 
-    def to_html(self, path: str | Path) -> Path:
-        """Write a self-contained page; needs the extra `report`."""
-        from greysheep.report import pages
-
-        return pages.write_html(path, pages.html([self]))
-
     def __str__(self) -> str:
         return text_table([self])
 

@@ -137,13 +137,8 @@ def _remove_empty(folders: list[Path]) -> None:
             folder.rmdir()
 
 
-def write_html(path: Path | str, text: str) -> Path:
-    """Write a page in one step, so that nobody reads half a file; returns the path."""
-    return write_bytes(Path(path).expanduser(), text.encode("utf-8"))
-
-
 def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file in one step; returns the path."""
+    """Write a file in one step, so that nobody reads half of it; returns the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
