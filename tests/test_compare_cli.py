@@ -94,7 +94,7 @@ def desk(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(shop, tmp_path / "desk")
     monkeypatch.chdir(tmp_path / "desk")
     monkeypatch.setattr("greysheep.comparison.compare.COMMAND", [sys.executable, "-S", "stub.py"])
-    monkeypatch.setattr(pages, "comparison_html", lambda found: "<html>", raising=False)
+    monkeypatch.setattr(pages, "html", lambda found, **more: "<html>")
     start = jobs.json.dumps
 
     class Told:

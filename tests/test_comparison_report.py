@@ -4,7 +4,6 @@ import math
 import re
 from collections import Counter
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 import polars as pl
@@ -19,12 +18,11 @@ from greysheep.evaluation.numbers import DASH, p_value
 from greysheep.evaluation.report import Report
 from greysheep.mainstream.groups import GROUPS
 from greysheep.report import pages as report
-from greysheep.report.headline import comparison_headline, comparison_lead
-from greysheep.report.label_places import Box, place
+from greysheep.report.headline import lead
 from greysheep.report.palette import Style
-from greysheep.report.scatter import Point, front, lines_of
-from greysheep.report.single_history import by_group, peak
-from greysheep.report.view import Compared, short_names
+from greysheep.report.scatter import Point, front
+from greysheep.report.training import by_group, peak
+from greysheep.report.view import View, short_names
 from test_report import Page
 
 LABELS = ["popular", "ease", "multvae", "tall", "tall[gate=uniform,weighting=none]"]
@@ -79,7 +77,7 @@ def comparison(runs: list[Report]) -> Comparison:
 
 @pytest.fixture(scope="module")
 def full(comparison: Comparison) -> str:
-    return report.comparison_html(comparison, title="five models")
+    return report.html(comparison, title="five models")
 
 
 def row_of(frame: pl.DataFrame, **where: str) -> dict[str, object]:
@@ -133,14 +131,14 @@ def test_charts_are_described_and_follow_the_theme(full: str):
 
 
 def test_page_is_the_same_every_time(comparison: Comparison, full: str):
-    assert report.comparison_html(comparison, title="five models") == full
+    assert report.html(comparison, title="five models") == full
 
 
 def test_title_names_the_log_unless_given(runs: list[Report]):
-    text = report.comparison_html(compared(runs[:1]))
+    text = report.html(compared(runs[:1]))
     assert "<title>greysheep compare, simulated: 4 &lt; 5 rows</title>" in text
     bare = compared(runs[:1], facts={})
-    assert "<title>greysheep compare</title>" in report.comparison_html(bare)
+    assert "<title>greysheep compare</title>" in report.html(bare)
 
 
 def test_page_escapes_everything(runs: list[Report]):
@@ -148,7 +146,7 @@ def test_page_escapes_everything(runs: list[Report]):
     others = [fake(evil, run.seed, run, config={"n_experts": 3, "x": evil}) for run in runs[9:12]]
     others += [fake(f"tall[{evil}={evil}]", run.seed, run) for run in runs[9:12]]
     failures = [Failure(evil, 7, evil)]
-    text = report.comparison_html(
+    text = report.html(
         compared([*others, *runs[6:9]], reference=evil, failures=failures, facts={evil: evil}, protocol=evil),
         title=evil,
     )
@@ -158,13 +156,13 @@ def test_page_escapes_everything(runs: list[Report]):
 
 def test_dollars_in_labels_are_no_formula(runs: list[Report]):
     others = [fake("a$x^2$b", run.seed, run) for run in runs[6:9]]
-    assert "a$x^2$b" in report.comparison_html(compared([*runs[6:9], *others]))
+    assert "a$x^2$b" in report.html(compared([*runs[6:9], *others]))
 
 
 def test_page_needs_matplotlib(comparison: Comparison, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"pip install greysheep\[report\]"):
-        report.comparison_html(comparison)
+        report.html(comparison)
 
 
 # The tables
@@ -253,7 +251,7 @@ def test_density_and_distribution_have_their_tables(runs: list[Report]):
         )
         for run in runs[:3]
     ]
-    text = report.comparison_html(compared(more))
+    text = report.html(compared(more))
     assert re.findall(r"<summary>(By \w+)", text) == ["By activity", "By density", "By distribution"]
 
 
@@ -292,7 +290,7 @@ def test_gate_table_stands_beside_log_k(full: str, comparison: Comparison):
 
 def test_a_sharp_gate_is_not_called_flat(runs: list[Report]):
     history = [{**row, "gate_entropy": 0.4} for row in runs[9].history]
-    text = report.comparison_html(compared([*runs[6:9], *(replace(r, history=history) for r in runs[9:12])]))
+    text = report.html(compared([*runs[6:9], *(replace(r, history=history) for r in runs[9:12])]))
     assert "some experts count more" in text and "flat: all" not in text
 
 
@@ -300,12 +298,12 @@ def test_a_sharp_gate_is_not_called_flat(runs: list[Report]):
 
 
 def test_headline_names_the_best_its_cost_and_whether_it_is_real(comparison: Comparison):
-    view, niche = Compared.of(comparison), {}
+    view, niche = View.of(comparison), {}
     for label in LABELS:
         values = [run.by_group.filter(pl.col("group") == "low")["ndcg@10"][0] for run in view.runs[label]]
         niche[label] = float(np.mean(values))
     best = max(niche, key=niche.__getitem__)
-    said = comparison_headline(view)
+    said = report.headline(comparison)
     assert f"{niche[best]:.3f}" in said and best in said
     told = best if best != "multvae" else sorted(niche, key=niche.__getitem__)[-2]
     assert comparison.verdicts[told] in said
@@ -316,11 +314,11 @@ def test_headline_names_the_best_its_cost_and_whether_it_is_real(comparison: Com
 def test_headline_of_a_better_model_and_of_a_better_reference(runs: list[Report]):
     spent = {"train_seconds": 90.0}
     better = [fake("new", run.seed, run, 0.2, **spent) for run in runs[6:9]]
-    said = comparison_headline(Compared.of(compared([*runs[6:9], *better])))
+    said = report.headline(compared([*runs[6:9], *better]))
     assert said.startswith("new serves the most niche fifth of users (low) best: NDCG@10 0.")
     assert " after 90 s of training. Against multvae: lifts low by " in said
     assert re.search(r"\(p (< )?\.0\d+ after Holm\)\.$", said)
-    said = comparison_headline(Compared.of(compared([*runs[6:9], *better], reference="new")))
+    said = report.headline(compared([*runs[6:9], *better], reference="new"))
     assert said.startswith(
         "No model serves the most niche fifth of users (low) better than the reference, new"
     )
@@ -329,23 +327,23 @@ def test_headline_of_a_better_model_and_of_a_better_reference(runs: list[Report]
 
 def test_headline_without_a_reference_or_a_second_model_or_a_run(runs: list[Report]):
     lost = compared(runs[:6], failures=[Failure("multvae", 0, "out of memory")])
-    said = comparison_headline(Compared.of(lost))
+    said = report.headline(lost)
     assert said.endswith("The reference, multvae, did not finish, so no difference was tested.")
-    assert "Not complete: 1 run failed, 2 runs not started;" in " ".join(comparison_lead(Compared.of(lost)))
-    alone = comparison_headline(Compared.of(compared(runs[6:9])))
+    assert "Not complete: 1 run failed, 2 runs not started;" in " ".join(lead(View.of(lost)))
+    alone = report.headline(compared(runs[6:9]))
     assert alone.startswith("With multvae, the most niche fifth of users (low) gets NDCG@10 0.")
     none = compared([], failures=[Failure("tall", seed, "no memory") for seed in range(3)])
-    assert comparison_headline(Compared.of(none)) == "No run finished: 3 failures, listed below."
-    assert Page(report.comparison_html(none)).headings == ["Runs without a result", "How it was made"]
+    assert report.headline(none) == "No run finished: 3 failures, listed below."
+    assert Page(report.html(none)).headings == ["Runs without a result", "How it was made"]
 
 
 def test_lead_names_what_comes_close_for_less(runs: list[Report]):
     slow = [fake("slow", run.seed, run, 0.3, train_seconds=100.0) for run in runs[6:9]]
     near = [fake("near", run.seed, run, 0.299, train_seconds=2.0) for run in runs[6:9]]
     late = [fake("late", run.seed, run, 0.299, train_seconds=60.0) for run in runs[6:9]]
-    said = comparison_lead(Compared.of(compared([*runs[6:9], *slow, *near, *late])))
+    said = lead(View.of(compared([*runs[6:9], *slow, *near, *late])))
     assert any(re.match(r"near comes within 0\.\d % of slow for low after 2\.0 s\.", text) for text in said)
-    said = comparison_lead(Compared.of(compared([*runs[6:9], *slow, *late])))
+    said = lead(View.of(compared([*runs[6:9], *slow, *late])))
     assert not any("comes within" in text for text in said)
 
 
@@ -358,13 +356,13 @@ def test_models_with_fewer_seeds_are_ranked_on_the_seeds_they_share(runs: list[R
     found = compared([*runs[:3], *runs[6:9], partial])
     means = found.summary.filter(pl.col("grouping") == "mainstream", pl.col("group") == "low")
     assert means.sort("mean")["label"].to_list()[-1] == "partial"
-    page = report.comparison_html(found)
+    page = report.html(found)
     assert "better than the reference, multvae" in page and "Next comes partial" in page
     assert "1 of 3 seeds" in page and "cannot be ranked" in page
     rows = page.split("</table>")[0].split("<tr>")[2:]
     assert ['class="best"' in row for row in rows] == [False, True, False]
     lost = compared([*runs[:3], partial], failures=[Failure("multvae", 0, "x")])
-    assert comparison_headline(Compared.of(lost)).endswith("too: no model can be ranked.")
+    assert report.headline(lost).endswith("too: no model can be ranked.")
 
 
 def test_how_it_was_made(full: str):
@@ -387,20 +385,20 @@ def test_how_it_was_made(full: str):
 def test_failures_and_missing_runs_are_listed(runs: list[Report]):
     failures = [Failure("tall[latent=9999]", 1, "killed: out of memory (OUT/runs/x.log)")]
     labels = [*LABELS, "tall[latent=9999]"]
-    page = Page(report.comparison_html(compared(runs[:3], failures=failures, labels=labels[:1] + labels[5:])))
+    page = Page(report.html(compared(runs[:3], failures=failures, labels=labels[:1] + labels[5:])))
     table = next(table for table in page.tables if table[0][-1].strip() == "what happened")
     assert [[" ".join(cell.split()) for cell in row] for row in table[1:]] == [
         ["tall latent=9999", "1", "killed: out of memory (OUT/runs/x.log)"],
         ["tall latent=9999", "0, 2", "not started"],
     ]
-    assert "Runs without a result" not in Page(report.comparison_html(compared(runs[:3]))).headings
+    assert "Runs without a result" not in Page(report.html(compared(runs[:3]))).headings
 
 
 # What a page survives
 
 
 def test_one_model_one_seed(runs: list[Report]):
-    text = report.comparison_html(compared(runs[9:10], seeds=[0], reference="tall"))
+    text = report.html(compared(runs[9:10], seeds=[0], reference="tall"))
     page = Page(text)
     assert "±" not in text.split("How it was made")[0].split("</p>", 3)[3]
     assert page.headings == [*SECTIONS[:1], *SECTIONS[2:], "How it was made"]
@@ -410,7 +408,7 @@ def test_one_model_one_seed(runs: list[Report]):
 
 def test_models_without_history_or_time(runs: list[Report]):
     bare = [replace(run, history=[], train_seconds=0.0, peak_memory_bytes=0) for run in runs[:9]]
-    page = Page(report.comparison_html(compared(bare)))
+    page = Page(report.html(compared(bare)))
     assert not {*SECTIONS[3:6]} & set(page.headings)
     assert "No time of training is known of popular, ease, multvae." in page.text
 
@@ -428,7 +426,7 @@ def test_groups_without_users_and_values_that_are_none(runs: list[Report]):
         ]
         return replace(run, per_user=users, history=history, gate_entropy=math.nan)
 
-    page = Page(report.comparison_html(compared([without(run) for run in runs])))
+    page = Page(report.html(compared([without(run) for run in runs])))
     assert "Nothing can be said about the most niche fifth of users (low)" in page.text
     assert "nan" not in page.text.lower() and "None" not in page.text.split("How it was made")[0]
     assert page.headings[:2] == SECTIONS[:2]
@@ -447,7 +445,7 @@ def test_fifteen_models_with_long_labels(runs: list[Report]):
         for n in range(1, 13)
         for run in runs[9:10]
     ]
-    text = report.comparison_html(compared([*runs[:9:3], *long], seeds=[0]))
+    text = report.html(compared([*runs[:9:3], *long], seeds=[0]))
     page = Page(text)
     assert max(Counter(page.attributes("id")).values()) == 1
     assert "7 more learning curves" in page.text and "9 more" not in page.text
@@ -458,12 +456,12 @@ def test_fifteen_models_with_long_labels(runs: list[Report]):
 
 
 def report_of_equals(runs: list[Report]) -> str:
-    return report.comparison_html(compared([*runs[6:9], *(fake("twin", run.seed, run) for run in runs[6:9])]))
+    return report.html(compared([*runs[6:9], *(fake("twin", run.seed, run) for run in runs[6:9])]))
 
 
 def test_a_model_far_below_is_named_at_the_edge(runs: list[Report]):
     poor = [fake("poor", run.seed, run, -0.3) for run in runs[6:9]]
-    text = report.comparison_html(compared([*runs[6:9], *poor]))
+    text = report.html(compared([*runs[6:9], *poor]))
     assert re.search(r"far below: 0\.\d{3}<", text) and "far below" not in report_of_equals(runs)
     chart = text.split('aria-label="Relative difference')[1].split("</svg>")[0]
     assert len(re.findall(r">\N{MINUS SIGN}\d\d %<", chart)) >= 5
@@ -474,7 +472,7 @@ def test_prose_and_charts_say_only_what_tells_labels_apart(runs: list[Report]):
     more = [fake(variant, run.seed, run) for run in runs[12:15]]
     only = [fake("multvae[latent=8]", run.seed, run) for run in runs[6:9]]
     made = compared([*only, *runs[12:15], *more], reference="multvae[latent=8]")
-    text = report.comparison_html(made)
+    text = report.html(made)
     page = Page(text)
     assert "Against multvae" in page.headings and "alpha=0.5" in page.tables[0][3][0]
     assert "latent=8" in page.tables[0][1][0]
@@ -487,12 +485,6 @@ def test_prose_and_charts_say_only_what_tells_labels_apart(runs: list[Report]):
 @given(st.lists(st.text("ab[]=,", min_size=1, max_size=9), min_size=1, max_size=6, unique=True))
 def test_short_names_are_different_where_labels_are(labels: list[str]):
     assert len(set(short_names(labels).values())) == len(labels)
-
-
-def test_labels_of_charts_are_short_lines():
-    assert lines_of("my model") == ["my model"]
-    assert lines_of("tall[a=1,b=2,c=3,d=4]") == ["tall", "a=1", "b=2", "and 2 more"]
-    assert lines_of("x" * 40) == ["x" * 23 + "…"]
 
 
 POINTS = st.tuples(st.sampled_from([0.5, 1, 2, 4]), st.sampled_from([0.1, 0.2, 0.3]))
@@ -508,49 +500,3 @@ def test_front_is_what_nothing_beats(values: list[tuple[float, float]]):
         for second, mean in values
     ]
     assert kept == sorted({value for value, lost in zip(values, beaten, strict=True) if not lost})
-
-
-SPOTS = st.tuples(st.floats(20, 380), st.floats(20, 280))
-SIZES = st.tuples(st.floats(20, 120), st.floats(10, 48))
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(SPOTS, SIZES), min_size=1, max_size=9))
-def test_labels_cover_nothing(given: list[tuple[tuple[float, float], tuple[float, float]]]):
-    area = Box(0, 0, 400, 300)
-    spots, sizes = [spot for spot, _ in given], [size for _, size in given]
-    found = place(spots, sizes, area, [((0.0, 150.0), (400.0, 150.0))])
-    boxes = [box for box in found if box is not None]
-    assert len(found) == len(given) and (None not in found or len(given) > 4)
-    for box, (wide, tall) in zip(found, sizes, strict=True):
-        if box is not None:
-            assert (box.x1 - box.x0, box.y1 - box.y0) == pytest.approx((wide, tall))
-            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= 400 and box.y1 <= 300
-            for x, y in spots:
-                assert not (box.x0 < x < box.x1 and box.y0 < y < box.y1)
-    for one, other in combinations(boxes, 2):
-        apart = one.x1 <= other.x0 or other.x1 <= one.x0 or one.y1 <= other.y0 or other.y1 <= one.y0
-        assert apart
-
-
-def test_labels_of_models_at_one_spot_all_find_a_place():
-    found = place([(200.0, 150.0)] * 12, [(90.0, 24.0)] * 12, Box(0, 0, 400, 300))
-    assert all(found)
-    assert math.dist(found[0].nearest((200, 150)), (200, 150)) < 10
-
-
-@settings(max_examples=50, deadline=None)
-@given(*[st.floats(-10, 10)] * 4)
-def test_a_line_crosses_a_box_where_one_of_its_points_lies_inside(
-    x: float, y: float, to_x: float, to_y: float
-):
-    box = Box(-2, -1, 3, 4)
-    steps = np.linspace(0, 1, 2001)
-    xs, ys = x + steps * (to_x - x), y + steps * (to_y - y)
-    deep = ((xs > -1.9) & (xs < 2.9) & (ys > -0.9) & (ys < 3.9)).any()
-    near = ((xs > -2.1) & (xs < 3.1) & (ys > -1.1) & (ys < 4.1)).any()
-    found = box.crosses(((x, y), (to_x, to_y)))
-    if deep:
-        assert found
-    if not near:
-        assert not found

@@ -23,7 +23,7 @@ from greysheep.evaluation.evaluate import evaluate
 from greysheep.evaluation.report import Report
 from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, activity_groups
 from greysheep.metrics.ranking import METRICS, hits, per_user, top_n
-from greysheep.report.pages import chart_by_group
+from greysheep.report.pages import chart_by_group, write_html
 
 pytestmark = pytest.mark.filterwarnings("error::greysheep.errors.GreysheepWarning")
 
@@ -414,7 +414,7 @@ def test_json_has_the_contract_and_comes_back(report, tmp_path):
 def test_paths_below_the_home_folder(report, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     report.to_json("~/report.json")
-    report.to_html("~/report.html")
+    write_html(report, "~/report.html")
     chart_by_group([report], "~/report.svg")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["report.html", "report.json", "report.svg"]
 

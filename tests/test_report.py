@@ -19,14 +19,15 @@ import greysheep as gs
 from greysheep.errors import ConfigError, MissingExtraError
 from greysheep.evaluation.numbers import p_value
 from greysheep.evaluation.report import Report
+from greysheep.evaluation.text import text_table
 from greysheep.mainstream.groups import ACTIVITY, GROUPS
 from greysheep.metrics.statistics import holm
 from greysheep.report import pages as report
+from greysheep.report.dots import axis_of
 from greysheep.report.lines import spread
 from greysheep.report.palette import CHROME, MODELS, styles
 from greysheep.report.palette import GROUPS as GROUP_COLOURS
-from greysheep.report.single_groups import limits_of
-from greysheep.report.single_history import by_group, peak
+from greysheep.report.training import by_group, peak
 
 VOID = {"meta", "link", "br"}
 TOP = (0.1, 0.2, 0.3, 0.4, 0.5)
@@ -166,7 +167,7 @@ def test_text_table_is_this_text():
         make("popular", (0.0628, 0.0928, 0.1275, 0.2054, 0.3444)),
         make("ease-weighted", train_seconds=0.0),
     ]
-    assert report.text_table(reports).splitlines() == [
+    assert text_table(reports).splitlines() == [
         "model            low med-low medium med-high  high   mean    gap ratio  seconds",
         "popular        .0628   .0928  .1275    .2054 .3444  .1666  .2816   .18     12.3",
         "ease-weighted  .1000   .2000  .3000    .4000 .5000  .3000  .4000   .20        -",
@@ -174,7 +175,7 @@ def test_text_table_is_this_text():
 
 
 def test_text_table_of_groups_without_users_and_perfect_ones():
-    table = report.text_table([make("a", (None, 0.5, 1.0, 1.0, 1.0))])
+    table = text_table([make("a", (None, 0.5, 1.0, 1.0, 1.0))])
     assert table.splitlines()[1].split() == [
         "a",
         "-",
@@ -192,7 +193,7 @@ def test_text_table_of_groups_without_users_and_perfect_ones():
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(*[st.floats(0, 1)] * 5), min_size=1, max_size=4))
 def test_text_table_is_plain_and_aligned(means: list[tuple[float, ...]]):
-    lines = report.text_table([make(f"m{n}", each) for n, each in enumerate(means)]).splitlines()
+    lines = text_table([make(f"m{n}", each) for n, each in enumerate(means)]).splitlines()
     assert len({len(line) for line in lines}) == 1 and len(lines[0]) <= 80
     assert all(line.isascii() and line.isprintable() for line in lines)
     ends = [match.end() for match in re.finditer(r"\S+", lines[0])][1:]
@@ -203,7 +204,7 @@ def test_text_table_is_plain_and_aligned(means: list[tuple[float, ...]]):
 
 
 def test_reports_that_cannot_share_a_table():
-    for use in (report.text_table, report.headline, report.html):
+    for use in (text_table, report.headline, report.html):
         with pytest.raises(ConfigError, match="no report to show"):
             use([])
         with pytest.raises(ConfigError, match=r"different k \(10, 20\)"):
@@ -211,12 +212,12 @@ def test_reports_that_cannot_share_a_table():
 
 
 def test_str_of_a_report_is_its_table():
-    assert str(make()) == report.text_table([make()])
+    assert str(make()) == text_table([make()])
 
 
 def test_reports_that_share_a_label_are_told_apart():
     reports = [make(), make(seed=1), make(seed=1), make("ease")]
-    names = [line.split("  ")[0] for line in report.text_table(reports).splitlines()[1:]]
+    names = [line.split("  ")[0] for line in text_table(reports).splitlines()[1:]]
     assert names == ["tall, seed 0", "tall, seed 1", "tall, seed 1 (2)", "ease"]
 
 
@@ -486,9 +487,9 @@ def test_labels_are_spread_in_order(places: list[float]):
 
 
 def test_axis_starts_at_zero_unless_that_wastes_a_third_of_it():
-    low, high = limits_of([frame(GROUPS, TOP)], "ndcg@20")
+    low, high = axis_of([0.08, 0.12, math.nan, 0.48, 0.52])
     assert low == 0 and 0.52 < high < 0.56
-    low, high = limits_of([frame(GROUPS, (0.4, None, 0.45, 0.5, 0.5))], "ndcg@20")
+    low, high = axis_of([0.38, 0.42, math.nan, 0.48, 0.52])
     assert 0.36 < low < 0.38 and 0.52 < high < 0.54
 
 
@@ -553,7 +554,8 @@ def test_pictures(tmp_path: Path):
 
 
 def test_a_page_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    target = report.write_html(tmp_path / "report.html", "old")
+    target = tmp_path / "report.html"
+    target.write_text("old")
 
     def full_disk(self: Path, data: bytes) -> int:
         self.touch()
@@ -561,7 +563,7 @@ def test_a_page_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, monke
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="No space"):
-        report.write_html(target, "new")
+        gs.write_html(make(), target)
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"] and target.read_text() == "old"
 
 
@@ -572,7 +574,7 @@ def test_matplotlib_is_asked_for_only_when_something_is_drawn(
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert report.text_table([make()])
+    assert text_table([make()])
     for draw in (lambda: report.html([make()]), lambda: report.chart_by_group([make()], tmp_path / "a.svg")):
         with pytest.raises(MissingExtraError, match=r"pip install greysheep\[report\]"):
             draw()
@@ -633,5 +635,5 @@ def test_page_of_real_models(small: tuple[gs.Split, pl.DataFrame], tmp_path: Pat
     reports = [gs.evaluate(model.fit(split), k=10, draws=50) for model in models]
     text = report.html(reports, examples=report.niche_examples(models, titles=titles))
     assert len(Page(text).headings) == 7
-    written = reports[2].to_html(tmp_path / "report.html")
+    written = gs.write_html(reports[2], tmp_path / "report.html")
     assert "Do niche users peak later?" in Page(written.read_text(encoding="utf-8")).headings

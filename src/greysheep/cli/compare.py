@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -82,6 +83,10 @@ def compare(
         first = comparison.failures[0]
         what = f"{len(comparison.failures)} runs failed and none ended well; the first"
         raise ConfigError(f"{what}: {first.label}, seed {first.seed}: {first.message}")
+    if comparison.runs and find_spec("matplotlib") is not None:
+        from greysheep.report.pages import write_html
+
+        write_html(comparison, output / "report.html")
     typer.echo(f"\n{comparison}\n\nwrote {', '.join(path.name for path in written(output))} to {output}")
 
 

@@ -152,17 +152,16 @@ def _models(seed: int, epochs: int) -> list[Model]:
 
 
 def _write(target: Path, data: Dataset, models: list[Model], reports: list[Report]) -> None:
-    from greysheep.report import pages
-    from greysheep.system.files import write_text
+    from greysheep.report.pages import niche_examples, write_html
 
     shown = [model for model in models if model.name != "popular"]
     log = data.log
     rows = f"{len(log):,} rows, {log.n_users:,} users, {log.n_items:,} items"
-    page = pages.html(
+    write_html(
         reports,
-        examples=pages.niche_examples(shown, titles=data.titles),
+        target,
+        examples=niche_examples(shown, titles=data.titles),
         title=f"greysheep demo: {data.name}, protocol strict, seed {reports[0].seed}",
         reference=REFERENCE,
         facts={"Data": f"{data.name}: {rows}; every row counts as chosen; no filter"},
     )
-    write_text(target, page)

@@ -52,7 +52,9 @@ def evaluate(
     if json_file is not None:
         report.to_json(json_file)
     if html is not None:
-        report.to_html(html)
+        from greysheep.report.pages import write_html
+
+        write_html(report, html)
 
 
 def _report(

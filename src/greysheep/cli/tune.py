@@ -94,11 +94,12 @@ def _write(tuning: "Tuning", output: Path) -> None:
 
     from greysheep.cli.tables import show
     from greysheep.errors import MissingExtraError
+    from greysheep.report.tuning import write_picture
 
     write_text(output / "best.yaml", tuning.to_yaml())
     write_table(tuning.trials, output / "trials.csv")
     with suppress(MissingExtraError):  # the picture is a by-product
-        tuning.picture(output / "trials.svg")
+        write_picture(tuning, output / "trials.svg")
     best = tuning.top().drop("value", "message", "best_epoch")
     searched = best.columns[best.columns.index("seconds") + 1 :]
     texts = [pl.Series(name, [_short(value) for value in best[name]], pl.String) for name in searched]

@@ -64,7 +64,8 @@ def compare(
         command: what to write down as the command that made it.
 
     Returns:
-        The comparison; its tables stand in `out` as results.json, results.csv, results.md and report.html.
+        The comparison; its tables stand in `out` as results.json, results.csv and results.md. Its page:
+        `greysheep.write_html(comparison, path)`.
 
     Raises:
         ConfigError: an unknown model or setting, equal labels, a number out of range, or an `out` that was

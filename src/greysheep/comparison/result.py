@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from greysheep.comparison.tables import paired_tests, summarise
 from greysheep.comparison.verdicts import verdict
 from greysheep.errors import DataError
 from greysheep.evaluation.report import Report, _plain
-from greysheep.report import pages
 from greysheep.system.files import write_text
 
 RESULTS = "results.json"
@@ -143,16 +140,14 @@ class Comparison:
         )
 
     def write(self, out: str | Path) -> list[Path]:
-        """Write results.json, results.csv, results.md and, where matplotlib is installed, report.html."""
+        """Write results.json, results.csv and results.md."""
         folder = Path(out).expanduser()
-        texts: dict[str, Callable[[], str]] = {
-            RESULTS: lambda: json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
-            "results.csv": lambda: text.flat(self).write_csv(quote_style="non_numeric"),
-            "results.md": lambda: text.markdown(self),
+        texts = {
+            RESULTS: json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
+            "results.csv": text.flat(self).write_csv(quote_style="non_numeric"),
+            "results.md": text.markdown(self),
         }
-        if self.runs and find_spec("matplotlib") is not None:
-            texts["report.html"] = lambda: pages.comparison_html(self)
-        return [write_text(folder / name, make()) for name, make in texts.items()]
+        return [write_text(folder / name, content) for name, content in texts.items()]
 
     @classmethod
     def read(cls, out: str | Path) -> Comparison:

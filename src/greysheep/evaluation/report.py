@@ -194,12 +194,6 @@ class Report:
             **{key: content[key] for key in rest if key in content},
         )
 
-    def to_html(self, path: str | Path) -> Path:
-        """Write a self-contained page; needs the extra `report`."""
-        from greysheep.report import pages
-
-        return pages.write_html(path, pages.html([self]))
-
     def __str__(self) -> str:
         return text_table([self])
 

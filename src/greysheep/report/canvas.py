@@ -6,11 +6,13 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from greysheep.errors import MissingExtraError
-from greysheep.report.palette import GRID, INK, MUTED, variables
+from markupsafe import Markup
+
+from greysheep.errors import ConfigError, MissingExtraError
+from greysheep.report.palette import GRID, INK, MUTED, PAPER, variables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +56,27 @@ def add_axes(figure: Figure, *, left: float, right: float, top: float, bottom: f
     return axes
 
 
-def inline_svg(figure: Figure, name: str, aria: str) -> str:
+def picture_kind(path: Path) -> str:
+    """What kind of picture a path names, `svg` or `png`.
+
+    Raises:
+        ConfigError: Another ending.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("svg", "png"):
+        raise ConfigError(f"picture {path} ends in {path.suffix or 'nothing'!r}: use .svg or .png")
+    return kind
+
+
+def file_of(figure: Figure, kind: str) -> bytes:
+    """The figure as a file of its own, `svg` or `png`, on white."""
+    buffer = io.BytesIO()
+    nothing = dict.fromkeys(("Date", "Creator") if kind == "svg" else ("Software",))
+    figure.savefig(buffer, format=kind, dpi=144 if kind == "png" else 72, facecolor=PAPER, metadata=nothing)
+    return buffer.getvalue()
+
+
+def inline_svg(figure: Figure, name: str, aria: str) -> Markup:
     """SVG text for a page: no prolog, no global style, ids of its own, colours as CSS variables.
 
     name: prefix of its ids, another one for each drawing of a page. aria: what it shows, as plain text.
@@ -76,4 +98,5 @@ def inline_svg(figure: Figure, name: str, aria: str) -> str:
         inner = inner.replace(light, f"var(--{variable})")
     box = re.search(r'viewBox="[^"]+"', head)
     view = box[0] if box else ""
-    return f'<svg class="chart" {view} role="img" aria-label="{escape(aria)}">{inner}</svg>'
+    chart = Markup('<svg class="chart" {} role="img" aria-label="{}">{}</svg>')
+    return chart.format(Markup(view), aria, Markup(inner))

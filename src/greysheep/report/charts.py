@@ -1,90 +1,95 @@
-"""The two dot plots of a comparison: means by group, and differences to the reference by group."""
+"""The two dot plots of a page: means by group, and differences to the reference by group."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from greysheep.evaluation.numbers import decimal, number, percent
-from greysheep.report import html as page
-from greysheep.report.dots import Dots, dot_plot
-from greysheep.report.single_groups import axis_of
-from greysheep.report.single_view import Triple
-from greysheep.report.view import MAINSTREAM, Compared, finite
+from greysheep.report.dots import Dots, axis_of, dot_plot
+from greysheep.report.html import Figure
+from greysheep.report.view import ACTIVITY, MAINSTREAM, Row, Triple, View, finite
 
 FAR = -0.25
 """A model this much worse than the reference would squeeze all others: it is named at the edge instead."""
+TOP = {MAINSTREAM: "Most niche users", ACTIVITY: "Least active users"}
 
 
-def means_chart(compared: Compared) -> str:
-    """Means by group with their intervals; empty where there is none."""
-    rows = _rows(compared)
-    values = {
-        label: [compared.triple(label, MAINSTREAM, group) for group, _ in rows] for label in compared.labels
-    }
-    known = _bounds(values)
-    if not known:
-        return ""
-    dots = Dots(rows, values, compared.styles, f"mean {compared.shown}", axis_of(known))
-    said = [f"Mean {compared.shown} with 95 % intervals by mainstream group:"]
-    for n, (group, _) in enumerate(rows):
-        told = ", ".join(
-            f"{compared.short[label]} {decimal(line[n][0], 3)}" for label, line in values.items()
-        )
-        said.append(f"{group}: {told}.")
-    note = "95 % intervals over users; rows: mean train rows of a user."
-    return page.figure(dot_plot(dots, "means", " ".join(said)), "Mean by mainstream group", note)
+def means_charts(view: View, groupings: Sequence[str]) -> list[Figure]:
+    """Means by group with their intervals, on one scale for all groupings; a chart for each that has any."""
+    drawn = [means_dots(view, grouping) for grouping in groupings]
+    limits = axis_of([bound for dots in drawn for bound in _bounds(dots.values)])
+    figures = []
+    for grouping, dots in zip(groupings, drawn, strict=True):
+        if not _bounds(dots.values):
+            continue
+        aria = _aria(view, dots, f"Mean {view.shown} with 95 % intervals by {grouping} group:", _plain)
+        chart = dot_plot(replace(dots, limits=limits), f"means-{grouping}", aria)
+        note = f"{TOP[grouping]} on top, 95 % intervals"
+        note += "; rows: mean train rows of a user." if dots.rows[0][1].endswith("rows") else "."
+        heading = "Mean by mainstream group" if grouping == MAINSTREAM else f"Mean by {grouping}"
+        figures.append(Figure(chart, heading, note))
+    return figures
 
 
-def differences_chart(compared: Compared) -> str:
-    """Relative differences to the reference by group; empty where nothing was tested.
+def means_dots(view: View, grouping: str = MAINSTREAM) -> Dots:
+    """What a chart of means by group shows; labels without this grouping are left out."""
+    labels = [label for label in view.labels if view.has(label, grouping)]
+    rows = _rows(view, grouping)
+    values = {label: [view.triple(label, grouping, group) for group, _ in rows] for label in labels}
+    return Dots(rows, values, view.styles, f"mean {view.shown}", axis_of(_bounds(values)))
+
+
+def differences_chart(view: View) -> Figure | None:
+    """Relative differences to the reference by group; None where nothing was tested.
 
     The same users stand under both, so these intervals are the ones to judge a difference by.
     """
-    rows = _rows(compared)
+    rows = _rows(view, MAINSTREAM)
     values = {
-        label: [_share(compared.tests.get((label, group), {})) for group, _ in rows]
-        for label in compared.others
+        label: [_share(view.tests.get((label, group), {})) for group, _ in rows] for label in view.others
     }
     known = _bounds(values)
     if not known:
-        return ""
-    margin, against = compared.comparison.margin, compared.against
-    levels = ((0.0, False), (-margin, True))
-    dots = Dots(
-        rows,
-        values,
-        compared.styles,
-        "relative difference",
-        _window(known, margin),
-        levels=levels,
-        shares=True,
-    )
-    said = [f"Relative difference in {compared.shown} to {against} by mainstream group:"]
-    for n, (group, _) in enumerate(rows):
-        told = ", ".join(
-            f"{compared.short[label]} {percent(line[n][0], 1, sign=True)}" for label, line in values.items()
-        )
-        said.append(f"{group}: {told}.")
-    note = f"User by user, 90 % intervals. Dashed: a loss of {percent(margin)}, where harm begins."
-    return page.figure(dot_plot(dots, "differences", " ".join(said)), f"Difference to {against}", note)
+        return None
+    limits, levels = _window(known, view.margin), ((0.0, False), (-view.margin, True))
+    dots = Dots(rows, values, view.styles, "relative difference", limits, levels, shares=True)
+    head = f"Relative difference in {view.shown} to {view.against} by mainstream group:"
+    aria = _aria(view, dots, head, lambda share: percent(share, 1, sign=True))
+    chart = dot_plot(dots, "differences", aria)
+    note = f"User by user, 90 % intervals. Dashed: a loss of {percent(view.margin)}, where harm begins."
+    return Figure(chart, f"Difference to {view.against}", note)
 
 
-def _rows(compared: Compared) -> list[tuple[str, str]]:
-    """Name and note of each row."""
+def _rows(view: View, grouping: str) -> list[tuple[str, str]]:
+    """Name of each group, and as its note its users' train rows, else its number of users."""
     noted = []
-    for group in compared.groups(MAINSTREAM):
-        size = compared.size(MAINSTREAM, group, "mean_train_rows")
-        noted.append((group, f"{size:,.0f} rows" if math.isfinite(size) else ""))
+    for group in view.groups(grouping):
+        rows, users = view.size(grouping, group, "mean_train_rows"), view.size(grouping, group)
+        note = f"{rows:,.0f} rows" if math.isfinite(rows) else f"{users:,.0f} users"
+        noted.append((group, note if math.isfinite(users) else ""))
     return noted
+
+
+def _aria(view: View, dots: Dots, head: str, written: Callable[[float], str]) -> str:
+    """What a dot plot shows, as plain text."""
+    said = [head]
+    for n, (group, _) in enumerate(dots.rows):
+        told = ", ".join(f"{view.short[label]} {written(line[n][0])}" for label, line in dots.values.items())
+        said.append(f"{group}: {told}.")
+    return " ".join(said)
+
+
+def _plain(mean: float) -> str:
+    return decimal(mean, 3)
 
 
 def _bounds(values: Mapping[str, Sequence[Triple]]) -> list[float]:
     return finite(bound for line in values.values() for triple in line for bound in triple)
 
 
-def _share(row: Mapping[str, Any]) -> Triple:
+def _share(row: Row) -> Triple:
     """(ratio, low, high) of a test; NaN where there is none."""
     return number(row.get("ratio")), number(row.get("ratio_low")), number(row.get("ratio_high"))
 

@@ -1,84 +1,84 @@
-"""The section of a comparison's page that sets quality against the cost of training."""
+"""The section of a page that says what training cost, and of a comparison what quality costs."""
 
 from __future__ import annotations
 
 import math
-from html import escape
 
 from greysheep.evaluation.numbers import DASH, decimal, duration, number, seconds
-from greysheep.report import html as page
+from greysheep.mainstream.groups import OVERALL
+from greysheep.report.html import Content, Details, Figure, Figures, Name, Part, Section, Table, Text
 from greysheep.report.scatter import Point, front, scatter
-from greysheep.report.view import NICHE, OVERALL, Compared, average
+from greysheep.report.view import NICHE, View, average
 
 
-def cost_section(compared: Compared) -> str:
-    """Quality of the niche group and of all users against seconds of training, then the cost as a table."""
-    charts = [chart for group in (NICHE, OVERALL) if (chart := _chart(compared, group))]
-    table = _table(compared)
+def cost_section(view: View) -> Section | None:
+    """Seconds, epochs, memory; of a comparison first quality against seconds of training."""
+    table = _table(view)
+    if view.comparison is None:
+        note = (
+            "Peak memory is the highest of the process so far: a model trained after others includes theirs."
+        )
+        return Section("What training cost", [Text(note), table]) if table else None
+    charts = [chart for group in (NICHE, OVERALL) if (chart := _chart(view, group))]
     if not charts and not table:
-        return ""
+        return None
     lead = (
         "Each point is a model: mean over the seeds of its quality and of its seconds of training, fitting "
         "only. Dashed: the best that any of these models reaches within a time. A model right of and below "
         "that line is beaten in both by another one."
     )
-    if not compared.even:
+    if not view.even:
         lead += " Some runs are missing: these means are over different splits."
-    note = ""
-    if untimed := [
-        compared.short[label] for label in compared.labels if not math.isfinite(compared.seconds(label))
-    ]:
-        note = page.paragraph(f"No time of training is known of {', '.join(untimed)}.")
-    return page.section(
-        "What quality costs", page.paragraph(lead) if charts else "", page.figures(charts), note, table
-    )
+    parts: list[Part] = [Text(lead), Figures(charts)] if charts else []
+    if untimed := [view.short[label] for label in view.labels if not math.isfinite(view.seconds(label))]:
+        parts.append(Text(f"No time of training is known of {', '.join(untimed)}."))
+    if table:
+        parts.append(Details("What training cost, mean over the runs of a model", [table]))
+    return Section("What quality costs", parts)
 
 
-def _chart(compared: Compared, group: str) -> str:
+def _chart(view: View, group: str) -> Figure | None:
+    """Quality in one group, or of all users, against seconds of training; None of fewer than two models."""
+    known = [label for label in view.labels if math.isfinite(view.seconds(label) + view.mean(label, group))]
     points = [
-        Point(
-            compared.short[label],
-            compared.seconds(label),
-            compared.mean(label, group),
-            compared.styles[label],
-        )
-        for label in compared.labels
-        if math.isfinite(compared.seconds(label)) and math.isfinite(compared.mean(label, group))
+        Point(view.short[label], view.seconds(label), view.mean(label, group), view.styles[label])
+        for label in known
     ]
     if len(points) < 2:
-        return ""
+        return None
     told = ", ".join(
         f"{point.label} {decimal(point.mean, 3)} after {duration(point.seconds)}" for point in points
     )
     best = ", ".join(point.label for point in front(points))
     whom = f"the users of {group}" if group == NICHE else "all users"
-    aria = f"{compared.shown} of {whom} against the time of training: {told}. On the front: {best}."
+    aria = f"{view.shown} of {whom} against the time of training: {told}. On the front: {best}."
     heading = "Most niche users (low)" if group == NICHE else "All users"
-    chart = scatter(points, f"mean {compared.shown}", f"cost-{group}", aria)
-    return page.figure(chart, heading, f"On the front: {best}.")
+    chart, far = scatter(points, f"mean {view.shown}", f"cost-{group}", aria)
+    names = []
+    for point in points:
+        where = ", far below" if point in far else ""
+        note = f"after {duration(point.seconds)}{where}: {point.mean:.3f}"
+        names.append(Name(point.label, point.style, notes=[note]))
+    return Figure(chart, heading, f"On the front: {best}.", names)
 
 
-def _table(compared: Compared) -> str:
-    """Seconds, epochs, memory and gate entropy of each label, means over its runs."""
-    rows = []
-    for label, runs in compared.runs.items():
-        memory = compared.memory(label)
-        epochs = average(number(run.epochs) or math.nan for run in runs)
-        kept = average(number(run.best_epoch) or math.nan for run in runs)
+def _table(view: View) -> Table | None:
+    """Seconds, epochs, memory and gate entropy of each label, means over its runs; None if none is known."""
+    rows: list[list[Content]] = []
+    for label, runs in view.runs.items():
+        memory = view.memory(label)
         rows.append(
             [
-                compared.named(label),
+                view.named(label),
                 str(len(runs)),
-                escape(seconds(compared.seconds(label))),
-                decimal(epochs, 0),
-                decimal(kept, 0),
+                seconds(view.seconds(label)),
+                decimal(average(number(run.epochs) or math.nan for run in runs), 0),
+                decimal(average(number(run.best_epoch) or math.nan for run in runs), 0),
                 f"{memory:,.0f}" if math.isfinite(memory) else DASH,
                 decimal(average(number(run.gate_entropy) for run in runs)),
             ]
         )
     if all(cell == DASH for row in rows for cell in row[2:]):
-        return ""
+        return None
     head = ["model", "runs", "seconds", "epochs", "epoch kept", "peak memory (MiB)", "gate entropy"]
-    return page.details(
-        "What training cost, mean over the runs of a model", page.table("Cost of training", head, rows)
-    )
+    return Table("Cost of training", head, rows)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from greysheep.evaluation.numbers import MINUS, percent
-from greysheep.report.canvas import WIDTH, add_axes, canvas, inline_svg
+from greysheep.report.canvas import WIDTH, add_axes, canvas, file_of, inline_svg
 from greysheep.report.palette import BAND, GRID, INK, MUTED, PAPER, Style
 
 if TYPE_CHECKING:
@@ -37,7 +38,15 @@ class Dots:
         return 50 + len(self.rows) * max(46, 14 * len(self.values) + 12)
 
 
-def dot_plot(dots: Dots, name: str, aria: str) -> str:
+def axis_of(bounds: Sequence[float]) -> tuple[float, float]:
+    """Range of an axis; it starts at zero unless that left the first third of it empty."""
+    finite = [value for value in bounds if math.isfinite(value)] or [0.0, 1.0]
+    low, high = min(finite), max(finite)
+    margin = 0.04 * ((high - low) or 1.0)
+    return (0.0 if low < high / 3 else low - margin), high + margin
+
+
+def dot_plot(dots: Dots, name: str, aria: str) -> Markup:
     """Inline SVG of a dot plot."""
     with canvas(WIDTH, dots.height) as figure:
         _draw(figure, dots, left=84, top=8)
@@ -49,17 +58,12 @@ def picture(dots: Dots, kind: str, title: str) -> bytes:
     width = 720
     columns = max(1, min(5, (width - 20) // (48 + 8 * max(map(len, dots.values)))))
     legend = 22 * math.ceil(len(dots.values) / columns)
-    with canvas(width, 52 + legend + dots.height, text_as_paths=True) as figure:
-        height = 52 + legend + dots.height
+    height = 52 + legend + dots.height
+    with canvas(width, height, text_as_paths=True) as figure:
         _draw(figure, dots, left=104, top=50 + legend)
         figure.text(14 / width, 1 - 16 / height, title, fontsize=14.5, weight="bold", va="top")
         _legend(figure, dots, columns, (4 / width, 1 - 36 / height))
-        buffer = io.BytesIO()
-        nothing = dict.fromkeys(("Date", "Creator") if kind == "svg" else ("Software",))
-        figure.savefig(
-            buffer, format=kind, dpi=144 if kind == "png" else 72, facecolor=PAPER, metadata=nothing
-        )
-        return buffer.getvalue()
+        return file_of(figure, kind)
 
 
 def _draw(figure: Figure, dots: Dots, *, left: float, top: float) -> None:
@@ -110,13 +114,8 @@ def _tick(share: float) -> str:
 def _beyond(axes: Axes, y: float, text: str, style: Style) -> None:
     """A value left of the axis, named at its edge."""
     axes.plot([0.012], [y], "<", color=style.colour, ms=6.5, transform=axes.get_yaxis_transform())
-    made = axes.annotate(
-        text.replace("-", MINUS).replace("%", " %"),
-        (0, y),
-        (14, 0),
-        ("axes fraction", "data"),
-        "offset points",
-    )
+    words = text.replace("-", MINUS).replace("%", " %")
+    made = axes.annotate(words, (0, y), (14, 0), ("axes fraction", "data"), "offset points")
     made.set(color=MUTED, fontsize=9.5, va="center")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 
 from greysheep.data.columns import ITEM
 from greysheep.errors import ConfigError
-from greysheep.report import html as page
-from greysheep.report.single_view import View
+from greysheep.report.html import Details, Name, Part, Person, Section, Text
+from greysheep.report.view import View
 
 if TYPE_CHECKING:
     from greysheep.data.splitting import Split
@@ -108,38 +107,25 @@ def _latest_first(split: Split, code: int, items: NDArray[np.int32]) -> list[int
     return [int(item) for item in log.items[rows][latest]]
 
 
-def examples_section(view: View, examples: Sequence[Example]) -> str:
+def examples_section(view: View, examples: Sequence[Example]) -> Section | None:
     """One row a user: what she chose, then what each model shows her."""
     if not examples:
-        return ""
+        return None
     lead = (
         f"The {len(examples)} users of lowest mainstream score among those with test rows. A tick marks a "
         "recommendation found in the user's test rows, which no model saw."
     )
-    people = [_person(view, example) for example in examples]
-    first, rest = "".join(people[:OPEN]), people[OPEN:]
-    others = f"{len(rest)} more user" + ("s" if len(rest) > 1 else "")
-    more = page.details(others, "".join(rest)) if rest else ""
-    return page.section("The most niche users, one by one", page.paragraph(lead), first, more)
-
-
-def _person(view: View, example: Example) -> str:
-    seen = [f"<li>{escape(title)}</li>" for title in example.seen]
-    if example.n_seen > len(example.seen):
-        seen.append(f'<li class="more">and {example.n_seen - len(example.seen):,} more</li>')
-    lists = [f"<div><h4>Chose</h4><ul>{''.join(seen)}</ul></div>"]
-    for label, titles in example.lists.items():
-        items = "".join(_item(title, hit) for title, hit in titles)
-        lists.append(
-            f"<div><h4>{page.name_with_key(label, view.styles)} recommends</h4><ol>{items}</ol></div>"
+    people: list[Part] = [
+        Person(
+            user=str(example.user),
+            score=f"{example.score:.4f}",
+            seen=example.seen,
+            unseen=example.n_seen - len(example.seen),
+            lists=[(Name(label, view.styles.get(label)), titles) for label, titles in example.lists.items()],
         )
-    name = f"<h3>User {escape(str(example.user))}</h3><small>mainstream score {example.score:.4f}</small>"
-    return f'<article class="person"><div>{name}</div>{"".join(lists)}</article>\n'
-
-
-def _item(title: str, hit: bool) -> str:
-    return (
-        f'<li class="hit">{escape(title)}<span class="unseen"> (hit)</span></li>'
-        if hit
-        else f"<li>{escape(title)}</li>"
-    )
+        for example in examples
+    ]
+    first, rest = people[:OPEN], people[OPEN:]
+    others = f"{len(rest)} more user" + ("s" if len(rest) > 1 else "")
+    more = [Details(others, rest)] if rest else []
+    return Section("The most niche users, one by one", [Text(lead), *first, *more])

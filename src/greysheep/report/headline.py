@@ -1,57 +1,109 @@
-"""What a comparison found, in words: the headline of its page and the line below it."""
+"""What was found, in words: the headline of a page and the line below it."""
 
 from __future__ import annotations
 
 import math
 
+from greysheep.comparison.result import Comparison
 from greysheep.evaluation.numbers import duration, number, p_value, percent
-from greysheep.report.single_headline import FIFTHS
-from greysheep.report.view import MAINSTREAM, NICHE, OVERALL, SIGNIFICANT, Compared, finite
+from greysheep.mainstream.groups import OVERALL
+from greysheep.metrics.statistics import LEVEL
+from greysheep.report.view import MAINSTREAM, NICHE, View, finite
 
+FIFTHS = {
+    "low": "the most niche fifth of users (low)",
+    "med-low": "the second most niche fifth of users (med-low)",
+    "medium": "the middle fifth of users (medium)",
+    "med-high": "the second most mainstream fifth of users (med-high)",
+    "high": "the most mainstream fifth of users (high)",
+}
 WHO = FIFTHS[NICHE]
 
 
-def comparison_headline(compared: Compared) -> str:
+def headline(view: View) -> str:
+    """The one sentence that a page begins with."""
+    return _worst_served(view) if view.comparison is None else _best_for_niche(view, view.comparison)
+
+
+def _worst_served(view: View) -> str:
+    """Who is served worst and by how much.
+
+    Of several reports it speaks of the one whose worst group fares best, so that no weak model colours it.
+    """
+    means = {label: _known(view, label) for label in view.labels}
+    means = {label: groups for label, groups in means.items() if len(groups) > 1}
+    if not means:
+        return "No groups can be compared: fewer than two have users with test rows."
+    worst = {label: min(groups, key=groups.__getitem__) for label, groups in means.items()}
+    top = max(means, key=lambda label: means[label][worst[label]])
+    group, best = worst[top], max(means[top], key=means[top].__getitem__)
+    low, high = means[top][group], means[top][best]
+    name = view.short[top]
+    if low == high:
+        return f"With {name}, every group of users gets the same {view.shown}, {low:.3f}."
+    who, others = (FIFTHS.get(each, f"the group {each}") for each in (group, best))
+    gets = f"{view.shown} {low:.3f}, {percent(1 - low / high)} less than the {high:.3f} of {others}"
+    if len(means) == 1:
+        sentence = f"With {name}, {who} gets {gets}"
+    else:
+        count = sum(each == group for each in worst.values())
+        how_many = f"all {len(means)}" if count == len(means) else f"{count} of {len(means)}"
+        sentence = f"{who} is served worst by {how_many} models: even {name}, best for them, gives {gets}"
+    overlap = view.triple(top, MAINSTREAM, group)[2] >= view.triple(top, MAINSTREAM, best)[1]
+    unsure = ", though the 95 % intervals overlap" if overlap else ""
+    return f"{sentence[0].upper()}{sentence[1:]}{unsure}."
+
+
+def _known(view: View, label: str) -> dict[str, float]:
+    """Mean of each group that has one."""
+    means = {group: view.mean(label, group) for group in view.groups(MAINSTREAM)}
+    return {group: mean for group, mean in means.items() if math.isfinite(mean)}
+
+
+def _best_for_niche(view: View, comparison: Comparison) -> str:
     """Which model serves the most niche users best, at what cost, and whether the difference is real."""
-    if not compared.runs:
-        return f"No run finished: {_count(len(compared.comparison.failures), 'failure')}, listed below."
-    ranked = compared.ranked()
+    if not view.runs:
+        return f"No run finished: {_count(len(comparison.failures), 'failure')}, listed below."
+    ranked = view.ranked()
     if not ranked:
-        if math.isfinite(compared.size(MAINSTREAM, NICHE, "mean")):
-            return (
-                f"Runs are missing, those of the reference, {compared.against}, too: no model can be ranked."
-            )
+        if math.isfinite(view.size(MAINSTREAM, NICHE, "mean")):
+            return f"Runs are missing, those of the reference, {view.against}, too: no model can be ranked."
         return f"Nothing can be said about {WHO}: none of them has test rows."
-    best, against = ranked[0], compared.against
-    name = compared.short[best]
-    gets = f"{compared.shown} {compared.mean(best, NICHE):.3f}{_after(compared, best)}"
-    if len(compared.runs) == 1:
-        return f"With {name}, {WHO} gets {gets}{_less(compared, best)}."
-    if best == compared.reference:
+    best, against = ranked[0], view.against
+    name = view.short[best]
+    gets = f"{view.shown} {view.mean(best, NICHE):.3f}{_after(view, best)}"
+    if len(view.runs) == 1:
+        return f"With {name}, {WHO} gets {gets}{_less(view, best)}."
+    if best == view.reference:
         first = f"No model serves {WHO} better than the reference, {name}: {gets}."
         if len(ranked) == 1:
             return first
         second = ranked[1]
         return (
-            f"{first} Next comes {compared.short[second]} with {compared.mean(second, NICHE):.3f}"
-            f"{_verdict(compared, second)}"
+            f"{first} Next comes {view.short[second]} with {view.mean(second, NICHE):.3f}"
+            f"{_verdict(view, second)}"
         )
     first = f"{name} serves {WHO} best: {gets}."
-    if compared.reference not in compared.runs:
+    if view.reference not in view.runs:
         return f"{first} The reference, {against}, did not finish, so no difference was tested."
-    return f"{first} Against {against}{_verdict(compared, best)}"
+    return f"{first} Against {against}{_verdict(view, best)}"
 
 
-def comparison_lead(compared: Compared) -> list[str]:
-    """How much was compared, what comes close for less time, and what is missing; one sentence each."""
-    comparison = compared.comparison
-    users = compared.size(MAINSTREAM, OVERALL)
-    told = [_count(len(compared.runs), "model"), _count(len(comparison.seeds), "seed")]
+def lead(view: View) -> list[str]:
+    """How much was compared, what comes close for less time, and what is missing: one sentence each.
+
+    Only a comparison has something to say here.
+    """
+    comparison = view.comparison
+    if comparison is None:
+        return []
+    users = view.size(MAINSTREAM, OVERALL)
+    told = [_count(len(view.runs), "model"), _count(len(comparison.seeds), "seed")]
     told.append(f"protocol {comparison.protocol}")
     if math.isfinite(users):
         told.append(f"{users:,.0f} users with test rows")
     found = [f"{', '.join(told)}."]
-    if cheaper := _cheaper(compared):
+    if cheaper := _cheaper(view):
         found.append(cheaper)
     if len(comparison.seeds) == 1:
         found.append("One seed says nothing about how much another split or start would change.")
@@ -62,15 +114,14 @@ def comparison_lead(compared: Compared) -> list[str]:
     return found
 
 
-def _after(compared: Compared, label: str) -> str:
-    spent = compared.seconds(label)
+def _after(view: View, label: str) -> str:
+    spent = view.seconds(label)
     return f" after {duration(spent)} of training" if math.isfinite(spent) else ""
 
 
-def _less(compared: Compared, label: str) -> str:
+def _less(view: View, label: str) -> str:
     """How far the niche group lies below the best group."""
-    means = {group: compared.mean(label, group) for group in compared.groups(MAINSTREAM)}
-    means = {group: mean for group, mean in means.items() if math.isfinite(mean)}
+    means = _known(view, label)
     top = max(means, key=means.__getitem__)
     if top == NICHE or not means[top] > means[NICHE]:
         return ", as much as any other group"
@@ -78,36 +129,36 @@ def _less(compared: Compared, label: str) -> str:
     return f", {share} less than the {means[top]:.3f} of {FIFTHS.get(top, f'the group {top}')}"
 
 
-def _verdict(compared: Compared, label: str) -> str:
+def _verdict(view: View, label: str) -> str:
     """The comparison's own verdict on a label, with the p value behind it."""
-    words = compared.comparison.verdicts.get(label, "").rstrip(".")
-    p_holm = number(compared.tests.get((label, NICHE), {}).get("p_holm"))
+    words = view.comparison.verdicts.get(label, "").rstrip(".") if view.comparison else ""
+    p_holm = number(view.tests.get((label, NICHE), {}).get("p_holm"))
     real = ""
     if math.isfinite(p_holm):
-        chance = "" if p_holm < SIGNIFICANT else ", so it may be chance"
+        chance = "" if p_holm < LEVEL else ", so it may be chance"
         real = f" ({p_value(p_holm)} after Holm{chance})"
     return f": {words}{real}." if words else f"{real}."
 
 
-def _cheaper(compared: Compared) -> str:
+def _cheaper(view: View) -> str:
     """The fastest model that comes within the margin of the best for half of its time or less."""
-    ranked = compared.ranked()
-    if len(ranked) < 2 or not compared.even:
+    ranked = view.ranked()
+    if len(ranked) < 2 or not view.even:
         return ""
-    best, margin = ranked[0], compared.comparison.margin
-    top, spent = compared.mean(best, NICHE), compared.seconds(best)
+    best, margin = ranked[0], view.margin
+    top, spent = view.mean(best, NICHE), view.seconds(best)
     near = [
         label
         for label in ranked[1:]
-        if compared.mean(label, NICHE) >= (1 - margin) * top and compared.seconds(label) <= spent / 2
+        if view.mean(label, NICHE) >= (1 - margin) * top and view.seconds(label) <= spent / 2
     ]
     if not near or not finite([spent]) or not top > 0:
         return ""
-    label = min(near, key=compared.seconds)
-    short = percent(1 - compared.mean(label, NICHE) / top, 1)
+    label = min(near, key=view.seconds)
+    short = percent(1 - view.mean(label, NICHE) / top, 1)
     return (
-        f"{compared.short[label]} comes within {short} of {compared.short[best]} for {NICHE} after "
-        f"{duration(compared.seconds(label))}."
+        f"{view.short[label]} comes within {short} of {view.short[best]} for {NICHE} after "
+        f"{duration(view.seconds(label))}."
     )
 
 

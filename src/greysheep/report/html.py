@@ -1,103 +1,178 @@
-"""The page around a report. Arguments are plain text unless they are said to be HTML."""
+"""What a page is made of; `templates/` turns it into HTML, and escapes every text on the way."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from html import escape
-from importlib.resources import files
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
 
-from greysheep.report.palette import Style, key, variables
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-
-
-def document(title: str, body: str) -> str:
-    """A whole HTML document that asks the network for nothing; its policy forbids it to. body: HTML."""
-    light, dark = (";".join(f"--{name}:{both[n]}" for name, both in variables()) for n in (0, 1))
-    colours = f":root{{color-scheme:light dark;{light}}}"
-    colours += f"\n@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-    sheet = files("greysheep").joinpath("report", "page.css").read_text(encoding="utf-8")
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<link rel="icon" href="data:,">
-<title>{escape(title)}</title>
-<style>
-{colours}
-{sheet}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
+from greysheep.report.palette import SHAPES, Style, variables
 
 
-def section(heading: str, *parts: str) -> str:
-    """A section of HTML parts under a heading."""
-    inner = "\n".join(part for part in parts if part)
-    return f"<section>\n<h2>{escape(heading)}</h2>\n{inner}\n</section>"
+def document(title: str, headline: str, lead: str, sections: Sequence[Section | None]) -> str:
+    """A whole HTML document that asks the network for nothing; its policy forbids it to."""
+    page = _environment().get_template("page.html")
+    shown = [section for section in sections if section is not None]
+    return page.render(title=title, headline=headline, lead=lead, sections=shown, variables=list(variables()))
 
 
-def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in a box that scrolls by itself; cells are HTML, the first of each row is its heading."""
-    top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
-    body = "".join(
-        f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in rest)}</tr>\n'
-        for first, *rest in rows
-    )
-    name = escape(caption)
-    return (
-        f'<div class="box" role="region" tabindex="0" aria-label="{name}"><table>'
-        f'<caption class="unseen">{name}</caption>\n'
-        f"<thead><tr>{top}</tr></thead>\n<tbody>\n{body}</tbody></table></div>"
-    )
+class Part:
+    """A part of a page; the macro of its class's name in `templates/parts.html` writes it."""
+
+    def __html__(self) -> str:
+        return str(getattr(_macros(), type(self).__name__.lower())(self))
 
 
-def figure(chart: str, heading: str, note: str) -> str:
-    """A chart (HTML) under its caption."""
-    return f"<figure><figcaption><b>{escape(heading)}</b>{escape(note)}</figcaption>{chart}</figure>"
+Content = str | Part
+"""What a cell may hold."""
 
 
-def figures(drawn: Sequence[str]) -> str:
-    """Figures (HTML) side by side where the page is wide enough."""
-    return f'<div class="figures">{"".join(drawn)}</div>'
+@dataclass(frozen=True)
+class Section(Part):
+    """Parts under a heading; None among them are left out."""
+
+    heading: str
+    parts: Sequence[Part | None]
 
 
-def legend(styles: Mapping[str, Style]) -> str:
-    """Marker and name of each model."""
-    items = "".join(f"<li>{name_with_key(label, styles)}</li>" for label in styles)
-    return f'<ul class="legend" aria-label="Models">{items}</ul>'
-
-
-def name_with_key(label: str, styles: Mapping[str, Style]) -> str:
-    """A model's name after its marker."""
-    return (key(styles[label]) if label in styles else "") + escape(label)
-
-
-def prose(text: str) -> str:
-    """Text as HTML that does not break a line between a number and its name or unit."""
-    return re.sub(r"(?<=\d) (?=%|0\.\d|(?:s|min|h)\b)|(?<=\bp) (?=\.\d|&lt;)", "&nbsp;", escape(text))
-
-
-def paragraph(text: str) -> str:
+@dataclass(frozen=True)
+class Text(Part):
     """A paragraph."""
-    return f'<p class="quiet">{prose(text)}</p>'
+
+    text: str
 
 
-def details(summary: str, inner: str, *, opened: bool = False) -> str:
-    """HTML to open on demand, or to close."""
-    return f"<details{' open' if opened else ''}><summary>{escape(summary)}</summary>{inner}</details>"
+@dataclass(frozen=True)
+class Marks(Part):
+    """The paragraph that says what the marks of significance mean."""
+
+    against: str
+    tests: int
 
 
-def definitions(pairs: Sequence[tuple[str, str]]) -> str:
-    """A list of terms and what they mean; line breaks are kept."""
-    lines = "".join(f"<dt>{escape(term)}</dt><dd>{escape(text)}</dd>\n" for term, text in pairs)
-    return f"<dl>\n{lines}</dl>"
+@dataclass(frozen=True)
+class Name(Part):
+    """A model's name behind its marker, then its settings and notes, free to wrap."""
+
+    name: str
+    style: Style | None
+    settings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Cell(Part):
+    """A cell of a table: a text, bold where it is the best, the mark of its significance, small lines.
+
+    mark: 1 = better, -1 = worse, 0 = not shown (its place is kept, so that figures stand below each other);
+    None = no mark in this table. notes: (text, CSS class).
+    """
+
+    text: str
+    best: bool = False
+    mark: int | None = None
+    notes: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Table(Part):
+    """A table in a box that scrolls by itself; the first cell of each row is its heading."""
+
+    caption: str
+    head: Sequence[Content]
+    rows: Sequence[Sequence[Content]]
+    messages: bool = False
+    """Whether the last column holds sentences."""
+
+
+@dataclass(frozen=True)
+class Figure(Part):
+    """A chart (SVG) under its caption, above the names of its models where the chart has no room for them."""
+
+    chart: Markup
+    heading: str
+    note: str
+    names: Sequence[Name] = ()
+
+
+@dataclass(frozen=True)
+class Figures(Part):
+    """Figures side by side where the page is wide enough, those past the first few behind a click."""
+
+    drawn: Sequence[Figure]
+    what: str = ""
+    open: int = 6
+
+
+@dataclass(frozen=True)
+class Legend(Part):
+    """Marker and name of each model."""
+
+    names: Sequence[Name]
+
+
+@dataclass(frozen=True)
+class Details(Part):
+    """Parts to open on demand, or to close."""
+
+    summary: str
+    parts: Sequence[Part]
+    opened: bool = False
+
+
+@dataclass(frozen=True)
+class Definitions(Part):
+    """Terms and what they mean; line breaks are kept. verdicts: the terms are models."""
+
+    pairs: Sequence[tuple[Content, str]]
+    verdicts: bool = False
+
+
+@dataclass(frozen=True)
+class Settings(Part):
+    """A model's label and its settings."""
+
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Person(Part):
+    """One user: what she chose, then what each model shows her, with a tick for a hit."""
+
+    user: str
+    score: str
+    seen: Sequence[str]
+    unseen: int
+    """How many more she chose."""
+    lists: Sequence[tuple[Name, Sequence[tuple[str, bool]]]] = field(default_factory=list)
+
+
+def prose(text: str) -> Markup:
+    """Text as HTML that does not break a line between a number and its name or unit."""
+    return Markup(
+        re.sub(r"(?<=\d) (?=%|0\.\d|(?:s|min|h)\b)|(?<=\bp) (?=\.\d|&lt;)", "&nbsp;", str(escape(text)))
+    )
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("greysheep.report"),
+        autoescape=lambda name: name != "page.css",
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters["prose"] = prose
+    made.globals["shapes"] = {name: Markup(shape) for name, shape in SHAPES.items()}
+    return made
+
+
+@cache
+def _macros() -> object:
+    return _environment().get_template("parts.html").module

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from greysheep.report.canvas import WIDTH, add_axes, canvas, inline_svg
 from greysheep.report.palette import GRID, INK, MUTED, PAPER
 
@@ -35,7 +37,7 @@ class Frame:
     height: float = 280
 
 
-def line_chart(curves: Sequence[Curve], frame: Frame, name: str, aria: str) -> str:
+def line_chart(curves: Sequence[Curve], frame: Frame, name: str, aria: str) -> Markup:
     """Inline SVG of curves by epoch."""
     longest = max((len(curve.label) for curve in curves), default=0)
     with canvas(WIDTH, frame.height) as figure:

@@ -1,94 +1,100 @@
-"""Reports as a text table, a picture and one self-contained HTML page. Nothing is measured here."""
+"""What was measured, as one self-contained HTML page and as a picture. Nothing is measured here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from greysheep.comparison.result import Comparison
 from greysheep.errors import ConfigError
-from greysheep.evaluation.text import text_table
-from greysheep.report import html as page
-from greysheep.report.comparison_page import comparison_page
+from greysheep.evaluation.report import Report
+from greysheep.report import headline as words
+from greysheep.report.canvas import picture_kind
+from greysheep.report.charts import means_dots
+from greysheep.report.cost import cost_section
 from greysheep.report.dots import picture
 from greysheep.report.examples import Example, examples_section, niche_examples
-from greysheep.report.single_groups import dots_of, groups_section, limits_of
-from greysheep.report.single_headline import headline
-from greysheep.report.single_history import training_sections
-from greysheep.report.single_made import made_section
-from greysheep.report.single_paired import paired_section
-from greysheep.report.single_view import View
+from greysheep.report.groups import groups_section, other_groupings
+from greysheep.report.html import document
+from greysheep.report.provenance import made_section, missing_section
+from greysheep.report.training import training_sections
+from greysheep.report.verdicts import verdicts_section
+from greysheep.report.view import Drawable, View
 from greysheep.system.files import write_bytes
-from greysheep.system.files import write_text as write_html
 
 if TYPE_CHECKING:
-    from greysheep.comparison.result import Comparison
-    from greysheep.evaluation.report import Report
+    from greysheep.tuning.result import Tuning
 
-__all__ = [
-    "Example",
-    "chart_by_group",
-    "comparison_html",
-    "headline",
-    "html",
-    "niche_examples",
-    "text_table",
-    "write_html",
-]
+__all__ = ["Example", "chart_by_group", "headline", "html", "niche_examples", "write_html"]
 
 
-def html(
-    reports: Sequence[Report],
+def write_html(
+    record: Drawable | Tuning,
+    path: Path | str,
     *,
+    title: str | None = None,
+    reference: str | None = None,
     histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     examples: Sequence[Example] = (),
-    title: str = "greysheep report",
-    reference: str | None = None,
     facts: Mapping[str, str] | None = None,
-) -> str:
-    """One self-contained HTML page; a section whose data is absent is left out.
+) -> Path:
+    """Write one self-contained HTML page, in one step; needs the extra `report`. Returns its path.
 
     Args:
-        reports: One a model, in the order of the tables.
-        histories: Training by epoch for a label, in place of its report's own history.
-        examples: Users to show with what they chose and what they are recommended, from `niche_examples`.
+        record: What to show: one report of `evaluate` or several, a comparison, or what `tune` found.
+        path: The file.
         title: What was measured; stands above the headline.
-        reference: Label of the report that the others are compared with; the first one if not given.
+        reference: Of reports: label of the one that the others are compared with; the first one if not given.
+        histories: Of reports: training by epoch for a label, in place of its report's own history.
+        examples: Users to show with what they chose and what they are recommended, from `niche_examples`.
         facts: More lines for "How it was made", such as the log and its filter.
 
     Raises:
-        ConfigError: No report, different k, or an unknown reference.
+        ConfigError: No report, different k, an unknown reference, or an argument that the record has no use
+            for.
         MissingExtraError: matplotlib is not installed.
     """
-    view = View.of(reports)
-    names = list(view.reports)
-    if reference is not None and reference not in names:
-        raise ConfigError(f"reference {reference!r} is none of the reports: {', '.join(names)}")
-    told = {name: (histories or {}).get(name, report.history) for name, report in view.reports.items()}
-    first = page.prose(headline(reports))
-    body = [
-        f'<header><p class="over">{escape(title)}</p>\n<h1>{first}</h1></header>',
-        groups_section(view),
-        paired_section(view, reference or names[0]),
-        *training_sections(view, told),
+    page = html(record, title=title, reference=reference, histories=histories, examples=examples, facts=facts)
+    return write_bytes(Path(path).expanduser(), page.encode("utf-8"))
+
+
+def html(
+    record: Drawable | Tuning,
+    *,
+    title: str | None = None,
+    reference: str | None = None,
+    histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    examples: Sequence[Example] = (),
+    facts: Mapping[str, str] | None = None,
+) -> str:
+    """The text of the page that `write_html` writes; a section whose data is absent is left out."""
+    if not isinstance(record, (Report, Comparison, Sequence)):
+        from greysheep.report.tuning import tuning_page  # what it shows brings torch
+
+        if reference or histories or examples or facts:
+            raise ConfigError("the page of a search takes a title, nothing else")
+        return tuning_page(record, title)
+    view = View.of(record, reference=reference, histories=histories)
+    costs = [cost_section(view)]
+    training = training_sections(view)
+    sections = [
+        *([groups_section(view), verdicts_section(view)] if view.runs else []),
+        *([*training, *costs] if view.comparison is None else [*costs, *training, other_groupings(view)]),
         examples_section(view, examples),
+        missing_section(view),
         made_section(view, facts or {}),
     ]
-    return page.document(title, "\n".join(part for part in body if part))
+    return document(title or _title(view), words.headline(view), " ".join(words.lead(view)), sections)
 
 
-def comparison_html(comparison: Comparison, *, title: str | None = None) -> str:
-    """One self-contained HTML page of a comparison; a section whose data is absent is left out.
-
-    Args:
-        comparison: What `greysheep.compare` returned or `Comparison.read` found.
-        title: What was compared; stands above the headline. The log, if not given.
+def headline(record: Drawable) -> str:
+    """The one sentence that a page begins with: who is served worst, or which model serves niche users best.
 
     Raises:
-        MissingExtraError: matplotlib is not installed.
+        ConfigError: There is no report, or they were made for lists of different lengths.
     """
-    return comparison_page(comparison, title)
+    return words.headline(View.of(record))
 
 
 def chart_by_group(reports: Sequence[Report], path: Path | str) -> Path:
@@ -99,10 +105,14 @@ def chart_by_group(reports: Sequence[Report], path: Path | str) -> Path:
         MissingExtraError: matplotlib is not installed.
     """
     path = Path(path).expanduser()
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in ("svg", "png"):
-        raise ConfigError(f"picture {path} ends in {path.suffix or 'nothing'!r}: use .svg or .png")
+    kind = picture_kind(path)
     view = View.of(reports)
-    frames = {name: report.by_group for name, report in view.reports.items()}
-    dots = dots_of(view, frames, limits_of(list(frames.values()), view.metric))
-    return write_bytes(path, picture(dots, kind, f"{view.shown} by mainstream group, most niche users first"))
+    title = f"{view.shown} by mainstream group, most niche users first"
+    return write_bytes(path, picture(means_dots(view), kind, title))
+
+
+def _title(view: View) -> str:
+    if view.comparison is None:
+        return "greysheep report"
+    log = view.comparison.facts.get("Log", "")
+    return f"greysheep compare, {log}" if log else "greysheep compare"

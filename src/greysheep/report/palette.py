@@ -86,10 +86,3 @@ def variables() -> Iterator[tuple[str, tuple[str, str]]]:
     yield from CHROME.items()
     for letter, palette in (("m", MODELS), ("g", GROUPS)):
         yield from ((f"{letter}{n}", both) for n, both in enumerate(palette))
-
-
-def key(style: Style) -> str:
-    """A small SVG of a model's marker, for legends and tables of the page."""
-    shape = SHAPES[style.marker]
-    fill = f"fill:var(--m{style.slot})"
-    return f'<svg class="key" viewBox="0 0 14 14" aria-hidden="true" style="{fill}">{shape}</svg>'

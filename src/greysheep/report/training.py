@@ -1,78 +1,117 @@
-"""The sections of a comparison's page that follow training: learning curves, weights, gates."""
+"""The sections of a page that follow training epoch by epoch: learning curves, weights, gates.
+
+Drawn is the first finished run of each label; tables count all of them.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from greysheep.evaluation.numbers import DASH, decimal, number
-from greysheep.report import html as page
-from greysheep.report.lines import Frame
-from greysheep.report.single_history import (
-    History,
-    by_group,
-    gate_figures,
-    learning_figure,
-    peak,
-    weight_figures,
-)
-from greysheep.report.single_view import View
-from greysheep.report.view import MAINSTREAM, Compared, average
+from greysheep.evaluation.report import Report
+from greysheep.report.html import Cell, Content, Details, Figure, Figures, Part, Section, Table, Text
+from greysheep.report.lines import Curve, Frame, line_chart
+from greysheep.report.palette import GROUPS
+from greysheep.report.view import MAINSTREAM, Row, View, average, finite
 
-OPEN = 6  # charts of a kind that stand open; more are a click away
 FLAT = 0.99  # of the largest entropy: all experts count nearly the same
+WIDEST = 16  # letters of a label that fits beside its curve
+
+Series = dict[str, list[float]]
 
 
-def training_sections(compared: Compared) -> list[str]:
-    """Validation by group, then weights and gates; an empty text for each that has nothing to show.
+def training_sections(view: View) -> list[Section]:
+    """Validation by group, weights, gates: a section for each that has something to show."""
+    drawn = {label: runs[0] for label, runs in view.runs.items() if runs[0].history}
+    learning, weights, gates = _learning(view, drawn), _weights(view, drawn), _gates(view, drawn)
+    if view.comparison is None and weights:
+        weights, gates = [*weights, *gates], []
+    found = {
+        "Do niche users peak later?": learning,
+        "Whom training listens to": weights,
+        "What the gate decides": gates,
+    }
+    return [Section(heading, parts) for heading, parts in found.items() if parts]
 
-    Drawn is the first finished run of each label; tables count all of them.
+
+def by_group(history: Sequence[Row], key: str) -> Series:
+    """Values of one key by epoch for each group that has any, groups in the order of the history.
+
+    >>> by_group([{"by_group": {"low": {"weight": 1.0}, "high": {}}}], "weight")
+    {'low': [1.0]}
     """
-    drawn = {compared.short[label]: runs[0] for label, runs in compared.runs.items()}
-    told: dict[str, History] = {label: run.history for label, run in drawn.items() if run.history}
-    if not told:
-        return []
-    styles = {compared.short[label]: style for label, style in compared.styles.items()}
-    view = View(drawn, styles, f"ndcg@{compared.comparison.k}")
-    return [_learning(compared, view, told), _weights(compared, view, told), _gates(compared, view, told)]
+    groups = list(history[0].get("by_group", {})) if history else []
+    series = {g: [number(row.get("by_group", {}).get(g, {}).get(key)) for row in history] for g in groups}
+    return {group: values for group, values in series.items() if any(map(math.isfinite, values))}
 
 
-def _learning(compared: Compared, view: View, told: Mapping[str, History]) -> str:
+def peak(values: Sequence[float]) -> int:
+    """Epoch (from 1) of the highest value, the first of equals, NaN left out.
+
+    >>> peak([0.1, float("nan"), 0.3, 0.3])
+    3
+    """
+    return max(range(len(values)), key=lambda n: values[n] if math.isfinite(values[n]) else -math.inf) + 1
+
+
+def _learning(view: View, drawn: Mapping[str, Report]) -> list[Part]:
+    """Validation by epoch and group, and in which epoch each group is at its peak."""
     # Training always follows NDCG@20, also where lists of another length are reported.
-    metric = next((m for m in (view.metric, "ndcg@20") if any(by_group(h, m) for h in told.values())), "")
-    found = {label: series for label, history in told.items() if (series := by_group(history, metric))}
+    metrics = (f"ndcg@{view.k}", "ndcg@20")
+    metric = next((m for m in metrics if any(by_group(run.history, m) for run in drawn.values())), "")
+    found = {label: series for label, run in drawn.items() if (series := by_group(run.history, metric))}
     if not found:
-        return ""
-    values = [v for series in found.values() for line in series.values() for v in line if math.isfinite(v)]
-    limits = (0.0, 1.04 * max(values) or 1.0)
-    ylabel = f"validation {metric.upper()}"
-    drawn = [
-        learning_figure(label, series, Frame(ylabel, limits, view.reports[label].best_epoch), n)
+        return []
+    top = max(finite(value for series in found.values() for line in series.values() for value in line))
+    figures = [
+        _learning_figure(view.short[label], series, metric, 1.04 * top or 1.0, drawn[label].best_epoch, n)
         for n, (label, series) in enumerate(found.items())
     ]
-    groups = compared.groups(MAINSTREAM)
-    rows, later, counted = _peaks(compared, groups, metric)
-    answer = f"In {later} of {counted} runs {groups[0]} peaks after {groups[-1]}. " if counted else ""
-    lead = (
-        f"{answer}{_seed(view, list(found))} Dotted line: the epoch that was kept. The top of a flat curve "
-        "is uncertain: read it as a hint."
-    )
-    head = ["model", *map(escape, groups), "epoch kept", "niche peaks later"]
-    table = page.table("Epoch of each group's peak, median over the seeds", head, rows)
-    return page.section(
-        "Do niche users peak later?",
-        page.paragraph(lead),
-        _folded(drawn, "learning curves"),
-        page.details("The epochs as a table, median over the seeds (earliest to latest)", table),
-    )
+    groups = view.groups(MAINSTREAM)
+    head, hint = ["model", *groups, "epoch kept"], "the top of a flat curve is uncertain: read it as a hint."
+    rows, later, counted = _peaks(view, groups, metric)
+    if view.comparison is None:
+        answers = [_later(view.short[label], found[label], len(drawn[label].history)) for label in found]
+        lead = f"{' '.join(answers)} One run each, and {hint}"
+        summary, caption = "The epochs as a table", "Epoch of each group's peak"
+        rows = [row[:-1] for row in rows]
+    else:
+        answer = f"In {later} of {counted} runs {groups[0]} peaks after {groups[-1]}. " if counted else ""
+        lead = f"{answer}{_seed(drawn, found)} Dotted line: the epoch that was kept. T{hint[1:]}"
+        caption = "Epoch of each group's peak, median over the seeds"
+        summary = "The epochs as a table, median over the seeds (earliest to latest)"
+        head.append("niche peaks later")
+    return [Text(lead), Figures(figures, "learning curves"), Details(summary, [Table(caption, head, rows)])]
 
 
-def _peaks(compared: Compared, groups: Sequence[str], metric: str) -> tuple[list[list[str]], int, int]:
+def _learning_figure(name: str, series: Series, metric: str, top: float, kept: int, n: int) -> Figure:
+    """Validation by epoch of one model, a curve a group."""
+    peaks = {group: peak(line) for group, line in series.items()}
+    curves = [
+        Curve(f"{group}, {peaks[group]}", line, GROUPS[g % 5][0], peaks[group])
+        for g, (group, line) in enumerate(series.items())
+    ]
+    told = ", ".join(f"{group} {epoch}" for group, epoch in peaks.items())
+    frame = Frame(f"validation {metric.upper()}", (0.0, top), kept)
+    aria = f"{frame.ylabel} of {name} by epoch. Epoch of each group's peak: {told}. Kept: {kept}."
+    chart = line_chart(curves, frame, f"validation{n}", aria)
+    return Figure(chart, name, "Dot and number: the epoch in which a group is at its peak.")
+
+
+def _later(name: str, series: Series, epochs: int) -> str:
+    """Compare the peaks of the most niche and the most mainstream group."""
+    (niche, first), *_, (mainstream, last) = ((group, peak(line)) for group, line in series.items())
+    answer = "yes" if first > last else "no" if first < last else "no difference"
+    return f"{name}: {answer} ({niche} in epoch {first}, {mainstream} in {last}, of {epochs})."
+
+
+def _peaks(view: View, groups: Sequence[str], metric: str) -> tuple[list[list[Content]], int, int]:
     """A row a label over all its runs; in how many runs the first group peaks after the last, of how many."""
-    rows, later, counted = [], 0, 0
-    for label, finished in compared.runs.items():
+    rows: list[list[Content]] = []
+    later = counted = 0
+    for label, finished in view.runs.items():
         runs = [(run, series) for run in finished if (series := by_group(run.history, metric))]
         if not runs:
             continue
@@ -83,68 +122,103 @@ def _peaks(compared: Compared, groups: Sequence[str], metric: str) -> tuple[list
         cells = [_range([each[group] for each in peaks if group in each]) for group in groups]
         kept = _range([run.best_epoch for run, _ in runs if run.best_epoch])
         answer = f"{here} of {len(both)} runs" if both else DASH
-        rows.append([compared.named(label), *cells, kept, answer])
+        rows.append([view.named(label), *cells, kept, answer])
     return rows, later, counted
 
 
-def _range(epochs: Sequence[int]) -> str:
-    r"""Median of epochs, and from where to where they reach.
-
-    >>> _range([7]), _range([5, 9, 7]), _range([])
-    ('7', '7<small>5\u20139</small>', '\u2013')
-    """
+def _range(epochs: Sequence[int]) -> Cell:
+    """Median of epochs, and from where to where they reach."""
     if not epochs:
-        return DASH
-    middle = f"{median(epochs):g}"
+        return Cell(DASH)
     low, high = min(epochs), max(epochs)
-    return middle if low == high else f"{middle}<small>{low}{DASH}{high}</small>"
+    return Cell(f"{median(epochs):g}", notes=[(f"{low}{DASH}{high}", "")] if low < high else [])
 
 
-def _weights(compared: Compared, view: View, told: Mapping[str, History]) -> str:
-    drawn = weight_figures(told)
-    if not drawn:
-        return ""
-    lead = (
-        "Adaptive weights turn training to the users it still helps; until they start, all count 1. "
-        f"{_seed(view, list(told))}"
-    )
-    return page.section("Whom training listens to", page.paragraph(lead), _folded(drawn, "weights"))
+def _weights(view: View, drawn: Mapping[str, Report]) -> list[Part]:
+    """One figure for each model with adaptive weights: their mean by group over the epochs."""
+    figures = []
+    for n, (label, run) in enumerate(drawn.items()):
+        series = by_group(run.history, "weight")
+        values = finite(value for line in series.values() for value in line)
+        if not any(abs(value - 1) > 1e-6 for value in values):
+            continue  # no adaptive weights, or training ended before they began
+        name = view.short[label]
+        curves = [Curve(group, line, GROUPS[g % 5][0]) for g, (group, line) in enumerate(series.items())]
+        ends = ", ".join(f"{group} {decimal(line[-1], 2)}" for group, line in series.items())
+        aria = f"Mean training weight of {name} by epoch and group. In the last epoch: {ends}."
+        frame = Frame("mean weight", level=(1.0, ""), height=260)
+        chart = line_chart(curves, frame, f"weights{n}", aria)
+        note = "Mean over a group's users; dashed: all count the same."
+        figures.append(Figure(chart, f"Weights of {name}", note))
+    if not figures:
+        return []
+    lead = "Adaptive weights turn training to the users it still helps; until they start, all count 1."
+    if view.comparison is not None:
+        lead += f" {_seed(drawn, drawn)}"
+    return [Text(lead), Figures(figures, "weights")]
 
 
-def _gates(compared: Compared, view: View, told: Mapping[str, History]) -> str:
-    drawn, _ = gate_figures(view, told)
-    if not drawn:
-        return ""
-    rows = []
-    for label, runs in compared.runs.items():
-        size = number(runs[0].config.get("n_experts"))
-        ends = [number(row.get("gate_entropy")) for run in runs for row in run.history[-1:]]
-        last = average(ends)
-        if not size > 1 or not math.isfinite(last):
-            continue
-        top = math.log(size)
-        flat = "flat: all experts count nearly the same" if last > FLAT * top else "some experts count more"
-        rows.append([compared.named(label), f"{size:.0f}", decimal(last), decimal(top), flat])
-    lead = (
-        "A gate that tells experts apart has an entropy well below the logarithm of their number K. "
-        f"{_seed(view, list(told))} The table: the last epoch, mean over the runs."
-    )
-    table = page.table("Gate entropy", ["model", "experts (K)", "entropy", "log K", "so the gate is"], rows)
-    return page.section(
-        "What the gate decides", page.paragraph(lead), table if rows else "", _folded(drawn, "gates")
-    )
+def _gates(view: View, drawn: Mapping[str, Report]) -> list[Part]:
+    """Gate entropy by epoch below its largest value, log K: one figure for each K; how each gate ends."""
+    sizes: dict[int, dict[str, list[float]]] = {}
+    for label, run in drawn.items():
+        line = [number(row.get("gate_entropy")) for row in run.history]
+        if (size := int(run.config.get("n_experts", 1))) > 1 and finite(line):
+            sizes.setdefault(size, {})[label] = line
+    if not sizes:
+        return []
+    ends = {
+        label: _end(view.short[label], finite(line)[-1], math.log(size))
+        for size, lines in sizes.items()
+        for label, line in lines.items()
+    }
+    figures = [_gate_figure(view, size, lines, ends) for size, lines in sizes.items()]
+    lead = "A gate that tells experts apart has an entropy well below the logarithm of their number"
+    if view.comparison is None:
+        return [Text(f"{lead}. {' '.join(ends.values())}"), Figures(figures, "gates")]
+    rows: list[list[Content]] = []
+    for label, runs in view.runs.items():
+        experts = number(runs[0].config.get("n_experts"))
+        last = average(number(row.get("gate_entropy")) for run in runs for row in run.history[-1:])
+        if experts > 1 and math.isfinite(last):
+            top = math.log(experts)
+            rows.append([view.named(label), f"{experts:.0f}", decimal(last), decimal(top), _flat(last, top)])
+    lead = f"{lead} K. {_seed(drawn, drawn)} The table: the last epoch, mean over the runs."
+    table = Table("Gate entropy", ["model", "experts (K)", "entropy", "log K", "so the gate is"], rows)
+    return [Text(lead), *([table] if rows else []), Figures(figures, "gates")]
 
 
-def _folded(drawn: Sequence[str], what: str) -> str:
-    """Charts side by side, those past the first few behind a click."""
-    rest = drawn[OPEN:]
-    more = page.details(f"{len(rest)} more {what}", page.figures(rest)) if rest else ""
-    return page.figures(drawn[:OPEN]) + more
+def _gate_figure(
+    view: View, size: int, lines: Mapping[str, Sequence[float]], ends: Mapping[str, str]
+) -> Figure:
+    """Entropy by epoch of all gates over as many experts; names that are too long go to a legend."""
+    top = math.log(size)
+    beside = max(len(view.short[label]) for label in lines) < WIDEST
+    curves = [
+        Curve(view.short[label] if beside else "", line, view.styles[label].colour)
+        for label, line in lines.items()
+    ]
+    level = (top, f"log {size} = {top:.3f}: all experts count the same")
+    frame = Frame("gate entropy", (0, 1.2 * top), level=level, height=260)
+    aria = f"Gate entropy by epoch. {' '.join(ends[label] for label in lines)}"
+    chart = line_chart(curves, frame, f"gate{size}", aria)
+    names = [] if beside else [view.name(label) for label in lines]
+    return Figure(chart, f"Gate of {size} experts", "Mean entropy over the users, on validation.", names)
 
 
-def _seed(view: View, labels: Sequence[str]) -> str:
+def _flat(entropy: float, top: float) -> str:
+    """Whether a gate tells experts apart."""
+    flat = entropy > FLAT * top
+    return "flat: all experts count nearly the same" if flat else "some experts count more"
+
+
+def _end(name: str, entropy: float, top: float) -> str:
+    return f"{name} ends at {entropy:.4f} of {top:.4f}: {_flat(entropy, top).replace(':', ',')}."
+
+
+def _seed(drawn: Mapping[str, Report], labels: Iterable[str]) -> str:
     """Which runs are drawn."""
-    seeds = sorted({view.reports[label].seed for label in labels})
+    seeds = sorted({drawn[label].seed for label in labels})
     if len(seeds) == 1:
         return f"Drawn: the run of seed {seeds[0]}."
     return f"Drawn: the first finished run of each model (seeds {', '.join(map(str, seeds))})."

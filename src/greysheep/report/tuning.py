@@ -1,27 +1,56 @@
-"""A picture of a search: validation NDCG by trial, then by each setting that was searched."""
+"""A search as a page and as a picture: validation NDCG by trial, then by each setting that was searched."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from greysheep.errors import ConfigError
-from greysheep.report.canvas import canvas
+from greysheep.evaluation.numbers import decimal, number
+from greysheep.mainstream.groups import GROUPS
+from greysheep.report.canvas import canvas, file_of, inline_svg, picture_kind
+from greysheep.report.html import Definitions, Figure, Section, Table, Text, document
 from greysheep.report.palette import GRID, INK, MODELS, MUTED
-from greysheep.system.files import new_file
+from greysheep.system.files import write_bytes
+from greysheep.tuning.result import Tuning
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from greysheep.tuning.result import Tuning
+    from matplotlib.figure import Figure as Drawing
 
 COLUMNS, CELL_WIDTH, CELL_HEIGHT = 3, 220, 190
 LOOKS = {"finished": ("o", MODELS[2][0]), "pruned": ("x", MUTED), "stopped": ("s", MODELS[1][0])}
+NUMBERS = ("mean", *GROUPS)
 
 
-def write_picture(found: Tuning, path: Path) -> Path:
+def tuning_page(found: Tuning, title: str | None) -> str:
+    """One self-contained HTML page: the picture, the best trials and how they were found.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    aria = f"Validation NDCG by trial and by each setting that was searched. Best: {found}."
+    with _drawn(found, text_as_paths=False) as drawing:
+        chart = inline_svg(drawing, "trials", aria)
+    note = "A ring: the best trial. Dashed: the model with its defaults."
+    top = found.top().drop("value", "message")
+    rows = [[_written(name, value) for name, value in row.items()] for row in top.iter_rows(named=True)]
+    warning = "The best of many trials on validation rows is partly the luckiest: measure it on test rows."
+    made = [("Model", found.model), ("Objective", found.objective), ("Protocol", found.protocol),
+            ("Seed", str(found.seed)), ("Trials", f"{found.trials.height}, {found.finished} with a value"),
+            ("Best settings", found.text)]  # fmt: skip
+    sections = [
+        Section("Trials and settings", [Figure(chart, "Validation NDCG", note)]),
+        Section("The best trials", [Text(warning), Table("The best trials", top.columns, rows)]),
+        Section("How it was made", [Definitions(made)]),
+    ]
+    return document(title or f"greysheep tune, {found.model}", f"{found}.", "", sections)
+
+
+def write_picture(found: Tuning, path: Path | str) -> Path:
     """Write an .svg or .png; the trials of each state have their own marker, the best one a ring;
     a dashed line shows what the first trial, the defaults, reached.
 
@@ -29,14 +58,20 @@ def write_picture(found: Tuning, path: Path) -> Path:
         ConfigError: another ending.
         MissingExtraError: matplotlib is not installed.
     """
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in ("svg", "png"):
-        raise ConfigError(f"picture {path} ends in {path.suffix or 'nothing'!r}: use .svg or .png")
+    path = Path(path).expanduser()
+    kind = picture_kind(path)
+    with _drawn(found, text_as_paths=True) as drawing:
+        return write_bytes(path, file_of(drawing, kind))
+
+
+@contextmanager
+def _drawn(found: Tuning, *, text_as_paths: bool) -> Iterator[Drawing]:
+    """The picture: a panel for the order of the trials, and one for each setting."""
     first = found.trials.columns.index("message") + 1
     names = ["number", *found.trials.columns[first:]]
     rows = -(-len(names) // COLUMNS)
     measured = found.trials.filter(pl.col("value").is_not_null())
-    with canvas(COLUMNS * CELL_WIDTH, rows * CELL_HEIGHT, text_as_paths=True) as figure:
+    with canvas(COLUMNS * CELL_WIDTH, rows * CELL_HEIGHT, text_as_paths=text_as_paths) as figure:
         figure.set_layout_engine("constrained")
         for place, name in enumerate(names):
             axes = figure.add_subplot(rows, COLUMNS, place + 1)
@@ -51,9 +86,16 @@ def write_picture(found: Tuning, path: Path) -> Path:
         figure.legend(
             *figure.axes[0].get_legend_handles_labels(), loc="outside lower right", fontsize=9, ncols=3
         )
-        with new_file(path) as draft:
-            figure.savefig(draft, format=kind, dpi=144, facecolor="white")
-    return path
+        yield figure
+
+
+def _written(name: str, value: object) -> str:
+    """A cell of the table of trials."""
+    if name in NUMBERS:
+        return decimal(number(value))
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _dots(axes: Axes, trials: pl.DataFrame, name: str, best: int) -> None:

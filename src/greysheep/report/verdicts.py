@@ -1,72 +1,59 @@
-"""The section of a comparison's page that says what each model does against the reference."""
+"""The section of a page that says what each model does against the reference."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from html import escape
-from typing import Any
 
 from greysheep.evaluation.numbers import number, p_value, percent, signed
-from greysheep.report import html as page
-from greysheep.report.single_paired import SIGNS
-from greysheep.report.view import SIGNIFICANT, Compared
+from greysheep.metrics.statistics import LEVEL
+from greysheep.report.html import Cell, Definitions, Details, Part, Section, Table, Text
+from greysheep.report.view import Row, View
 
 OPEN = 8  # rows of differences that stand open; more are a click away
+SIGNS = {"no harm": "✓", "harm": "✗", "undecided": "?"}
 
 
-def verdicts_section(compared: Compared) -> str:
-    """One sentence a model, then the differences behind it, by group."""
-    verdicts = {
-        label: words for label, words in compared.comparison.verdicts.items() if label != compared.reference
-    }
-    lines = "".join(
-        f"<dt>{compared.named(label)}</dt><dd>{page.prose(words)}</dd>\n" for label, words in verdicts.items()
-    )
-    told = f'<dl class="verdicts">\n{lines}</dl>' if lines else ""
-    table = _table(compared)
-    if not told and not table:
-        return ""
-    return page.section(f"Against {compared.against}", told, table)
+def verdicts_section(view: View) -> Section | None:
+    """One sentence a model, if a comparison found any, then the differences behind it, by group."""
+    found = view.comparison.verdicts if view.comparison is not None else {}
+    verdicts = [(view.named(label), words) for label, words in found.items() if label != view.reference]
+    parts: list[Part] = [Definitions(verdicts, verdicts=True)] if verdicts else []
+    if view.others:
+        parts.append(_differences(view))
+    return Section(f"Against {view.against}", parts) if parts else None
 
 
-def _table(compared: Compared) -> str:
+def _differences(view: View) -> Details:
     """Difference, share, p value and verdict, for each model and group."""
-    labels = compared.others
-    if not labels:
-        return ""
-    groups = list(dict.fromkeys(group for _, group in compared.tests))
-    body = [
-        [compared.named(label), *(_cell(compared.tests.get((label, group), {})) for group in groups)]
+    labels, margin = view.others, percent(view.margin)
+    groups = list(dict.fromkeys(group for _, group in view.tests))
+    over = ", with its standard deviation over the seeds (±)" if view.comparison is not None else ""
+    lead = (
+        f"Difference in mean {view.shown} over the same users; as a share of the mean of {view.against}"
+        f"{over}; p of a paired sign-flip test after Holm over all cells, bold below .05: it compares these "
+        f"trained models, not the methods under other seeds. No harm (✓): a loss of {margin} or more is "
+        "ruled out. Harm (✗): it is certain. Undecided (?): neither; then stands the smallest loss that "
+        "this log could have ruled out."
+    )
+    rows = [
+        [view.named(label), *(_cell(view.tests.get((label, group), {})) for group in groups)]
         for label in labels
     ]
-    margin = percent(compared.comparison.margin)
-    lead = (
-        f"Difference in mean {compared.shown} over the same users; as a share of the mean of "
-        f"{compared.against}, with its standard deviation over the seeds (±); p of a paired sign-flip test "
-        f"after Holm, bold below .05. No harm (✓): a loss of {margin} or more is ruled out. Harm (✗): it is "
-        "certain. Undecided (?): neither; then stands the smallest loss that this log could have ruled out."
-    )
-    caption = f"Paired differences in {compared.shown} to {compared.against}"
-    inner = page.paragraph(lead) + page.table(caption, ["model", *map(escape, groups)], body)
-    return page.details("The differences by group, with p values", inner, opened=len(labels) <= OPEN)
+    table = Table(f"Paired differences in {view.shown} to {view.against}", ["model", *groups], rows)
+    opened = len(labels) <= OPEN
+    return Details("The differences by group, with p values", [Text(lead), table], opened=opened)
 
 
-def _cell(row: Mapping[str, Any]) -> str:
+def _cell(row: Row) -> Cell:
     difference, p_holm = number(row.get("difference")), number(row.get("p_holm"))
-    text = signed(difference)
     if not math.isfinite(difference):
-        return text
-    if p_holm < SIGNIFICANT:
-        text = f'<span class="best">{text}</span>'
+        return Cell(signed(difference))
     base, spread = number(row.get("reference_mean")), number(row.get("difference_sd"))
     share = percent(number(row.get("ratio")), 1, sign=True)
     if math.isfinite(spread) and base > 0:
         share += f" ± {percent(spread / base, 1)}"
     verdict, margin = str(row.get("verdict") or ""), number(row.get("resolvable_margin"))
     more = f", {percent(margin, 1)}" if verdict == "undecided" and math.isfinite(margin) else ""
-    return (
-        f"{text}<small>{escape(share)}</small><small>{escape(p_value(p_holm))}</small>"
-        f'<small class="{escape(verdict.replace(" ", "-"))}">{SIGNS.get(verdict, "")} '
-        f"{escape(verdict + more)}</small>"
-    )
+    judged = f"{SIGNS.get(verdict, '')} {verdict}{more}"
+    notes = [(share, ""), (p_value(p_holm), ""), (judged, verdict.replace(" ", "-"))]
+    return Cell(signed(difference), best=p_holm < LEVEL, notes=notes)

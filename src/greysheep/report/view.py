@@ -1,53 +1,98 @@
-"""A comparison as the sections of its page read it: runs by label, means, tests, names, styles."""
+"""Reports as the sections of their page read them: runs by label, means, tests, names, styles.
+
+A page shows a comparison, or reports that were made one by one: these are the runs of a comparison with one
+run a label, whose means and intervals are the reports' own.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
-from greysheep.data.columns import GROUP
+from greysheep.comparison.result import Comparison
+from greysheep.comparison.verdicts import FOCUS
+from greysheep.data.columns import GROUP, USER
+from greysheep.errors import ConfigError
 from greysheep.evaluation.numbers import number
-from greysheep.evaluation.report import N_USERS
-from greysheep.report.palette import Style, key, styles
-from greysheep.report.single_view import Triple
+from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report
+from greysheep.evaluation.text import by_label
+from greysheep.mainstream.groups import OVERALL
+from greysheep.metrics.statistics import LEVEL, holm
+from greysheep.report.html import Name
+from greysheep.report.palette import Style, styles
 
-if TYPE_CHECKING:
-    from greysheep.comparison.result import Comparison
-    from greysheep.evaluation.report import Report
+MAINSTREAM, ACTIVITY, NICHE = "mainstream", "activity", FOCUS
+MARGIN = 0.02
+"""Relative loss that still counts as no harm where reports are compared that are no comparison's."""
 
-OVERALL, MAINSTREAM, NICHE = "overall", "mainstream", "low"
-SIGNIFICANT = 0.05
+Triple = tuple[float, float, float]
+Row = Mapping[str, Any]
+Drawable = Report | Sequence[Report] | Comparison
 
 
 @dataclass(frozen=True)
-class Compared:
-    """The parts of a comparison under the keys that tables and charts ask for."""
+class View:
+    """The parts of what a page shows, under the keys that tables and charts ask for."""
 
-    comparison: Comparison
     runs: Mapping[str, list[Report]]
     """Finished runs of each label, labels in the order of the comparison."""
     short: Mapping[str, str]
     """What prose and charts call a label; tables have it in full."""
     styles: Mapping[str, Style]
-    means: Mapping[tuple[str, str, str], Mapping[str, Any]]
-    """Rows of the summary by (label, grouping, group)."""
-    tests: Mapping[tuple[str, str], Mapping[str, Any]]
-    """Rows of the tests by (label, group)."""
+    means: Mapping[tuple[str, str, str], Row]
+    """Rows as those of `Comparison.summary` by (label, grouping, group)."""
+    reference: str
+    """What the others are compared with."""
+    seeds: Sequence[int]
+    k: int
+    margin: float
+    comparison: Comparison | None
+    """None: reports that were made one by one, each under a label of its own."""
 
     @classmethod
-    def of(cls, comparison: Comparison) -> Compared:
-        """Sort a comparison's parts."""
+    def of(
+        cls,
+        record: Drawable,
+        *,
+        reference: str | None = None,
+        histories: Mapping[str, Sequence[Row]] | None = None,
+    ) -> View:
+        """Sort the parts of one report, several, or a comparison.
+
+        Args:
+            record: What is shown.
+            reference: Of reports: label of the one that the others are compared with; else the first one.
+            histories: Of reports: training by epoch for a label, in place of its report's own history.
+
+        Raises:
+            ConfigError: No report, different k, an unknown reference, or either of the last two arguments
+                for a comparison, which has its own.
+        """
+        if not isinstance(record, Comparison):
+            return _of_reports([record] if isinstance(record, Report) else record, reference, histories or {})
+        if reference is not None or histories is not None:
+            raise ConfigError("a comparison has a reference and histories of its own: give none")
         runs: dict[str, list[Report]] = {}
-        for run in comparison.runs:
+        for run in record.runs:
             runs.setdefault(run.label, []).append(run)
-        means = {(row["label"], row["grouping"], row[GROUP]): row for row in _rows(comparison.summary)}
-        tests = {(row["label"], row[GROUP]): row for row in _rows(comparison.tests)}
-        drawn = styles([(label, reports[0].model) for label, reports in runs.items()])
-        return cls(comparison, runs, short_names(comparison.labels), drawn, means, tests)
+        means = {
+            (row["label"], row["grouping"], row[GROUP]): row for row in record.summary.iter_rows(named=True)
+        }
+        return cls(
+            runs, short_names(record.labels), _styles(runs), means, record.reference, record.seeds, record.k,
+            record.margin, record,
+        )  # fmt: skip
+
+    @cached_property
+    def tests(self) -> Mapping[tuple[str, str], Row]:
+        """Rows as those of `Comparison.tests` by (label, group)."""
+        if self.comparison is None:
+            return _paired(self)
+        return {(row["label"], row[GROUP]): row for row in self.comparison.tests.iter_rows(named=True)}
 
     @property
     def labels(self) -> list[str]:
@@ -61,24 +106,25 @@ class Compared:
         return [label for label in self.runs if label in tested]
 
     @property
-    def reference(self) -> str:
-        """What the others are compared with."""
-        return str(self.comparison.reference)
-
-    @property
     def against(self) -> str:
         """The short name of the reference."""
         return self.short.get(self.reference, self.reference)
 
     @property
     def even(self) -> bool:
-        """Whether all labels have runs of the same seeds, so that their means can be ranked."""
-        return len({frozenset(run.seed for run in runs) for runs in self.runs.values()}) == 1
+        """Whether all labels have runs of the same seeds, so that their means can be ranked.
+
+        Whoever puts reports side by side says so.
+        """
+        return (
+            self.comparison is None
+            or len({frozenset(run.seed for run in runs) for runs in self.runs.values()}) == 1
+        )
 
     @property
     def shown(self) -> str:
         """The metric as a reader knows it."""
-        return f"NDCG@{self.comparison.k}"
+        return f"NDCG@{self.k}"
 
     def groups(self, grouping: str) -> list[str]:
         """Names of the groups of a grouping, niche or fewest first, without `overall`."""
@@ -117,9 +163,14 @@ class Compared:
         known = finite(self.score(label, group, grouping) for label in self.labels)
         return max(known) if len(known) > 1 else math.nan
 
+    def has(self, label: str, grouping: str) -> bool:
+        """Whether a label's users were put in the groups of a grouping."""
+        return any((label, grouping, group) in self.means for group in self.groups(grouping))
+
     def size(self, grouping: str, group: str, what: str = N_USERS) -> float:
         """A fact of a group (n_users, mean_train_rows, mean_test_rows) under the label with most runs."""
-        most = max(self.labels, key=lambda label: len(self.runs[label]), default="")
+        known = [label for label in self.labels if (label, grouping, group) in self.means]
+        most = max(known, key=lambda label: len(self.runs[label]), default="")
         return number(self.means.get((most, grouping, group), {}).get(what))
 
     def seconds(self, label: str) -> float:
@@ -135,7 +186,7 @@ class Compared:
         """1 = better than the reference after Holm, -1 = worse, 0 = not shown."""
         row = self.tests.get((label, group), {})
         difference = number(row.get("difference"))
-        if not number(row.get("p_holm")) < SIGNIFICANT or not math.isfinite(difference):
+        if not number(row.get("p_holm")) < LEVEL or not math.isfinite(difference):
             return 0
         return 1 if difference > 0 else -1
 
@@ -144,15 +195,20 @@ class Compared:
         known = [label for label in self.labels if math.isfinite(self.score(label, group))]
         return sorted(known, key=lambda label: -self.score(label, group))
 
-    def named(self, label: str) -> str:
-        """HTML of a label behind its marker: the model's name, then its settings, free to wrap."""
+    def named(self, label: str) -> Name:
+        """A label in a table: the model's name, its settings, whether it is the reference or lacks runs."""
         name, settings = parts_of(label)
-        inner = (key(self.styles[label]) if label in self.styles else "") + escape(name)
-        inner += f"<small>{', '.join(map(escape, settings))}</small>" if settings else ""
-        note = "<small>reference</small>" if label == self.reference and len(self.runs) > 1 else ""
-        done, asked = len(self.runs.get(label, ())), len(self.comparison.seeds)
-        note += f"<small>{done} of {asked} seeds</small>" if 0 < done < asked else ""
-        return f'<span class="label">{inner}{note}</span>'
+        notes = []
+        if self.comparison is not None:
+            if label == self.reference and len(self.runs) > 1:
+                notes.append("reference")
+            if 0 < (done := len(self.runs.get(label, ()))) < len(self.seeds):
+                notes.append(f"{done} of {len(self.seeds)} seeds")
+        return Name(name, self.styles.get(label), settings, notes)
+
+    def name(self, label: str) -> Name:
+        """A label in a legend."""
+        return Name(self.short.get(label, label), self.styles.get(label))
 
 
 def parts_of(label: str) -> tuple[str, list[str]]:
@@ -200,5 +256,55 @@ def average(values: Iterable[float]) -> float:
     return sum(known) / len(known) if known else math.nan
 
 
-def _rows(frame: Any) -> list[dict[str, Any]]:
-    return list(frame.to_dicts()) if frame is not None and frame.width else []
+def _styles(runs: Mapping[str, Sequence[Report]]) -> dict[str, Style]:
+    return styles([(label, reports[0].model) for label, reports in runs.items()])
+
+
+def _of_reports(
+    reports: Sequence[Report], reference: str | None, histories: Mapping[str, Sequence[Row]]
+) -> View:
+    """The view of reports: their own means and intervals."""
+    named = by_label(reports)
+    if reference is not None and reference not in named:
+        raise ConfigError(f"reference {reference!r} is none of the reports: {', '.join(named)}")
+    named = {
+        label: replace(report, history=list(histories.get(label, report.history)))
+        for label, report in named.items()
+    }
+    means: dict[tuple[str, str, str], Row] = {}
+    for label, report in named.items():
+        metric = report.metric
+        columns = {"mean": metric, "ci_low": f"{metric}_low", "ci_high": f"{metric}_high"}
+        columns |= {name: name for name in (N_USERS, TRAIN_ROWS)}
+        overall = report.overall.get(metric)
+        everybody = dict(overall) if isinstance(overall, dict) else {}
+        means[label, MAINSTREAM, OVERALL] = everybody | {N_USERS: report.overall.get(N_USERS)}
+        for grouping, frame in ((MAINSTREAM, report.by_group), (ACTIVITY, report.by_activity)):
+            for row in frame.iter_rows(named=True):
+                means[label, grouping, str(row[GROUP])] = {to: row.get(name) for to, name in columns.items()}
+    runs = {label: [report] for label, report in named.items()}
+    seeds = sorted({report.seed for report in reports})
+    return View(
+        runs, short_names(list(named)), _styles(runs), means, reference or next(iter(named)), seeds,
+        reports[0].k, MARGIN, None,
+    )  # fmt: skip
+
+
+def _paired(view: View) -> Mapping[tuple[str, str], Row]:
+    """Each report against the reference, p values after Holm over all of them.
+
+    A report is compared when it and the reference hold values per user for the same test rows.
+    """
+    (base,) = view.runs[view.reference]
+    rows = ["n_test", USER]
+    tests: dict[tuple[str, str], dict[str, Any]] = {}
+    for label, (report,) in view.runs.items():
+        if label == view.reference or report.per_user.is_empty() or base.per_user.is_empty():
+            continue
+        if report.per_user.select(rows).equals(base.per_user.select(rows)):
+            for row in report.versus(base, margin=view.margin).iter_rows(named=True):
+                tests[label, row[GROUP]] = {**row, "reference_mean": row["reference"]}
+    adjusted = holm([number(row["p_value"]) for row in tests.values()])
+    for row, p_holm in zip(tests.values(), adjusted, strict=True):
+        row["p_holm"] = float(p_holm)
+    return tests

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -78,12 +77,6 @@ class Tuning:
         )
         comment = "".join(f"# {line}\n" for line in head)
         return comment + yaml.safe_dump({"model": self.model, **self.best}, sort_keys=False)
-
-    def picture(self, path: str | Path) -> Path:
-        """Draw validation NDCG by trial and by each setting, as .svg or .png; needs the extra `report`."""
-        from greysheep.report.tuning import write_picture
-
-        return write_picture(self, Path(path).expanduser())
 
     def __str__(self) -> str:
         best = self.trials.row(by_predicate=pl.col("number") == self.best_trial, named=True)
