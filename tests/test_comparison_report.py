@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import greysheep as gs
 from greysheep.comparison.result import Comparison, Failure
-from greysheep.errors import MissingExtraError
+from greysheep.errors import ConfigError, MissingExtraError
 from greysheep.evaluation.numbers import DASH, p_value
 from greysheep.evaluation.report import Report
 from greysheep.mainstream.groups import GROUPS
@@ -394,6 +394,26 @@ def test_failures_and_missing_runs_are_listed(runs: list[Report]):
     assert "Runs without a result" not in Page(report.html(compared(runs[:3]))).headings
 
 
+def test_a_report_and_a_comparison_of_its_run_say_the_same(runs: list[Report]):
+    alone, both = View.of(runs[9]), View.of(compared(runs[9:10], seeds=[0], reference="tall"))
+    for group in GROUPS:
+        for what in ("mean", "n_users", "mean_train_rows"):
+            one, other = (view.means["tall", "mainstream", group][what] for view in (alone, both))
+            assert one == pytest.approx(other, rel=1e-12), (group, what)
+    assert alone.mean("tall", "overall") == pytest.approx(both.mean("tall", "overall"), rel=1e-12)
+    two = View.of([runs[6], runs[9]]), View.of(compared([runs[6], runs[9]], seeds=[0]))
+    for group in ("overall", *GROUPS):
+        one, other = (view.tests["tall", group] for view in two)
+        for what in ("difference", "ratio", "reference_mean", "p_holm", "verdict"):
+            assert one[what] == pytest.approx(other[what]), (group, what)
+
+
+def test_a_comparison_keeps_its_reference(comparison: Comparison):
+    assert report.html(comparison, title="five models", reference="multvae")
+    with pytest.raises(ConfigError, match="this comparison's reference is 'multvae', not 'ease'"):
+        report.html(comparison, reference="ease")
+
+
 # What a page survives
 
 
@@ -465,6 +485,16 @@ def test_a_model_far_below_is_named_at_the_edge(runs: list[Report]):
     assert re.search(r"far below: 0\.\d{3}<", text) and "far below" not in report_of_equals(runs)
     chart = text.split('aria-label="Relative difference')[1].split("</svg>")[0]
     assert len(re.findall(r">\N{MINUS SIGN}\d\d %<", chart)) >= 5
+
+
+def test_the_legend_of_a_cost_chart_names_each_point(full: str, comparison: Comparison):
+    charts = full.split("What quality costs")[1].split("</section>")[0].split("<figure>")[1:]
+    for group, chart in zip(("low", "overall"), charts, strict=True):
+        named = re.findall(r"<li>(.*?)</li>", chart, flags=re.S)
+        for label, item in zip(LABELS, named, strict=True):
+            mean = row_of(comparison.summary, label=label, grouping="mainstream", group=group)["mean"]
+            assert short_names(LABELS)[label] in item and item.endswith(f": {mean:.3f}</small></span>")
+            assert 'class="key"' in item
 
 
 def test_prose_and_charts_say_only_what_tells_labels_apart(runs: list[Report]):

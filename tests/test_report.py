@@ -406,13 +406,10 @@ def test_peaks_by_group(full: str):
     assert "low, 9" in page.text and "kept: 6" in page.text
 
 
-def test_given_histories_replace_the_reports_own():
-    page = Page(report.html([make(epochs=12)], histories={"tall": history(5)}))
+def test_the_history_of_a_report_is_what_is_drawn():
+    page = Page(report.html([make(epochs=12, history=history(5))]))
     assert "tall: yes (low in epoch 5, high in 1, of 5)." in page.text
-    assert (
-        "Do niche users peak later?"
-        not in Page(report.html([make(epochs=12)], histories={"tall": []})).headings
-    )
+    assert "Do niche users peak later?" not in Page(report.html([make(epochs=12, history=[])])).headings
 
 
 def test_lists_of_ten_show_the_validation_that_training_followed():
@@ -422,19 +419,19 @@ def test_lists_of_ten_show_the_validation_that_training_followed():
 def test_flat_gate_is_called_flat(full: str):
     assert f"tall ends at {math.log(4) - 0.0012:.4f} of {math.log(4):.4f}: flat" in Page(full).text
     sharp = [{**row, "gate_entropy": 0.5} for row in history(5)]
-    assert "some experts count more" in Page(report.html([make()], histories={"tall": sharp})).text
+    assert "some experts count more" in Page(report.html([make(history=sharp)])).text
 
 
 def test_weights_that_never_leave_one_are_not_drawn():
     flat = [{**row, "gate_entropy": None} for row in history(3)]  # they leave 1 in epoch 4
-    assert "Whom training listens to" not in Page(report.html([make()], histories={"tall": flat})).headings
+    assert "Whom training listens to" not in Page(report.html([make(history=flat)])).headings
 
 
 def test_history_with_gaps_is_drawn():
     rows = history(6)
     rows[-1]["by_group"]["low"] = {"ndcg@20": math.nan, "weight": None}
     rows[0]["by_group"]["high"]["ndcg@20"] = math.nan
-    page = Page(report.html([make()], histories={"tall": rows}))
+    page = Page(report.html([make(history=rows)]))
     assert "nan" not in page.text and "low, 5" in page.text
 
 

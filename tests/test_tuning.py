@@ -27,6 +27,7 @@ from greysheep.tuning import search
 from greysheep.tuning.plan import Plan, TuneRequest
 from greysheep.tuning.score import Score, blind
 from greysheep.tuning.study import Notebook, Record
+from test_report import Page
 
 SMALL = {"latent": 8, "batch_size": 16, "learning_rate": 1e-2}
 QUIET: dict[str, Any] = {"progress": False}
@@ -648,3 +649,21 @@ def test_the_command_interrupted(log_file: Path, capsys: pytest.CaptureFixture[s
     assert (
         pl.read_csv("out/trials.csv")["state"].to_list() == ["finished"] * 2 + ["stopped"] + ["finished"] * 3
     )
+
+
+def test_the_page_of_a_search(tmp_path: Path) -> None:
+    found = gs.tune("ease-weighted", world(60), trials=3, storage=tmp_path / "study.journal", **QUIET)
+    page = Page(gs.write_html(found, tmp_path / "trials.html").read_text(encoding="utf-8"))
+    assert page.headings == ["Trials and settings", "The best trials", "How it was made"]
+    best, settings = str(found).split("; ")
+    assert f"{best[0].upper()}{best[1:]}." in page.text and settings in page.text
+    assert "greysheep tune, ease-weighted" in page.text
+    (table,) = page.tables
+    top = found.top()
+    assert [row[0].strip() for row in table[1:]] == [str(number) for number in top["number"]]
+    means = [row[table[0].index("mean ")].strip() for row in table[1:]]
+    assert means == [f"{mean:.4f}" for mean in top["mean"]]
+    (chart,) = [attributes for tag, attributes in page.elements if attributes.get("class") == "chart"]
+    assert str(found) in str(chart["aria-label"])
+    with pytest.raises(ConfigError, match="takes a title, nothing else"):
+        gs.write_html(found, tmp_path / "trials.html", reference="ease")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from greysheep.comparison.result import Comparison
 from greysheep.errors import ConfigError
@@ -35,7 +35,6 @@ def write_html(
     *,
     title: str | None = None,
     reference: str | None = None,
-    histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     examples: Sequence[Example] = (),
     facts: Mapping[str, str] | None = None,
 ) -> Path:
@@ -46,16 +45,14 @@ def write_html(
         path: The file.
         title: What was measured; stands above the headline.
         reference: Of reports: label of the one that the others are compared with; the first one if not given.
-        histories: Of reports: training by epoch for a label, in place of its report's own history.
         examples: Users to show with what they chose and what they are recommended, from `niche_examples`.
         facts: More lines for "How it was made", such as the log and its filter.
 
     Raises:
-        ConfigError: No report, different k, an unknown reference, or an argument that the record has no use
-            for.
+        ConfigError: No report, different k, an unknown reference, or more than a title for a search.
         MissingExtraError: matplotlib is not installed.
     """
-    page = html(record, title=title, reference=reference, histories=histories, examples=examples, facts=facts)
+    page = html(record, title=title, reference=reference, examples=examples, facts=facts)
     return write_bytes(Path(path).expanduser(), page.encode("utf-8"))
 
 
@@ -64,7 +61,6 @@ def html(
     *,
     title: str | None = None,
     reference: str | None = None,
-    histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     examples: Sequence[Example] = (),
     facts: Mapping[str, str] | None = None,
 ) -> str:
@@ -72,10 +68,10 @@ def html(
     if not isinstance(record, (Report, Comparison, Sequence)):
         from greysheep.report.tuning import tuning_page  # what it shows brings torch
 
-        if reference or histories or examples or facts:
+        if reference or examples or facts:
             raise ConfigError("the page of a search takes a title, nothing else")
         return tuning_page(record, title)
-    view = View.of(record, reference=reference, histories=histories)
+    view = View.of(record, reference)
     costs = [cost_section(view)]
     training = training_sections(view)
     sections = [

@@ -85,8 +85,8 @@ def made_section(view: View, facts: Mapping[str, str]) -> Section:
     if "Versions" not in facts:
         pairs.append(("Versions", _versions()))
     settings = [Settings(label, _json(runs[0].config)) for label, runs in view.runs.items()]
-    more = Details("Settings of each model", settings) if settings else None
-    return Section("How it was made", [Definitions(pairs), more])
+    more = [Details("Settings of each model", settings)] if settings else []
+    return Section("How it was made", [Definitions(pairs), *more])
 
 
 def _protocols(view: View) -> str:

@@ -16,16 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TICKS = {
-    0.01: "0.01 s",
-    0.1: "0.1 s",
-    1: "1 s",
-    10: "10 s",
-    60: "1 min",
-    600: "10 min",
-    3600: "1 h",
-    36000: "10 h",
-    360000: "100 h",
-}
+    0.01: "0.01 s", 0.1: "0.1 s", 1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min", 3600: "1 h",
+    36000: "10 h", 360000: "100 h",
+}  # fmt: skip
 SOONEST = 0.01
 """Seconds below this are drawn here: nobody chooses a model for a hundredth of a second."""
 NEAR = 0.75

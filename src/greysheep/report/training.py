@@ -11,7 +11,7 @@ from statistics import median
 
 from greysheep.evaluation.numbers import DASH, decimal, number
 from greysheep.evaluation.report import Report
-from greysheep.report.html import Cell, Content, Details, Figure, Figures, Part, Section, Table, Text
+from greysheep.report.html import Cell, Content, Details, Figure, Figures, Section, Table, Text
 from greysheep.report.lines import Curve, Frame, line_chart
 from greysheep.report.palette import GROUPS
 from greysheep.report.view import MAINSTREAM, Row, View, average, finite
@@ -19,21 +19,30 @@ from greysheep.report.view import MAINSTREAM, Row, View, average, finite
 FLAT = 0.99  # of the largest entropy: all experts count nearly the same
 WIDEST = 16  # letters of a label that fits beside its curve
 
+LISTENS, DECIDES = "Whom training listens to", "What the gate decides"
+ADAPTIVE = "Adaptive weights turn training to the users it still helps; until they start, all count 1."
+TELLS = "A gate that tells experts apart has an entropy well below the logarithm of their number"
+
 Series = dict[str, list[float]]
 
 
 def training_sections(view: View) -> list[Section]:
     """Validation by group, weights, gates: a section for each that has something to show."""
     drawn = {label: runs[0] for label, runs in view.runs.items() if runs[0].history}
-    learning, weights, gates = _learning(view, drawn), _weights(view, drawn), _gates(view, drawn)
-    if view.comparison is None and weights:
-        weights, gates = [*weights, *gates], []
-    found = {
-        "Do niche users peak later?": learning,
-        "Whom training listens to": weights,
-        "What the gate decides": gates,
-    }
-    return [Section(heading, parts) for heading, parts in found.items() if parts]
+    weights, gates, ends = _weights(view, drawn), *_gates(view, drawn)
+    sections = [_learning(view, drawn)]
+    if view.comparison is None:
+        leads = ([ADAPTIVE] if weights else []) + ([f"{TELLS}. {' '.join(ends)}"] if gates else [])
+        both = [Text(" ".join(leads)), Figures([*weights, *gates], "charts")]
+        sections += [Section(LISTENS if weights else DECIDES, both) if weights or gates else None]
+    else:
+        if weights:
+            lead = Text(f"{ADAPTIVE} {_seed(drawn, drawn)}")
+            sections += [Section(LISTENS, [lead, Figures(weights, "weights")])]
+        if gates:
+            lead = Text(f"{TELLS} K. {_seed(drawn, drawn)} The table: the last epoch, mean over the runs.")
+            sections += [Section(DECIDES, [lead, _gate_table(view), Figures(gates, "gates")])]
+    return [section for section in sections if section is not None]
 
 
 def by_group(history: Sequence[Row], key: str) -> Series:
@@ -56,14 +65,14 @@ def peak(values: Sequence[float]) -> int:
     return max(range(len(values)), key=lambda n: values[n] if math.isfinite(values[n]) else -math.inf) + 1
 
 
-def _learning(view: View, drawn: Mapping[str, Report]) -> list[Part]:
+def _learning(view: View, drawn: Mapping[str, Report]) -> Section | None:
     """Validation by epoch and group, and in which epoch each group is at its peak."""
     # Training always follows NDCG@20, also where lists of another length are reported.
     metrics = (f"ndcg@{view.k}", "ndcg@20")
     metric = next((m for m in metrics if any(by_group(run.history, m) for run in drawn.values())), "")
     found = {label: series for label, run in drawn.items() if (series := by_group(run.history, metric))}
     if not found:
-        return []
+        return None
     top = max(finite(value for series in found.values() for line in series.values() for value in line))
     figures = [
         _learning_figure(view.short[label], series, metric, 1.04 * top or 1.0, drawn[label].best_epoch, n)
@@ -73,7 +82,11 @@ def _learning(view: View, drawn: Mapping[str, Report]) -> list[Part]:
     head, hint = ["model", *groups, "epoch kept"], "the top of a flat curve is uncertain: read it as a hint."
     rows, later, counted = _peaks(view, groups, metric)
     if view.comparison is None:
-        answers = [_later(view.short[label], found[label], len(drawn[label].history)) for label in found]
+        answers = [
+            _later(view.short[label], series, len(drawn[label].history))
+            for label, series in found.items()
+            if len(series) > 1
+        ]
         lead = f"{' '.join(answers)} One run each, and {hint}"
         summary, caption = "The epochs as a table", "Epoch of each group's peak"
         rows = [row[:-1] for row in rows]
@@ -83,7 +96,8 @@ def _learning(view: View, drawn: Mapping[str, Report]) -> list[Part]:
         caption = "Epoch of each group's peak, median over the seeds"
         summary = "The epochs as a table, median over the seeds (earliest to latest)"
         head.append("niche peaks later")
-    return [Text(lead), Figures(figures, "learning curves"), Details(summary, [Table(caption, head, rows)])]
+    table = Details(summary, [Table(caption, head, rows)])
+    return Section("Do niche users peak later?", [Text(lead), Figures(figures, "learning curves"), table])
 
 
 def _learning_figure(name: str, series: Series, metric: str, top: float, kept: int, n: int) -> Figure:
@@ -134,7 +148,7 @@ def _range(epochs: Sequence[int]) -> Cell:
     return Cell(f"{median(epochs):g}", notes=[(f"{low}{DASH}{high}", "")] if low < high else [])
 
 
-def _weights(view: View, drawn: Mapping[str, Report]) -> list[Part]:
+def _weights(view: View, drawn: Mapping[str, Report]) -> list[Figure]:
     """One figure for each model with adaptive weights: their mean by group over the epochs."""
     figures = []
     for n, (label, run) in enumerate(drawn.items()):
@@ -146,51 +160,46 @@ def _weights(view: View, drawn: Mapping[str, Report]) -> list[Part]:
         curves = [Curve(group, line, GROUPS[g % 5][0]) for g, (group, line) in enumerate(series.items())]
         ends = ", ".join(f"{group} {decimal(line[-1], 2)}" for group, line in series.items())
         aria = f"Mean training weight of {name} by epoch and group. In the last epoch: {ends}."
-        frame = Frame("mean weight", level=(1.0, ""), height=260)
-        chart = line_chart(curves, frame, f"weights{n}", aria)
+        chart = line_chart(curves, Frame("mean weight", level=(1.0, ""), height=260), f"weights{n}", aria)
         note = "Mean over a group's users; dashed: all count the same."
         figures.append(Figure(chart, f"Weights of {name}", note))
-    if not figures:
-        return []
-    lead = "Adaptive weights turn training to the users it still helps; until they start, all count 1."
-    if view.comparison is not None:
-        lead += f" {_seed(drawn, drawn)}"
-    return [Text(lead), Figures(figures, "weights")]
+    return figures
 
 
-def _gates(view: View, drawn: Mapping[str, Report]) -> list[Part]:
-    """Gate entropy by epoch below its largest value, log K: one figure for each K; how each gate ends."""
+def _gates(view: View, drawn: Mapping[str, Report]) -> tuple[list[Figure], list[str]]:
+    """Gate entropy by epoch below its largest value, log K: a figure for each K, a sentence a model."""
     sizes: dict[int, dict[str, list[float]]] = {}
     for label, run in drawn.items():
         line = [number(row.get("gate_entropy")) for row in run.history]
         if (size := int(run.config.get("n_experts", 1))) > 1 and finite(line):
             sizes.setdefault(size, {})[label] = line
-    if not sizes:
-        return []
-    ends = {
-        label: _end(view.short[label], finite(line)[-1], math.log(size))
-        for size, lines in sizes.items()
-        for label, line in lines.items()
-    }
-    figures = [_gate_figure(view, size, lines, ends) for size, lines in sizes.items()]
-    lead = "A gate that tells experts apart has an entropy well below the logarithm of their number"
-    if view.comparison is None:
-        return [Text(f"{lead}. {' '.join(ends.values())}"), Figures(figures, "gates")]
+    figures, sentences = [], []
+    for size, lines in sizes.items():
+        top = math.log(size)
+        ends = {label: finite(line)[-1] for label, line in lines.items()}
+        told = [
+            f"{view.short[label]} ends at {end:.4f} of {top:.4f}: {_flat(end, top).replace(':', ',')}."
+            for label, end in ends.items()
+        ]
+        figures.append(_gate_figure(view, size, lines, f"Gate entropy by epoch. {' '.join(told)}"))
+        sentences += told
+    return figures, sentences
+
+
+def _gate_table(view: View) -> Table | None:
+    """The entropy of each gate in the last epoch, beside the largest that it could have."""
     rows: list[list[Content]] = []
     for label, runs in view.runs.items():
-        experts = number(runs[0].config.get("n_experts"))
+        size = number(runs[0].config.get("n_experts"))
         last = average(number(row.get("gate_entropy")) for run in runs for row in run.history[-1:])
-        if experts > 1 and math.isfinite(last):
-            top = math.log(experts)
-            rows.append([view.named(label), f"{experts:.0f}", decimal(last), decimal(top), _flat(last, top)])
-    lead = f"{lead} K. {_seed(drawn, drawn)} The table: the last epoch, mean over the runs."
-    table = Table("Gate entropy", ["model", "experts (K)", "entropy", "log K", "so the gate is"], rows)
-    return [Text(lead), *([table] if rows else []), Figures(figures, "gates")]
+        if size > 1 and math.isfinite(last):
+            top = math.log(size)
+            rows.append([view.named(label), f"{size:.0f}", decimal(last), decimal(top), _flat(last, top)])
+    head = ["model", "experts (K)", "entropy", "log K", "so the gate is"]
+    return Table("Gate entropy", head, rows) if rows else None
 
 
-def _gate_figure(
-    view: View, size: int, lines: Mapping[str, Sequence[float]], ends: Mapping[str, str]
-) -> Figure:
+def _gate_figure(view: View, size: int, lines: Mapping[str, Sequence[float]], aria: str) -> Figure:
     """Entropy by epoch of all gates over as many experts; names that are too long go to a legend."""
     top = math.log(size)
     beside = max(len(view.short[label]) for label in lines) < WIDEST
@@ -200,7 +209,6 @@ def _gate_figure(
     ]
     level = (top, f"log {size} = {top:.3f}: all experts count the same")
     frame = Frame("gate entropy", (0, 1.2 * top), level=level, height=260)
-    aria = f"Gate entropy by epoch. {' '.join(ends[label] for label in lines)}"
     chart = line_chart(curves, frame, f"gate{size}", aria)
     names = [] if beside else [view.name(label) for label in lines]
     return Figure(chart, f"Gate of {size} experts", "Mean entropy over the users, on validation.", names)
@@ -210,10 +218,6 @@ def _flat(entropy: float, top: float) -> str:
     """Whether a gate tells experts apart."""
     flat = entropy > FLAT * top
     return "flat: all experts count nearly the same" if flat else "some experts count more"
-
-
-def _end(name: str, entropy: float, top: float) -> str:
-    return f"{name} ends at {entropy:.4f} of {top:.4f}: {_flat(entropy, top).replace(':', ',')}."
 
 
 def _seed(drawn: Mapping[str, Report], labels: Iterable[str]) -> str:

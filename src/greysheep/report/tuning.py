@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from greysheep.evaluation.numbers import decimal, number
+from greysheep.evaluation.numbers import decimal, number, seconds
 from greysheep.mainstream.groups import GROUPS
 from greysheep.report.canvas import canvas, file_of, inline_svg, picture_kind
 from greysheep.report.html import Definitions, Figure, Section, Table, Text, document
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-COLUMNS, CELL_WIDTH, CELL_HEIGHT = 3, 220, 190
+CELL_WIDTH, CELL_HEIGHT = 220, 190
 LOOKS = {"finished": ("o", MODELS[2][0]), "pruned": ("x", MUTED), "stopped": ("s", MODELS[1][0])}
 NUMBERS = ("mean", *GROUPS)
 
 
 def tuning_page(found: Tuning, title: str | None) -> str:
-    """One self-contained HTML page: the picture, the best trials and how they were found.
+    """One self-contained HTML page: the best trial, the picture, the best trials as a table.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    aria = f"Validation NDCG by trial and by each setting that was searched. Best: {found}."
-    with _drawn(found, text_as_paths=False) as drawing:
+    with _drawn(found, columns=2, text_as_paths=False) as drawing:
+        aria = f"Validation NDCG by trial and by each setting that was searched. Best: {found}."
         chart = inline_svg(drawing, "trials", aria)
     note = "A ring: the best trial. Dashed: the model with its defaults."
     top = found.top().drop("value", "message")
@@ -47,7 +47,9 @@ def tuning_page(found: Tuning, title: str | None) -> str:
         Section("The best trials", [Text(warning), Table("The best trials", top.columns, rows)]),
         Section("How it was made", [Definitions(made)]),
     ]
-    return document(title or f"greysheep tune, {found.model}", f"{found}.", "", sections)
+    best, _, settings = str(found).partition("; ")
+    headline = f"{best[0].upper()}{best[1:]}."
+    return document(title or f"greysheep tune, {found.model}", headline, settings, sections)
 
 
 def write_picture(found: Tuning, path: Path | str) -> Path:
@@ -60,21 +62,21 @@ def write_picture(found: Tuning, path: Path | str) -> Path:
     """
     path = Path(path).expanduser()
     kind = picture_kind(path)
-    with _drawn(found, text_as_paths=True) as drawing:
+    with _drawn(found, columns=3, text_as_paths=True) as drawing:
         return write_bytes(path, file_of(drawing, kind))
 
 
 @contextmanager
-def _drawn(found: Tuning, *, text_as_paths: bool) -> Iterator[Drawing]:
+def _drawn(found: Tuning, *, columns: int, text_as_paths: bool) -> Iterator[Drawing]:
     """The picture: a panel for the order of the trials, and one for each setting."""
     first = found.trials.columns.index("message") + 1
     names = ["number", *found.trials.columns[first:]]
-    rows = -(-len(names) // COLUMNS)
+    rows = -(-len(names) // columns)
     measured = found.trials.filter(pl.col("value").is_not_null())
-    with canvas(COLUMNS * CELL_WIDTH, rows * CELL_HEIGHT, text_as_paths=text_as_paths) as figure:
+    with canvas(columns * CELL_WIDTH, rows * CELL_HEIGHT, text_as_paths=text_as_paths) as figure:
         figure.set_layout_engine("constrained")
         for place, name in enumerate(names):
-            axes = figure.add_subplot(rows, COLUMNS, place + 1)
+            axes = figure.add_subplot(rows, columns, place + 1)
             for mean in measured.filter(pl.col("number") == found.defaults)["mean"]:
                 axes.axhline(mean, color=MUTED, linewidth=0.9, linestyle="--")
             _dots(axes, measured.filter(pl.col(name).is_not_null()), name, found.best_trial)
@@ -93,6 +95,8 @@ def _written(name: str, value: object) -> str:
     """A cell of the table of trials."""
     if name in NUMBERS:
         return decimal(number(value))
+    if name == "seconds":
+        return seconds(value)
     if value is None:
         return ""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -54,28 +54,19 @@ class View:
     """None: reports that were made one by one, each under a label of its own."""
 
     @classmethod
-    def of(
-        cls,
-        record: Drawable,
-        *,
-        reference: str | None = None,
-        histories: Mapping[str, Sequence[Row]] | None = None,
-    ) -> View:
+    def of(cls, record: Drawable, reference: str | None = None) -> View:
         """Sort the parts of one report, several, or a comparison.
 
-        Args:
-            record: What is shown.
-            reference: Of reports: label of the one that the others are compared with; else the first one.
-            histories: Of reports: training by epoch for a label, in place of its report's own history.
+        reference: label of the report that the others are compared with, the first one if not given; a
+        comparison has its own.
 
         Raises:
-            ConfigError: No report, different k, an unknown reference, or either of the last two arguments
-                for a comparison, which has its own.
+            ConfigError: No report, different k, or an unknown reference.
         """
         if not isinstance(record, Comparison):
-            return _of_reports([record] if isinstance(record, Report) else record, reference, histories or {})
-        if reference is not None or histories is not None:
-            raise ConfigError("a comparison has a reference and histories of its own: give none")
+            return _of_reports([record] if isinstance(record, Report) else record, reference)
+        if reference not in (None, record.reference):
+            raise ConfigError(f"this comparison's reference is {record.reference!r}, not {reference!r}")
         runs: dict[str, list[Report]] = {}
         for run in record.runs:
             runs.setdefault(run.label, []).append(run)
@@ -260,17 +251,11 @@ def _styles(runs: Mapping[str, Sequence[Report]]) -> dict[str, Style]:
     return styles([(label, reports[0].model) for label, reports in runs.items()])
 
 
-def _of_reports(
-    reports: Sequence[Report], reference: str | None, histories: Mapping[str, Sequence[Row]]
-) -> View:
+def _of_reports(reports: Sequence[Report], reference: str | None) -> View:
     """The view of reports: their own means and intervals."""
     named = by_label(reports)
     if reference is not None and reference not in named:
         raise ConfigError(f"reference {reference!r} is none of the reports: {', '.join(named)}")
-    named = {
-        label: replace(report, history=list(histories.get(label, report.history)))
-        for label, report in named.items()
-    }
     means: dict[tuple[str, str, str], Row] = {}
     for label, report in named.items():
         metric = report.metric
