@@ -26,10 +26,11 @@ BUILD = ROOT / "build"
 RESULTS = ROOT / "docs" / "results"
 DATA = Path(os.environ.get("GREYSHEEP_DATA", ROOT.parent / "shared" / "data"))
 COMMAND = [sys.executable, __file__]
+"""Does one stage; with the name of a module behind it, answers orders through that module's `begin`."""
 
 
 def result(
-    file: Path, function: Callable[..., Record], *, again: bool = False, threads: int = 0, **options: Any
+    file: Path, function: Callable[..., Record], /, *, again: bool = False, threads: int = 0, **options: Any
 ) -> Record:
     """What `function(**options)` returns in a fresh process, and the load beside it, read from `file`.
 
@@ -74,4 +75,7 @@ def write_page(page: Path, *sections: Iterable[str]) -> Path:
 
 
 if __name__ == "__main__":
-    jobs.serve(work, sys.stdin)
+    if len(sys.argv) > 1:
+        jobs.converse(importlib.import_module(sys.argv[1]).begin, sys.stdin)
+    else:
+        jobs.serve(work, sys.stdin)
