@@ -8,7 +8,7 @@ BIN := .venv/bin
 help:
 	@echo "make demo   the whole job on a small real data set; writes report.html"
 	@echo "make test   the environment, then every quick test and docstring example"
-	@echo "make eval   the slow tests on full-size real data (GREYSHEEP_DATA)"
+	@echo "make eval   the slow tests on full-size real data (GREYSHEEP_DATA); ONLY=yelp: those of that name"
 	@echo "make lint   ruff, mypy and import-linter"
 
 $(BIN)/pip:
@@ -33,7 +33,7 @@ test: .venv/stamp-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 16 --dist worksteal
 
 eval: .venv/stamp-dev
-	$(BIN)/python -m pytest -q -m eval
+	$(BIN)/python -m pytest -q -m eval $(if $(ONLY),-k "$(ONLY)")
 
 lint: .venv/stamp-dev
 	$(BIN)/ruff check

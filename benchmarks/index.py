@@ -1,46 +1,42 @@
 """A trained mixture of many experts against the index compiled from it: docs/results/compiled-index.md.
 
-    python benchmarks/index.py train --experts 100    # ML-1M, strict, seed 0; kept in build/index/
-    python benchmarks/index.py measure --experts 100  # seconds in turns, NDCG by group; writes the page
+    python benchmarks/index.py --experts 100    # ML-1M, strict, seed 0: both stages, then the page
 
-Both answer for all known users. `scores` is decoding alone, rows and gates (or vectors) at hand, users in
-blocks of 512; `lists` is `recommend` as a user calls it, 20 items, known ones left out.
+`train` keeps its model in build/index/; `measure` takes turns between the two and is run anew each time. Both
+answer for all known users. `scores` is decoding alone, rows and gates (or vectors) at hand, users in blocks
+of 512; `lists` is `recommend` as a user calls it, 20 items, known ones left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stage import BUILD, DATA, RESULTS, Record, markdown, result, write_page
 
 import greysheep as gs
-from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.autoencoders.index import Index, by_group, compile_index
-from greysheep.system.machine import peak_memory_bytes
+from greysheep.system.machine import peak_memory_bytes, usable_cores
 
-ROOT = Path(__file__).resolve().parents[1]
-BUILD = ROOT / "build" / "index"
-PAGE = ROOT / "docs" / "results" / "compiled-index.md"
-DATA = Path(os.environ.get("GREYSHEEP_DATA", ROOT.parent / "shared" / "data"))
-SETTINGS: dict[str, Any] = {
-    "dropout": 0.3, "beta": 1.3, "learning_rate": 0.004, "start_epoch": 10, "patience": 5, "epochs": 25,
+PAGE = RESULTS / "compiled-index.md"
+SETTINGS: Record = {
+    "dropout": 0.3, "learning_rate": 0.004, "start_epoch": 10, "patience": 5, "epochs": 25,
 }  # fmt: skip
-"""As tuned, but with a higher rate and fewer epochs: an index only needs experts that have learned."""
+"""A higher rate and fewer epochs than a good model has: an index only needs experts that have learned."""
 ROWS = 512
 TURNS = 5
 
 
-def train(log: gs.Interactions, experts: int) -> None:
+def train(log: str, folder: str, experts: int) -> Record:
     """Fit and keep the model."""
-    parts = gs.split(log, protocol="strict", seed=0)
+    parts = gs.split(gs.Interactions.read(log), protocol="strict", seed=0)
     model = gs.TALL(n_experts=experts, seed=0, progress=True, **SETTINGS).fit(parts)
-    model.save(BUILD / f"tall-{experts}")
-    print(f"best epoch {model.best_epoch} of {model.epochs}, {model.train_seconds:.0f} s")
+    model.save(Path(folder))
+    return {"best epoch": model.best_epoch, "train seconds": model.train_seconds}
 
 
 def scores(ranker: Any) -> None:
@@ -62,55 +58,58 @@ def seconds(work: Callable[[Any], Any], rankers: list[Any]) -> list[float]:
     return [float(np.median(times[1:])) for times in found]
 
 
-def measure(experts: int) -> str:
-    """The page."""
-    model = gs.load(BUILD / f"tall-{experts}")
-    assert isinstance(model, MixtureModel)
+def measure(folder: str) -> Record:
+    """Seconds in turns, NDCG by group, and what the index is like."""
+    model: Any = gs.load(folder)
     begun = time.perf_counter()
     index = compile_index(model)
-    built = time.perf_counter() - begun
-    users = model.log.user_ids
-    decode = seconds(scores, [model, index])
-    lists = seconds(lambda ranker: ranker.recommend(users, k=20), [model, index])
-    full, compiled = by_group(model, "test"), by_group(index, "test")
-    validation = {row["group"]: row["loss"] for row in index.quality.to_dicts()}
-    head = f"| | mixture, K = {experts} | index, r = {index.length} | ratio |\n| --- | --- | --- | --- |"
-    time_rows = [
-        f"| {what} of {len(users):,} users, s | {a:.3f} | {b:.3f} | {a / b:.1f} x |"
-        for what, (a, b) in (("scores", decode), ("lists", lists))
-    ]
-    group_rows = [
-        f"| test NDCG@20, {name} | {full[name]:.4f} | {compiled[name]:.4f} "
-        f"| {100 * (compiled[name] / full[name] - 1):+.2f} % |"
+    built, users = time.perf_counter() - begun, model.log.user_ids
+    losses = [row["loss"] for row in index.quality.to_dicts() if row["loss"] is not None]
+    return {
+        "seconds": {
+            "scores": seconds(scores, [model, index]),
+            "lists": seconds(lambda ranker: ranker.recommend(users, k=20), [model, index]),
+        },
+        "ndcg": [by_group(model, "test"), by_group(index, "test")], "users": len(users), "built": built,
+        "rank": index.length, "worst": max(losses), "peak": peak_memory_bytes(), "epoch": model.best_epoch,
+    }  # fmt: skip
+
+
+def page(experts: int, found: Record) -> Path:
+    """Write docs/results/compiled-index.md."""
+    full, compiled = found["ndcg"]
+    rows = [
+        [f"{what} of {found['users']:,} users, s", f"{a:.3f}", f"{b:.3f}", f"{a / b:.1f} x"]
+        for what, (a, b) in found["seconds"].items()
+    ] + [
+        [f"test NDCG@20, {name}", f"{full[name]:.4f}", f"{compiled[name]:.4f}",
+         f"{100 * (compiled[name] / full[name] - 1):+.2f} %"]
         for name in full
-    ]
-    worst = max(loss for loss in validation.values() if loss is not None)
-    load, settings = os.getloadavg()[0], ", ".join(f"{key}={value}" for key, value in SETTINGS.items())
-    return "\n".join([
+    ]  # fmt: skip
+    settings = ", ".join(f"{key}={value}" for key, value in SETTINGS.items())
+    return write_page(PAGE, [
         "# A compiled index against the mixture it was made from", "",
-        f"`python benchmarks/index.py measure --experts {experts}`, after `train`: ML-1M, protocol `strict`, "
-        f"seed 0, TALL at its best epoch, {model.best_epoch} ({settings}). "
-        f"{len(os.sched_getaffinity(0))} CPU cores, load {load:.1f}; medians of {TURNS}, taking turns.", "",
-        f"The smallest rank with which no group loses more than .5 % on validation rows is {index.length} "
-        f"(largest loss there {100 * worst:.2f} %); built in {built:.1f} s; "
-        f"peak memory of the process {peak_memory_bytes() / 1e9:.2f} GB.", "",
-        head, *time_rows, *group_rows, "",
+        f"`python benchmarks/index.py --experts {experts}`: ML-1M, protocol `strict`, seed 0, TALL at its "
+        f"best epoch, {found['epoch']} ({settings}). {usable_cores()} CPU cores, load {found['load']:.1f}; "
+        f"medians of {TURNS}, taking turns.", "",
+        f"The smallest rank with which no group loses more than .5 % on validation rows is {found['rank']} "
+        f"(largest loss there {100 * found['worst']:.2f} %); built in {found['built']:.1f} s; "
+        f"peak memory of the process {found['peak'] / 1e9:.2f} GB.", "",
+        *markdown(["", f"mixture, K = {experts}", f"index, r = {found['rank']}", "ratio"], rows),
         "`scores` is decoding alone; `lists` adds leaving out known items and the 20 best, which cost the "
-        "same on both sides.", "",
+        "same on both sides.",
     ])  # fmt: skip
 
 
 def main() -> None:
     """Do what is asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("action", choices=("train", "measure"))
     parser.add_argument("--experts", type=int, default=100)
-    given = parser.parse_args()
-    if given.action == "train":
-        train(gs.Interactions.read(DATA / "ml-1m" / "interactions.parquet"), given.experts)
-    else:
-        PAGE.write_text(measure(given.experts))
-        print(PAGE.read_text())
+    experts = parser.parse_args().experts
+    folder, log = str(BUILD / "index" / f"tall-{experts}"), str(DATA / "ml-1m" / "interactions.parquet")
+    result(BUILD / "index" / f"train-{experts}.json", train, log=log, folder=folder, experts=experts)
+    found = result(BUILD / "index" / f"measure-{experts}.json", measure, again=True, folder=folder)
+    print(page(experts, found).read_text())
 
 
 if __name__ == "__main__":

@@ -4,18 +4,15 @@
     python benchmarks/large.py --users 50000        # a tenth of it; no page
     python benchmarks/large.py --stages fit --again # one stage anew
 
-Each stage runs in a fresh process and leaves build/large/<users>/<stage>.json; an interrupted run goes on
-after the last finished stage. A stage is made of steps; the steps before the one it is about (reading the
-log, for instance) are measured again, because its memory is that of the whole process.
+Each stage is a fresh process and leaves build/large/<users>/<stage>.json. A stage is made of steps; the
+steps before the one it is about (reading the log, for instance) are measured again, because its memory is
+that of the whole process.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
-import os
-import subprocess
 import sys
 import time
 import warnings
@@ -24,24 +21,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stage import BUILD, RESULTS, Record, markdown, result, write_page
 
 import greysheep as gs
 from greysheep.errors import GreysheepWarning
 from greysheep.system.machine import peak_memory_bytes
 
-ROOT = Path(__file__).resolve().parents[1]
-BUILD = ROOT / "build" / "large"
+PAGE = RESULTS / "large.md"
+LIMIT = 12e9
 USERS, ITEMS, ROWS_A_USER = 500_000, 30_000, 50
-WORLD = {"n_items": ITEMS, "n_communities": 8, "rows_per_user": ROWS_A_USER, "seed": 0}
-MODEL = {"n_experts": 4, "latent": 64, "epochs": 1, "batch_size": 512, "seed": 0}
-STAGES = ("simulate", "split", "mainstream", "fit", "evaluate")
+WORLD: Record = {"n_items": ITEMS, "n_communities": 8, "rows_per_user": ROWS_A_USER, "seed": 0}
+MODEL: Record = {"n_experts": 4, "latent": 64, "epochs": 1, "batch_size": 512, "seed": 0}
+NOTES = """## What was done for it
+
+- Mainstream scores above 20 thousand million pairs come from a sample, with a bound (docs/method.md).
+- Ids are looked up four million at a time, and rows that come in order are not sorted again: reading
+  this log peaked at 2.7 GB before.
+- `simulate` draws in rounds what took a random number for each of 15 thousand million pairs.
+- A saved model writes parts and gates without a Python object a row.
+- Weights, gradients, Adam's moments and the best copy of this model take 0.5 GB: nothing is spilled."""
 
 
-class Steps:
+class Steps(list[Record]):
     """Seconds, processor seconds and peak memory of each step of a stage."""
-
-    def __init__(self) -> None:
-        self.found: list[dict[str, Any]] = []
 
     def __call__(self, name: str, work: Callable[[], Any]) -> Any:
         """Do a step and return what it made."""
@@ -52,7 +54,7 @@ class Steps:
         made = work()
         seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
         step = {"step": name, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak": peak_memory_bytes()}
-        self.found.append(step)
+        self.append(step)
         print(f"  {name}: {seconds:.1f} s, {step['peak'] / 1e9:.2f} GB", file=sys.stderr, flush=True)
         return made
 
@@ -70,7 +72,7 @@ class Watched(gs.TALL):
         self.cpu_seconds: dict[str, float] = {}
 
     def _trainer(self, split: Any, objective: Any) -> Any:
-        trainer = super()._trainer(split, objective)
+        trainer: Any = super()._trainer(split, objective)
         if self.most is not None:
             trainer.users = np.random.default_rng(0).permutation(trainer.users)[: self.most]
         trainer.train_epoch = self._counted("epoch", trainer.train_epoch)
@@ -90,82 +92,145 @@ class Watched(gs.TALL):
         return counted
 
 
-def simulate(folder: Path, n_users: int, steps: Steps, _: argparse.Namespace) -> dict[str, Any]:
+def simulate(folder: str, users: int) -> Record:
     """Make the log and write it."""
-    made = steps("simulate", lambda: gs.simulate(n_users=n_users, **WORLD))
-    steps("write parquet", lambda: made.log.frame().write_parquet(folder / "log.parquet"))
-    return {"bytes": (folder / "log.parquet").stat().st_size}
+    steps, file = Steps(), Path(folder) / "log.parquet"
+    made = steps("simulate", lambda: gs.simulate(n_users=users, **WORLD))
+    steps("write parquet", lambda: made.log.frame().write_parquet(file))
+    return {"steps": steps, "facts": {"bytes": file.stat().st_size}}
 
 
-def read_and_split(folder: Path, steps: Steps) -> Any:
+def read_and_split(folder: str, steps: Steps) -> Any:
     """The log as every later stage needs it."""
-    log = steps("Interactions.read", lambda: gs.Interactions.read(folder / "log.parquet"))
+    log = steps("Interactions.read", lambda: gs.Interactions.read(Path(folder) / "log.parquet"))
     return steps("split, protocol strict", lambda: gs.split(log, protocol="strict"))
 
 
-def split(folder: Path, n_users: int, steps: Steps, _: argparse.Namespace) -> dict[str, Any]:
+def split(folder: str) -> Record:
     """Read and split."""
-    parts = read_and_split(folder, steps)
-    return {"rows": len(parts.log), "users": parts.log.n_users, "items": parts.log.n_items}
+    steps = Steps()
+    log = read_and_split(folder, steps).log
+    return {"steps": steps, "facts": {"rows": len(log), "users": log.n_users, "items": log.n_items}}
 
 
 def score(parts: Any, steps: Steps) -> tuple[Any, list[str]]:
-    """Mainstream scores of the train rows, and what was said about them."""
-    with warnings.catch_warnings(record=True) as said:
+    """Mainstream scores of the train rows, and what was warned about."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GreysheepWarning)
-        found = steps("mainstream scores", lambda: parts.mainstream)
-    return found, [str(one.message) for one in said]
+        scores = steps("mainstream scores", lambda: parts.mainstream)
+    return scores, [str(one.message) for one in caught]
 
 
-def mainstream(folder: Path, n_users: int, steps: Steps, _: argparse.Namespace) -> dict[str, Any]:
+def mainstream(folder: str) -> Record:
     """Score every user."""
+    steps = Steps()
     parts = read_and_split(folder, steps)
-    found, said = score(parts, steps)
+    scored, said = score(parts, steps)
     popularity = np.bincount(parts.rows("train").indices).astype(float)
-    spread = np.quantile(found.scores, [0.05, 0.5, 0.95]).tolist()
-    return {
-        "pairs": float(popularity @ popularity), "sampled": found.sampled, "bound": found.bound, "said": said,
-        "quantiles": spread,
+    facts = {
+        "pairs": float(popularity @ popularity), "sampled": scored.sampled, "bound": scored.bound,
+        "said": said, "quantiles": np.quantile(scored.scores, [0.05, 0.5, 0.95]).tolist(),
     }  # fmt: skip
+    return {"steps": steps, "facts": facts}
 
 
-def fit(folder: Path, n_users: int, steps: Steps, options: argparse.Namespace) -> dict[str, Any]:
+def fit(folder: str, batch_size: int, train_users: int | None) -> Record:
     """Train one epoch with validation and save the model."""
+    steps = Steps()
     parts = read_and_split(folder, steps)
     score(parts, steps)
-    model = Watched(**{**MODEL, "batch_size": options.batch_size}, progress=True)
-    model.most = options.train_users
+    model = Watched(**{**MODEL, "batch_size": batch_size}, progress=True)
+    model.most = train_users
     steps("TALL.fit, one epoch", lambda: model.fit(parts))
     row = model.history[0]
-    steps("save", lambda: model.save(folder / "model"))
-    return {
+    steps("save", lambda: model.save(Path(folder) / "model"))
+    facts = {
         "cpu_seconds": model.cpu_seconds,
         "wall_seconds": {"epoch": row["train_seconds"], "validation": row["validation_seconds"]},
-        "trained_users": options.train_users or n_users, "ndcg@20 on validation": row["ndcg@20"],
-        "batch_size": options.batch_size,
+        "trained_users": train_users or parts.log.n_users, "ndcg@20 on validation": row["ndcg@20"],
+        "batch_size": batch_size,
     }  # fmt: skip
+    return {"steps": steps, "facts": facts}
 
 
-def evaluate(folder: Path, n_users: int, steps: Steps, _: argparse.Namespace) -> dict[str, Any]:
+def evaluate(folder: str) -> Record:
     """Load the model and measure every user."""
-    model = steps("load", lambda: gs.load(folder / "model"))
+    steps = Steps()
+    model = steps("load", lambda: gs.load(Path(folder) / "model"))
     score(model.split, steps)
     report = steps("evaluate, every user", lambda: gs.evaluate(model))
-    return {"users": report.overall["n_users"], "text": str(report)}
+    return {"steps": steps, "facts": {"users": report.overall["n_users"], "text": str(report)}}
 
 
-def run_stage(name: str, options: argparse.Namespace) -> None:
-    """Do a stage in this process and keep what was measured."""
-    folder = BUILD / str(options.users)
-    folder.mkdir(parents=True, exist_ok=True)
-    steps = Steps()
-    facts = globals()[name](folder, options.users, steps, options)
-    found = {"stage": name, "steps": steps.found, "facts": facts, "load": os.getloadavg()[1],
-             "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
-             "day": time.strftime("%Y-%m-%d")}  # fmt: skip
-    draft = folder / f".{name}.json"
-    draft.write_text(json.dumps(found, indent=2) + "\n")
-    draft.replace(folder / f"{name}.json")
+STAGES: dict[str, tuple[Callable[..., Record], tuple[str, ...]]] = {
+    "simulate": (simulate, ("users",)),
+    "split": (split, ()),
+    "mainstream": (mainstream, ()),
+    "fit": (fit, ("batch_size", "train_users")),
+    "evaluate": (evaluate, ()),
+}
+"""Each stage's function and the options it takes beside the folder."""
+
+
+def measured(options: argparse.Namespace, names: list[str], again: bool = False) -> dict[str, Record]:
+    """What these stages left, run now where they have left nothing."""
+    folder = BUILD / "large" / str(options.users)
+    given = {name: {key: getattr(options, key) for key in STAGES[name][1]} for name in names}
+    return {
+        name: result(folder / f"{name}.json", STAGES[name][0], again=again, folder=str(folder), **given[name])
+        for name in names
+    }
+
+
+def head(found: dict[str, Record]) -> list[str]:
+    """What was measured, on what, when."""
+    shape = found["split"]["facts"]
+    peak = max(step["peak"] for record in found.values() for step in record["steps"])
+    days = sorted({record["day"] for record in found.values()})
+    loads = [record["load"] for record in found.values()]
+    threads = ", ".join(map(str, sorted({record["threads"] for record in found.values()})))
+    return [
+        "# Half a million users", "",
+        f"{shape['users']:,} simulated users, {shape['items']:,} items, {shape['rows']:,} rows, from nothing "
+        f"to a measured model. Highest peak of any stage: {peak / 1e9:.1f} GB "
+        f"({'below' if peak < LIMIT else 'above'} the {LIMIT / 1e9:.0f} GB asked for).", "",
+        f"Made by `python benchmarks/large.py`, greysheep {gs.__version__}, {threads} thread(s) of a machine "
+        f"that others used at the same time (load average {min(loads):.1f} to {max(loads):.1f}), "
+        f"{' to '.join(dict.fromkeys((days[0], days[-1])))}. Each stage is a fresh process. Seconds are wall "
+        "clock; processor seconds count only the time in which the process had a core.", "",
+    ]  # fmt: skip
+
+
+def page(found: dict[str, Record]) -> Path:
+    """docs/results/large.md."""
+    rows = [
+        ["" if number else name, step["step"], f"{step['seconds']:,.0f}", f"{step['cpu_seconds']:,.0f}",
+         f"{step['peak'] / 1e9:.2f} GB"]
+        for name, record in found.items() for number, step in enumerate(record["steps"])
+    ]  # fmt: skip
+    facts, trained = found["mainstream"]["facts"], found["fit"]["facts"]
+    low, middle, high = facts["quantiles"]
+    scores = f"Comparing all users would be {facts['pairs']:.2g} pairs. "
+    if facts["sampled"]:
+        scores += (f"Each was compared with {facts['sampled']:,} others: a score is within "
+                   f"{facts['bound']:.2g} of the exact one with probability 95 %. ")  # fmt: skip
+    scores += f"The scores' 5th, 50th and 95th percentiles are {low:.4f}, {middle:.4f} and {high:.4f}."
+    seconds, n_users = trained["cpu_seconds"], found["split"]["facts"]["users"]
+    training = (f"TALL with 4 experts of 64 dimensions, batches of {trained['batch_size']}, in processor "
+                f"seconds: {seconds['epoch']:,.0f} for an epoch")  # fmt: skip
+    if trained["trained_users"] < n_users:
+        whole = seconds["epoch"] * n_users / trained["trained_users"]
+        training += f" of {trained['trained_users']:,} users ({whole:,.0f} for all of them, in proportion)"
+    training += (f", {seconds['validation']:,.0f} to validate every user, {seconds['gates']:,.0f} to store "
+                 "every user's gate. NDCG@20 on validation rows: "
+                 f"{trained['ndcg@20 on validation']:.4f}.")  # fmt: skip
+    report = found["evaluate"]["facts"]
+    tested = f"On the test rows of {report['users']:,} users:"
+    return write_page(
+        PAGE, head(found), markdown(["stage", "step", "seconds", "processor seconds", "peak memory"], rows),
+        ["## Mainstream scores", "", scores, "", "## Training", "", training, "", tested, ""],
+        ["```", report["text"], "```", "", NOTES],
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -176,19 +241,10 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also those that have a result")
     parser.add_argument("--batch-size", type=int, default=MODEL["batch_size"])
     parser.add_argument("--train-users", type=int, help="train on so many users only; the page says so")
-    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.stage:
-        run_stage(options.stage, options)
-        return
-    for name in options.stages.split(","):
-        if options.again or not (BUILD / str(options.users) / f"{name}.json").exists():
-            print(f"{name}, {options.users:,} users", file=sys.stderr, flush=True)
-            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--stage", name], check=True)
+    measured(options, options.stages.split(","), options.again)
     if options.users == USERS:
-        from large_page import write
-
-        print(f"wrote {write(BUILD / str(USERS)).relative_to(ROOT)}")
+        print(page(measured(options, list(STAGES))))
 
 
 if __name__ == "__main__":

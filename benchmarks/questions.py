@@ -22,20 +22,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 import yaml
-from reproduction import DATA, PATIENCE, ROOT, TUNED, text_of
-from reproduction_page import dot, markdown
+from reproduction_tables import PATIENCE, text_of, tuned_settings
+from stage import BUILD, DATA, RESULTS, ROOT, Record, dot, markdown, write_page
 
 import greysheep as gs
 from greysheep.mainstream.groups import GROUPS
 
-RUNS = ROOT / "build" / "questions"
-PAGE = ROOT / "docs" / "results" / "questions.md"
+RUNS = BUILD / "questions"
+PAGE = RESULTS / "questions.md"
 PICTURES = ROOT / "docs" / "img"
 WORDS = ROOT / "benchmarks" / "questions.yaml"
-"""Each question's answer in words, written by hand after looking at the figures."""
+"""{question: its answer in words}, and `head`; written by hand after looking at the figures."""
 THIN = (1, 2, 4, 8)
 SEED = 0
-HELD = {"n_experts": 5, "patience": PATIENCE}
+HELD: Record = {"n_experts": 5, "patience": PATIENCE}
 """Half of the default's experts, for half of its time."""
 
 
@@ -44,41 +44,39 @@ class Question:
     """One figure: TALL under some changes, on logs thinned to one in `thin` rows."""
 
     title: str
-    changes: dict[str, dict[str, Any]]
+    changes: dict[str, Record]
     """Name in the figure -> settings."""
     thin: tuple[int, ...] = (1,)
 
 
-def values(key: str, some: tuple[Any, ...], **more: Any) -> dict[str, dict[str, Any]]:
-    """One setting over some values."""
-    return {str(value): {key: value, **more} for value in some}
+def values(key: str, some: tuple[Any, ...]) -> dict[str, Record]:
+    """One setting over some values, with the weights that TALL has if not told otherwise."""
+    return {str(value): {key: value, **PUBLISHED} for value in some}
 
 
-PUBLISHED = {"weighting": "loss-change"}
-"""What TALL does if not told otherwise, as WEIGHTS says it: the same text is the same run."""
-WEIGHTS = {
+PUBLISHED: Record = {"weighting": "loss-change"}
+WEIGHTS: dict[str, Record] = {
     "no weights": {"weighting": "none"},
     "loss, standardised": {"weighting": "loss", "signal_scale": "standardised", "alpha": 1.0},
     "loss change, sum": {"weighting": "loss-change", "signal_scale": "sum", "alpha": 0.5},
     "loss change, mean": {"weighting": "loss-change", "signal_scale": "mean", "alpha": 0.01},
     "loss change, standardised": {"weighting": "loss-change", "signal_scale": "standardised", "alpha": 1.0},
 }
-GATES = {
+GATES: dict[str, Record] = {
     "uniform": {"gate": "uniform"},
     "loss (published)": PUBLISHED,
     **{f"temperature {t}": {"gate": "temperature", "temperature": t} for t in (0.03, 0.1, 0.3, 1.0)},
 }
-ROUTING = {
+ROUTING: dict[str, Record] = {
     "all": {"n_experts": 10, **PUBLISHED},
     "once an epoch": {"n_experts": 10, "gate_refresh": "epoch"},
     **{f"m = {m}": {"n_experts": 10, "active_experts": m, "warm_up": 10} for m in (5, 2, 1)},
 }
-ADAPTIVE = {"weighting": "loss-change", "signal_scale": "sum"}
 QUESTIONS = {
     "signal": Question("Loss change against loss, by sparsity, and the three signal scales", WEIGHTS, THIN),
-    "experts": Question("Experts K", values("n_experts", (1, 5, 10, 20, 40), **PUBLISHED)),
-    "gap": Question("Gap T (start_epoch)", values("start_epoch", (0, 10, 20, 40, 60), **ADAPTIVE, alpha=0.5)),
-    "alpha": Question("alpha", values("alpha", (0.05, 0.2, 0.5, 1.0, 2.0), **ADAPTIVE)),
+    "experts": Question("Experts K", values("n_experts", (1, 5, 10, 20, 40))),
+    "gap": Question("Gap T (start_epoch)", values("start_epoch", (0, 10, 20, 40, 60))),
+    "alpha": Question("alpha", values("alpha", (0.1, 0.25, 0.5, 1.0, 2.0, 4.0))),
     "gate": Question("Is held-out loss a signal for the gate?", GATES, (1, 8)),
     "routing": Question(
         "Cheaper gates: once an epoch, or m of 10 experts after a warm-up of 10 epochs", ROUTING
@@ -107,20 +105,14 @@ def thinned(thin: int) -> gs.Interactions:
 
 
 def texts(question: Question) -> dict[str, str]:
-    """Name in the figure -> text for `compare`."""
-    tuned = yaml.safe_load(TUNED.read_text())["settings"].get("tall", {})
-    named = {name: {**tuned, **HELD, **changes} for name, changes in question.changes.items()}
-    for settings in named.values():
-        for key, needs in (
-            ("alpha", "weighting"),
-            ("signal_scale", "weighting"),
-            ("start_epoch", "weighting"),
-        ):
-            if settings.get(needs) == "none":
-                settings.pop(key, None)
-        if settings.get("gate") != "temperature":
-            settings.pop("temperature", None)
-    return {name: text_of("tall", settings) for name, settings in named.items()}
+    """Name in the figure -> text for `compare`; settings that another switches off are left out."""
+    out = {}
+    for name, changes in question.changes.items():
+        settings = {**tuned_settings().get("tall", {}), **HELD, **changes}
+        idle = ["alpha", "signal_scale", "start_epoch"] if settings.get("weighting") == "none" else []
+        idle += ["temperature"] if settings.get("gate") != "temperature" else []
+        out[name] = text_of("tall", {key: value for key, value in settings.items() if key not in idle})
+    return out
 
 
 def measured(key: str, thin: int, jobs: int, most: float, progress: bool) -> gs.Comparison:
@@ -132,10 +124,10 @@ def measured(key: str, thin: int, jobs: int, most: float, progress: bool) -> gs.
     )  # fmt: skip
 
 
-def numbers(key: str, thin: int) -> dict[str, dict[str, Any]]:
+def numbers(key: str, thin: int) -> dict[str, Record]:
     """Name -> mean by group, gate entropy, epochs, seconds and memory of its run, where it is finished."""
     found = {run.label: run for run in measured(key, thin, 1, 0, False).runs}
-    out: dict[str, dict[str, Any]] = {}
+    out: dict[str, Record] = {}
     for name, text in texts(QUESTIONS[key]).items():
         if text in found:
             run = found[text]
@@ -150,7 +142,7 @@ def numbers(key: str, thin: int) -> dict[str, dict[str, Any]]:
     return out
 
 
-def picture(key: str, found: dict[int, dict[str, dict[str, Any]]]) -> Path:
+def picture(key: str, found: dict[int, dict[str, Record]]) -> Path:
     """`low` and the mean of every variant; one panel a thinning."""
     plt.rcParams["svg.hashsalt"] = "greysheep"  # the same figures, the same file
     panels = [thin for thin in found if found[thin]]
@@ -159,14 +151,8 @@ def picture(key: str, found: dict[int, dict[str, dict[str, Any]]]) -> Path:
         names = list(found[thin])
         line = "-" if all(name.replace(".", "").isdigit() for name in names) else ""  # no line where no order
         for what, marker, colour in (("mean", "s", "#1f6f8b"), ("low", "o", "#c8553d")):
-            axis.plot(
-                names,
-                [found[thin][name][what] for name in names],
-                marker=marker,
-                color=colour,
-                label=what,
-                linestyle=line,
-            )
+            heights = [found[thin][name][what] for name in names]
+            axis.plot(names, heights, marker=marker, color=colour, label=what, linestyle=line)
         axis.set_title("all rows" if thin == 1 else f"1 in {thin} rows", fontsize=10)
         if max(map(len, names)) > 5:
             plt.setp(axis.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor")
@@ -181,62 +167,46 @@ def picture(key: str, found: dict[int, dict[str, dict[str, Any]]]) -> Path:
     return path
 
 
+HEAD = ("variant", "rows kept", *GROUPS, "mean", "validation", "gate entropy", "best / last epoch", "fit s",
+        "s an epoch", "GB")  # fmt: skip
+
+
 def section(key: str, words: dict[str, str]) -> list[str]:
     """Question, answer, figure, table."""
-    question = QUESTIONS[key]
-    found = {thin: numbers(key, thin) for thin in question.thin if (RUNS / f"thin-{thin}").is_dir()}
+    title = QUESTIONS[key].title
+    found = {thin: numbers(key, thin) for thin in QUESTIONS[key].thin if (RUNS / f"thin-{thin}").is_dir()}
     if not any(found.values()):
         return []
     rows = [
-        [name, f"1/{thin}", *(dot(one[g]) for g in (*GROUPS, "mean", "validation")), dot(one["entropy"])
-         if one["entropy"] is None else f"{abs(one['entropy']):.4f}", one["epochs"], f"{one['seconds']:.0f}",
-         f"{one['epoch']:.1f}", f"{one['memory'] / 1e9:.2f}"]
+        [name, f"1/{thin}", *(dot(one[what]) for what in (*GROUPS, "mean", "validation")),
+         "" if one["entropy"] is None else f"{abs(one['entropy']):.4f}", one["epochs"],
+         f"{one['seconds']:.0f}", f"{one['epoch']:.1f}", f"{one['memory'] / 1e9:.2f}"]
         for thin, named in found.items() for name, one in named.items()
     ]  # fmt: skip
-    head = [
-        "variant",
-        "rows kept",
-        *GROUPS,
-        "mean",
-        "validation",
-        "gate entropy",
-        "best / last epoch",
-        "fit s",
-        "s an epoch",
-        "GB",
-    ]
-    path = picture(key, found)
-    shown = f"![{question.title}](../img/{path.name})"
-    return [f"## {question.title}", "", words.get(key, ""), "", shown, "", *markdown(head, rows)]
+    shown = f"![{title}](../img/{picture(key, found).name})"
+    return [f"## {title}", "", words.get(key, ""), "", shown, "", *markdown(HEAD, rows)]
 
 
 def page() -> Path:
     """Write the page and its figures."""
     words = yaml.safe_load(WORDS.read_text()) if WORDS.exists() else {}
     log = thinned(1)
-    body = [
-        "# Open questions of the paper",
-        "",
+    head = [
+        "# Open questions of the paper", "",
         f"`python benchmarks/questions.py run`; greysheep {gs.__version__}, 2 CPU cores, two runs at a time, "
         f"one thread each. Half of ML-1M's users ({len(log):,} pairs, {log.n_users:,} users, {log.n_items:,} "
         "items), protocol `strict`, seed 0 alone. Another seed, which changes split and training, moves a "
         "group by .004 to .018 on the whole log (standard deviations in reproduction.md): take differences "
         "below about .01, in `high` .02, for nothing. TALL as tuned: "
-        f"`{texts(Question('', {'': {}}))['']}`, but for what is named; gap and alpha have "
-        "`signal_scale=sum`. NDCG@20 on test rows.",
-        "",
-        words.get("head", ""),
-        "",
-    ]
-    for key in QUESTIONS:
-        body += section(key, words)
-    PAGE.write_text("\n".join(body).rstrip() + "\n")
-    return PAGE
+        f"`{texts(Question('', {'': {}}))['']}`, but for what is named. NDCG@20 on test rows.", "",
+        words.get("head", ""), "",
+    ]  # fmt: skip
+    return write_page(PAGE, head, *(section(key, words) for key in QUESTIONS))
 
 
 def main() -> None:
     """Do what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("action", choices=("run", "page"))
     parser.add_argument("--only", nargs="*", choices=tuple(QUESTIONS), default=list(QUESTIONS))
     parser.add_argument("--jobs", type=int, default=2)

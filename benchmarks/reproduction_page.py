@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import yaml
-from reproduction import REFERENCE, ROOT, RUNS, TABLES, TUNED, models
+from reproduction import compared
+from reproduction_tables import RUNS, TABLES, TUNED, models
+from stage import RESULTS, ROOT, Record, dot, markdown, write_page
 
 import greysheep as gs
 from greysheep.mainstream.groups import GROUPS
 from greysheep.report.pages import chart_by_group
+from greysheep.system.machine import usable_cores
 
-PAGE = ROOT / "docs" / "results" / "reproduction.md"
+PAGE = RESULTS / "reproduction.md"
 PICTURE = ROOT / "docs" / "img" / "by_group.svg"
 SHOWN = ("popular", "multvae", "tall, K = 40", "wl, tuned", "ease-weighted")
-WORDS = ROOT / "benchmarks" / "reproduction.txt"
+WORDS = ROOT / "benchmarks" / "reproduction.md"
 """What the figures say, in words; written by hand after looking at them, put at the head of the page."""
 
 # NDCG@20 on ML-1M, protocol `paper`: the five groups and the mean. The authors' rows are on their own split;
@@ -46,36 +47,15 @@ MEASURED = {"ease": "EASE (measured)", "ease-weighted": "weighted EASE (measured
 RATIOS = (("loca", "mean", 1.02, ("loca, tuned",)),
           ("enlft, tuned", "mean", 1.02, ("enlft", "enlft on wl as tuned")),
           ("lft on wl as tuned", "low", 1.05, ("lft", "lft, tuned")),
-          ("tall, K = 40", "low", 1.06, ("tall, tuned", "tall, tuned further")),
-          ("tall, K = 40", "mean", 1.03, ("tall, tuned", "tall, tuned further")))  # fmt: skip
+          ("tall, K = 40", "low", 1.06, ("tall, tuned",)),
+          ("tall, K = 40", "mean", 1.03, ("tall, tuned",)))  # fmt: skip
 """Model, group, least ratio to MultVAE, and what the same model reached with other settings."""
 
 
-def dot(value: float | None) -> str:
-    """`.3254`."""
-    return "" if value is None or np.isnan(value) else f"{value:.4f}".removeprefix("0")
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
-    """A Markdown table."""
-    return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)] + [""]
-
-
-def comparison(name: str) -> gs.Comparison:
-    """All finished runs of a table; starts none."""
-    table = TABLES[name]
-    texts = list(dict.fromkeys(models(table).values()))
-    return gs.compare(
-        table.interactions(), texts, protocol=table.protocol, seeds=list(table.seeds), out=RUNS / name,
-        reference=REFERENCE, max_minutes=0, progress=False,
-        command=f"python benchmarks/reproduction.py run {name}",
-    )  # fmt: skip
-
-
-def lines_of(name: str, found: gs.Comparison) -> Iterator[list[str]]:
-    """The table's rows: means over seeds ± their standard deviation, ratios, cost, verdict."""
+def lines_of(names: Mapping[str, str], found: gs.Comparison) -> Iterator[list[str]]:
+    """A row a model of {name: text}: means over seeds ± their standard deviation, ratios, verdict, cost."""
     summary = found.summary.filter(pl.col("grouping") == "mainstream")
-    for alias, text in models(TABLES[name]).items():
+    for alias, text in names.items():
         runs = [run for run in found.runs if run.label == text]
         if not runs:
             continue
@@ -86,35 +66,37 @@ def lines_of(name: str, found: gs.Comparison) -> Iterator[list[str]]:
         ]
         tests = {row["group"]: row for row in found.tests.filter(pl.col("label") == text).to_dicts()}
         ratios = [f"{1 + tests[group]['ratio']:.3f}" if tests else "" for group in ("low", "overall")]
+        epochs = ", ".join(f"{run.best_epoch}/{run.epochs}" for run in runs if run.epochs)
         seconds = f"{np.mean([run.train_seconds for run in runs]):.0f}"
         memory = f"{max(run.peak_memory_bytes for run in runs) / 1e9:.2f}"
-        entropy = "" if runs[0].gate_entropy is None else f"{runs[0].gate_entropy:.4f}"
         many = "" if len(runs) == len(found.seeds) else f" ({len(runs)} of {len(found.seeds)} seeds)"
-        verdict = found.verdicts.get(text, "")
-        yield [alias + many, *cells, *ratios, verdict, entropy, seconds, memory]
+        verdict, entropy = found.verdicts.get(text, ""), dot(runs[0].gate_entropy)
+        yield [alias + many, *cells, *ratios, verdict, entropy, epochs, seconds, memory]
+
+
+def rows_table(names: Mapping[str, str], found: gs.Comparison) -> list[str]:
+    """`lines_of` under its head."""
+    head = ["model", *GROUPS, "mean", "low / multvae", "mean / multvae", "verdict against multvae",
+            "gate entropy", "best / last epoch", "fit s", "peak GB"]  # fmt: skip
+    return markdown(head, lines_of(names, found))
 
 
 def section(name: str, found: gs.Comparison) -> list[str]:
     """One log under one protocol."""
     table, facts = TABLES[name], found.facts
-    head = ["model", *GROUPS, "mean", "low / multvae", "mean / multvae", "verdict against multvae",
-            "gate entropy", "fit s", "peak GB"]  # fmt: skip
-    test = found.summary.filter(
-        (pl.col("grouping") == "mainstream") & (pl.col("label") == found.runs[0].label)
-    )
+    first = (pl.col("grouping") == "mainstream") & (pl.col("label") == found.runs[0].label)
+    test = found.summary.filter(first)
     rows = ", ".join(f"{g} {n:.0f}" for g, n in zip(test["group"], test["mean_test_rows"], strict=True))
     seeds = f"seed{'s' * (len(table.seeds) > 1)} {', '.join(str(seed) for seed in table.seeds)}"
     counts = facts.get("Log", "").rpartition(": ")[2]  # without the place of the file
     kept = ", ".join(f"{key}={value}" for key, value in table.read.items()) or "none"
     drawn = f" Sample: {table.n_users:,} of the users left, seed 0, filtered again." if table.n_users else ""
     return [
-        f"## {name}: protocol `{table.protocol}`, {seeds}",
-        "",
-        f"`python benchmarks/reproduction.py run {name}`. {table.log}: {counts}. "
-        f"Filter: {kept}.{drawn} Test rows a user: {rows}.",
-        "",
-        *markdown(head, list(lines_of(name, found))),
-    ]
+        f"## {name}: protocol `{table.protocol}`, {seeds}", "",
+        f"`python benchmarks/reproduction.py run {name}`. {table.log}: {counts}. Filter: {kept}.{drawn} "
+        f"Test rows a user: {rows}.", "",
+        *rows_table(models(table), found),
+    ]  # fmt: skip
 
 
 def asked(found: gs.Comparison) -> list[str]:
@@ -158,32 +140,23 @@ def searches() -> list[str]:
          ", ".join(f"{k}={v}" for k, v in known["settings"][name].items()) or "the defaults"]
         for name, one in known["searches"].items()
     ]  # fmt: skip
-    head = ["model", "trials", "minutes", "defaults", "best", "settings"]
     return [
-        "## Tuning",
-        "",
+        "## Tuning", "",
         "`python benchmarks/reproduction.py tune`: ML-1M, protocol `strict`, seed 0, mean of "
         "NDCG@{1, 5, 10, 20} on validation rows; one thread a search, two searches at a time. The same "
         "settings serve both protocols and all logs: under `paper` a gate reads the rows it would be tuned "
         "on. Where a table has seeds 1 and 2, about 5 % of their test rows are among the rows that settings "
-        "were chosen on with seed 0.",
-        "",
-        *markdown(head, rows),
+        "were chosen on with seed 0.", "",
+        *markdown(["model", "trials", "minutes", "defaults", "best", "settings"], rows),
         *by_hand(known.get("by-hand", [])),
-    ]
+    ]  # fmt: skip
 
 
-def by_hand(trials: list[dict[str, Any]]) -> list[str]:
-    """The trials behind `tall, tuned further` and `tall, K = 40`."""
-    if not trials:
-        return []
+def by_hand(trials: list[Record]) -> list[str]:
+    """Trials beside the searches."""
     rows = [[f"`{one['model']}`", dot(one["mean"]), dot(one["low"])] for one in trials]
-    return [
-        "Trials by hand for `tall, tuned further` and `tall, K = 40`, on the same validation rows; `low` is "
-        "NDCG@20 of that group.",
-        "",
-        *markdown(["model", "mean", "low"], rows),
-    ]
+    text = "Trials by hand, on the same validation rows; `low` is NDCG@20 of that group."
+    return [text, "", *markdown(["model", "mean", "low"], rows)] if rows else []
 
 
 def picture(found: gs.Comparison) -> None:
@@ -199,18 +172,19 @@ def picture(found: gs.Comparison) -> None:
 
 def write() -> Path:
     """Write the page and the picture."""
-    found = {name: comparison(name) for name in TABLES if (RUNS / name).is_dir()}
-    cores = len(os.sched_getaffinity(0))
+    found = {
+        name: compared(name, list(models(TABLES[name]).values()), max_minutes=0, progress=False)
+        for name in TABLES
+        if (RUNS / name).is_dir()
+    }
     body = [
-        "# The paper's tables again",
-        "",
+        "# The paper's tables again", "",
         "NDCG@20 by mainstream group, niche first, mean over seeds ± standard deviation; "
-        f"greysheep {gs.__version__}, {cores} CPU cores, no GPU; two runs at a time, one thread each: "
-        "seconds are upper bounds. Every run is a fresh process. Ratios and verdicts are paired user by "
-        "user against `multvae` with its defaults, margin 2 %.",
-        "",
+        f"greysheep {gs.__version__}, {usable_cores()} CPU cores, no GPU; two runs at a time, one thread "
+        "each: seconds are upper bounds. Every run is a fresh process. Ratios and verdicts are paired user "
+        "by user against `multvae` with its defaults, margin 2 %.", "",
         WORDS.read_text() if WORDS.exists() else "",
-    ]
+    ]  # fmt: skip
     if "ml-1m-paper" in found:
         body += asked(found["ml-1m-paper"])
         picture(found["ml-1m-paper"])
@@ -220,5 +194,4 @@ def write() -> Path:
             rows = [[alias, *(dot(value) for value in values)] for alias, values in PAPER.items()]
             body += ["Beside it, what others measured on other splits of the same log:", "",
                      *markdown(["model", *GROUPS, "mean"], rows)]  # fmt: skip
-    PAGE.write_text("\n".join([*body, *searches()]).rstrip() + "\n")
-    return PAGE
+    return write_page(PAGE, body, searches())

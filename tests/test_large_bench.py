@@ -14,7 +14,7 @@ from greysheep.mainstream import scores as mainstream
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import large
-import large_page
+import stage
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="peaks of single steps are read from Linux's /proc"
@@ -27,7 +27,8 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(large, "WORLD", world)
     monkeypatch.setattr(large, "MODEL", {**large.MODEL, "n_experts": 2, "latent": 4})
     monkeypatch.setattr(large, "BUILD", tmp_path)
-    monkeypatch.setattr(large_page, "PAGE", tmp_path / "large.md")
+    monkeypatch.setattr(large, "PAGE", tmp_path / "large.md")
+    monkeypatch.setattr(stage.jobs, "run", lambda command, job, log, threads: stage.work(job))
     monkeypatch.setattr(mainstream, "LEAST_SAMPLE", 30)
     monkeypatch.setattr(mainstream, "EXACT_PAIRS", 1)
     return tmp_path
@@ -36,9 +37,9 @@ def small(tmp_path, monkeypatch):
 def test_every_stage_then_the_page(small):
     options = argparse.Namespace(users=100, batch_size=32, train_users=40)
     with pytest.warns(GreysheepWarning, match="30 others"):  # of all rows, when the model is saved
-        for name in large.STAGES:
-            large.run_stage(name, options)
-    found = {name: json.loads((small / "100" / f"{name}.json").read_text()) for name in large.STAGES}
+        large.measured(options, list(large.STAGES))
+    folder = small / "large" / "100"
+    found = {name: json.loads((folder / f"{name}.json").read_text()) for name in large.STAGES}
     assert {name: [step["step"] for step in record["steps"]] for name, record in found.items()} == {
         "simulate": ["simulate", "write parquet"],
         "split": ["Interactions.read", "split, protocol strict"],
@@ -58,7 +59,7 @@ def test_every_stage_then_the_page(small):
     assert len(found["mainstream"]["facts"]["said"]) == 1
     assert found["fit"]["facts"]["trained_users"] == 40
     assert found["evaluate"]["facts"]["users"] == 100
-    page = large_page.write(small / "100").read_text()
+    page = large.page(found).read_text()
     assert "100 simulated users" in page and "1,200 rows" in page
     assert "compared with 30 others" in page
     assert "of 40 users" in page and "in proportion" in page
@@ -68,7 +69,5 @@ def test_every_stage_then_the_page(small):
 def test_without_a_limit_every_user_is_trained_on(small):
     options = argparse.Namespace(users=50, batch_size=32, train_users=None)
     with pytest.warns(GreysheepWarning, match="30 others"):
-        for name in ("simulate", "fit"):
-            large.run_stage(name, options)
-    found = json.loads((small / "50" / "fit.json").read_text())
+        found = large.measured(options, ["simulate", "fit"])["fit"]
     assert found["facts"]["trained_users"] == 50

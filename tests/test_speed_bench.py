@@ -1,7 +1,6 @@
 """benchmarks/speed.py compares like with like, and its command runs."""
 
 import importlib
-import json
 import os
 import subprocess
 import sys
@@ -21,8 +20,17 @@ from greysheep.nn.sparse_rows import SparseRows
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 pytestmark = pytest.mark.skipif(not BENCHMARKS.is_dir(), reason="the benchmarks are not in this copy")
 TOLERANCE = 1e-8
-SIZES = {"n_experts": 3, "latent": 4, "batch_size": 64, "l2": 1e-2, "noise": 0.0}
-FAST = {"learning_rate": 0.02, "alpha": 0.02}  # so that losses and adaptive weights move within a few epochs
+SIZES = {"n_experts": 3, "latent": 4, "batch_size": 64, "noise": 0.0, "dropout": 0.0}
+FAST = {
+    "learning_rate": 0.02,
+    "start_epoch": 2,
+}  # so that losses and adaptive weights move within a few epochs
+METHODS = {
+    "default": {"anneal_epochs": 4},
+    "authors": {"l2": 1e-2, "kl_reduction": "sum", "anneal_steps": 30, "beta": 0.2,
+                "signal_scale": "sum", "alpha": 0.02},
+    "mean": {"signal_scale": "mean", "alpha": 0.01, "weight_decay": 0.05},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -64,23 +72,18 @@ def of_loop(program: Any) -> list[dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("dense", [True, False], ids=["dense", "sparse"])
-def test_the_loop_is_the_same_mathematics(parts: Any, dense: bool):
+@pytest.mark.parametrize("method", METHODS)
+def test_the_loop_is_the_same_mathematics(parts: Any, dense: bool, method: str):
     """Twelve epochs of one batch: losses, adaptive weights, all parameters and NDCG agree."""
     log = gs.datasets.simulate(n_users=50, n_items=40, rows_per_user=9, seed=2).log
     split = gs.split(log, protocol="strict", seed=0)
     held_out = split.gate_rows()
     assert (np.diff(held_out.indptr) == 0).any(), "some users without gate rows are wanted"
-    model = gs.TALL(precision="float64", device="cpu", start_epoch=2, progress=False, **SIZES, **FAST)
+    model = gs.TALL(precision="float64", device="cpu", progress=False, **SIZES, **FAST, **METHODS[method])
     model.split = split
     trainer: Any = model._trainer(split, Objective.parse("mean-ndcg"))
     looped = parts("looped")
-    program = looped.LoopedTALL(
-        trainer.train,
-        held_out,
-        looped.Settings(**SIZES, **FAST, start_epoch=2),
-        dense=dense,
-        dtype=torch.float64,
-    )
+    program = looped.LoopedTALL(trainer.train, held_out, model.config, dense=dense, dtype=torch.float64)
     start = weights(trainer.net, log.n_items)
     with torch.no_grad():
         for k, own in enumerate(of_loop(program)):
@@ -90,7 +93,8 @@ def test_the_loop_is_the_same_mathematics(parts: Any, dense: bool):
     uneven = 0
     for epoch in range(1, 13):
         row = trainer.train_epoch(epoch, lambda share: None)
-        loss = program.train_batch(program.users, epoch)
+        program.begin_epoch(epoch)
+        loss = program.train_batch(program.users)
         assert loss == pytest.approx(row["loss"], rel=TOLERANCE), f"epoch {epoch}"
         uneven += int(np.nanstd(row["weight"]) > 0.1)
     assert uneven >= 8, "adaptive weights were hardly at work"
@@ -111,7 +115,7 @@ def test_the_loop_validates_the_same(parts: Any, dense: bool):
     trainer: Any = model._trainer(split, Objective.parse("mean-ndcg"))
     looped = parts("looped")
     program = looped.LoopedTALL(
-        trainer.train, split.gate_rows(), looped.Settings(**SIZES, alpha=1), dense=dense, dtype=torch.float64
+        trainer.train, split.gate_rows(), model.config, dense=dense, dtype=torch.float64
     )
     start = weights(trainer.net, split.log.n_items)
     with torch.no_grad():
@@ -168,7 +172,7 @@ def run(folder: Path, *words: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
 
 
-def test_the_command_measures_keeps_and_writes_the_page(tmp_path: Path):
+def test_the_command_measures_keeps_and_writes_the_page(parts: Any, tmp_path: Path):
     small = ["--logs", "simulated", "--experts", "2", "--latent", "4", "--threads", "1", "--blocks", "2"]
     text = run(tmp_path / "kept", *small, "--what", "loop-sparse")
     assert "bare products" in text and "loop, sparse input" in text
@@ -178,7 +182,8 @@ def test_the_command_measures_keeps_and_writes_the_page(tmp_path: Path):
     again = run(tmp_path / "kept", *small, "--what", "loop-sparse,loop-dense", "--max-memory", "0.1")
     assert file.stat().st_mtime_ns == first, "a kept result was measured again"
     assert "skipped: needs about" in again
-    records = json.loads((tmp_path / "kept" / "table.json").read_text())
+    measure, speed = parts("measure"), importlib.import_module("speed")
+    records = sorted(measure.all_kept(tmp_path / "kept"), key=speed.place_in_table)
     assert [r["program"] for r in records] == ["loop-sparse", "loop-dense"]
     assert len(records[0]["blocks"]["train"]) == len(records[0]["bare"]["validate"]) == 2
     assert records[0]["peak"] > 1e8

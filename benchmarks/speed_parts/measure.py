@@ -1,26 +1,40 @@
-"""Ask the programs in turn for one block each, so that all of them see the same load; keep what they say."""
+"""Ask the programs in turn for one block each, so that all of them see the same load; keep what they say.
+
+A result is kept as a suite of `pyperf`, seconds an epoch block by block, so that two states of the code can
+be compared by `python -m pyperf compare_to`. Its runner measures one program after another, which is why
+turns are taken here.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyperf
+from stage import COMMAND, ROOT, Record, result
+
+from greysheep.errors import ProcessEndedError
+from greysheep.system import jobs
+from greysheep.system.files import write_text
 from speed_parts.settings import (
     BARE,
+    EVALUATE,
+    EVALUATION_KINDS,
+    KINDS,
     LIBRARY,
-    ROOT,
+    PROGRAMS,
     WHOLE_EPOCH_FLOPS,
     Cell,
     How,
     Shape,
     flops,
-    machine,
     needed_bytes,
 )
 
@@ -28,118 +42,64 @@ CODE = {
     **dict.fromkeys(LIBRARY, ("src/greysheep/nn/*.py", "src/greysheep/models/autoencoders/*.py")),
     "loop-sparse": ("benchmarks/speed_parts/looped.py",),
     "loop-dense": ("benchmarks/speed_parts/looped.py",),
-    BARE: (),
-    "evaluate": ("src/greysheep/nn/*.py", "src/greysheep/models/**/*.py", "src/greysheep/metrics/*.py"),
+    EVALUATE: ("src/greysheep/nn/*.py", "src/greysheep/models/**/*.py", "src/greysheep/metrics/*.py"),
     "memory": ("src/greysheep/*.py", "src/greysheep/system/*.py", "src/greysheep/models/**/*.py"),
 }
-Record = dict[str, Any]
-
-
-class Stopped(RuntimeError):
-    """A program ended before it had answered."""
 
 
 class Worker:
     """A program in a fresh process, and the blocks it has done."""
 
-    def __init__(self, name: str, cell: Cell, how: How):
-        self.name = name
-        asked = {"program": name, "device": how.device, "threads": how.threads, **vars(cell)}
-        self.process = subprocess.Popen(
-            command("worker", json.dumps(asked)),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(how.threads),
-        )
-        self.blocks: dict[str, list[list[float]]] = {"train": [], "validate": []}
+    def __init__(self, name: str, cell: Cell, how: How, kept: Path):
+        self.name, self.error, self.peak = name, "", 0
+        job = {"program": name, "device": how.device, "threads": how.threads, **vars(cell)}
+        command = [*COMMAND, "speed_parts.worker"]
+        self.process = jobs.Process.start(command, job, kept / f"{name}.log", how.threads, answers=True)
+        self.blocks: dict[str, list[float]] = {}
         self.sizes: dict[str, int] = {}
+        self.busy: list[float] = []
         self.facts: Record = {}
-        self.peak = 0
 
     def ask(self, what: str, users: int = 0) -> Record:
         """Give an order and wait for the answer."""
-        assert self.process.stdin is not None
+        return self.process.ask({"do": what, "users": users})
+
+    def attempt(self, work: Callable[..., None], *given: Any) -> None:
+        """Do something, unless the program has ended; nothing can be said without the bare products."""
         try:
-            self.process.stdin.write(json.dumps({"do": what, "users": users}) + "\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            raise Stopped(f"{self.name} ended with exit {self.process.wait()}") from None
-        return self._answer()
+            if not self.error:
+                work(*given)
+        except ProcessEndedError as error:
+            if self.name == BARE:
+                raise
+            self.error = str(error)
 
-    def _answer(self) -> Record:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise Stopped(f"{self.name} ended with exit {self.process.wait()}")
-        found: Record = json.loads(line)
-        return found
-
-    def warm_up(self, shape: Shape, how: How, whole: bool) -> None:
+    def warm_up(self, kinds: tuple[str, ...], shape: Shape, how: How, whole: bool) -> None:
         """Wait until it has loaded; two batches of each kind; from their time, how many a block holds."""
-        self.facts = self._answer()
-        for what in self.blocks:
+        self.facts = self.ask("facts")
+        for what in kinds:
             first = self.ask(what, 2 * shape.batch_size)
             batch = first["seconds"] / first["users"] * shape.batch_size
             batches = min(how.batches, max(2, int(how.block_seconds / batch)))
             self.sizes[what] = shape.n_users if whole else min(shape.n_users, batches * shape.batch_size)
+            self.blocks[what] = []
         self.ask("keep")
 
-    def block(self, what: str, clock: str) -> None:
-        """One block: seconds and users, and the share of its threads' time that it had a core."""
+    def block(self, what: str, shape: Shape, how: How) -> None:
+        """One block, scaled to an epoch; the share of its threads' time that it had a core."""
         done = self.ask(what, self.sizes[what])
-        seconds = done["seconds"] if clock == "wall" else done["cpu_seconds"]
-        self.blocks[what].append([seconds, done["users"], done["cpu_seconds"] / done["seconds"]])
+        seconds = done["seconds"] if how.clock == "wall" else done["cpu_seconds"]
+        self.blocks[what].append(seconds / done["users"] * shape.n_users)
+        self.busy.append(done["cpu_seconds"] / done["seconds"] / how.threads)
         if what == "validate":
             self.ask("keep")  # untimed, as training does after a better epoch: the peak shows it
 
-    def close(self) -> None:
-        """End the process."""
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait()
-        self.process.stdout.close()
-
-
-def command(module: str, *words: str) -> list[str]:
-    """A fresh interpreter for one of the parts."""
-    return [sys.executable, "-m", f"speed_parts.{module}", *words]
-
-
-def environment(threads: int) -> dict[str, str]:
-    """Variables of a child: it finds the parts, and has so many threads."""
-    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "OMP_NUM_THREADS": str(threads),
-    }
-
-
-def one_shot(module: str, *words: str, threads: int) -> Record:
-    """A child's one answer."""
-    done = subprocess.run(
-        command(module, *words), check=True, stdout=subprocess.PIPE, text=True, env=environment(threads)
-    )
-    found: Record = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def shape_of(log: str, kept: Path) -> Shape:
-    """Size of a log's training problem, read once, in a child so that this process stays small."""
-    file = kept / f"shape-{log}.json"
-    if not file.exists():
-        found = one_shot("worker", json.dumps({"program": "shape", "log": log}), threads=1)
-        replace(file, json.dumps(found))
-    return Shape(**json.loads(file.read_text()))
-
-
-def replace(file: Path, text: str) -> None:
-    """Write a file, whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(".tmp")
-    unfinished.write_text(text)
-    unfinished.replace(file)
+    def end(self) -> None:
+        """End the process; the log of one that failed stays."""
+        if self.error:
+            self.process.close()
+        else:
+            self.process.stop()
 
 
 def fingerprint(program: str) -> str:
@@ -153,25 +113,57 @@ def fingerprint(program: str) -> str:
 
 def place(kept: Path, program: str, cell: Cell, how: How) -> Path:
     """Where a result is kept."""
-    name = f"{cell.log}-k{cell.n_experts}-d{cell.latent}-{program}-{how.device}-t{how.threads}.json"
-    return kept / name
+    return kept / f"{cell.log}-k{cell.n_experts}-d{cell.latent}-{program}-{how.device}-t{how.threads}.json"
 
 
-def kept_result(kept: Path, program: str, cell: Cell, how: How) -> Record | None:
+def keep(file: Path, record: Record) -> Record:
+    """Write a result: a suite of pyperf, its metadata all but the blocks; or plain JSON."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if "blocks" not in record:
+        write_text(json.dumps(record), file)
+        return record
+    about = json.dumps({key: value for key, value in record.items() if key not in ("blocks", "bare")})
+    suite = []
+    for who, prefix, peak in (("blocks", "", "peak"), ("bare", "bare ", "bare_peak")):
+        for kind, values in record[who].items():
+            metadata = {"name": prefix + kind, "mem_max_rss": record[peak], "about": about}
+            suite.append(pyperf.Benchmark([pyperf.Run(values, metadata=metadata, collect_metadata=True)]))
+    draft = file.with_suffix(".tmp.json")
+    pyperf.BenchmarkSuite(suite).dump(str(draft), replace=True)
+    draft.replace(file)
+    return read(file)
+
+
+def read(file: Path) -> Record:
+    """A result that was kept."""
+    found: Record = json.loads(file.read_text())
+    if "benchmarks" not in found:
+        return found
+    suite = pyperf.BenchmarkSuite.load(str(file))
+    metadata = suite.get_benchmarks()[0].get_metadata()
+    seconds = {benchmark.get_name(): list(benchmark.get_values()) for benchmark in suite}
+    return {
+        **json.loads(metadata["about"]),
+        "machine": f"{metadata.get('cpu_model_name', 'unknown CPU')}, {metadata['cpu_count']} cores",
+        "blocks": {kind: values for kind, values in seconds.items() if not kind.startswith("bare ")},
+        "bare": {kind[5:]: values for kind, values in seconds.items() if kind.startswith("bare ")},
+    }
+
+
+def known(kept: Path, program: str, cell: Cell, how: How) -> Record | None:
     """A result of the same code and settings."""
     file = place(kept, program, cell, how)
-    if not file.exists():
-        return None
-    found: Record = json.loads(file.read_text())
-    same = found["how"] == how.key() and found["code"] == fingerprint(program)
-    return found if same else None
+    found = read(file) if file.exists() else {}
+    same = found.get("how") == how.key() and found.get("code") == fingerprint(program)
+    return found if same and "skipped" not in found else None
 
 
-def write(kept: Path, program: str, cell: Cell, how: How, record: Record) -> Record:
-    """Keep a result, whole or not at all."""
-    whole = {"program": program, **vars(cell), "how": how.key(), **record}
-    replace(place(kept, program, cell, how), json.dumps(whole))
-    return whole
+def all_kept(kept: Path) -> list[Record]:
+    """Every result in a folder that is about the code as it is now; the latest where there are several."""
+    files = [file for file in kept.glob("*-k*-d*-*-t*.json") if not file.name.endswith(".tmp.json")]
+    records = map(read, sorted(files, key=lambda file: file.stat().st_mtime_ns))
+    now = [record for record in records if record["code"] == fingerprint(record["program"])]
+    return list({(r["log"], r["n_experts"], r["latent"], r["program"]): r for r in now}.values())
 
 
 def packed(programs: list[str], cell: Cell, shape: Shape, limit: float) -> list[list[str]]:
@@ -189,102 +181,93 @@ def packed(programs: list[str], cell: Cell, shape: Shape, limit: float) -> list[
     return groups
 
 
-def measure_cell(programs: list[str], cell: Cell, shape: Shape, how: How, kept: Path) -> list[Record]:
+def measure_cell(programs: list[str], cell: Cell, how: How, kept: Path) -> list[Record]:
     """Results of the programs in one cell: kept ones, skipped ones, and the rest measured now."""
+    from speed_parts.worker import shape_of
+
+    shape = Shape(**result(kept / f"shape-{cell.log}.json", shape_of, threads=1, log=cell.log)["shape"])
     records, todo = [], []
     for program in programs:
         need = needed_bytes(program, cell, shape)
-        found = kept_result(kept, program, cell, how)
+        found = known(kept, program, cell, how)
         if found is not None:
             records.append(found)
         elif need > how.max_memory:
             said = f"needs about {need / 1e9:.0f} GB, the limit is {how.max_memory / 1e9:.0f} GB"
-            records.append({"program": program, **vars(cell), "shape": vars(shape), "skipped": said})
+            record = {**facts_of(program, cell, how), "shape": vars(shape), "skipped": said}
+            records.append(keep(place(kept, program, cell, how), record))
         else:
             todo.append(program)
     for group in packed(todo, cell, shape, how.max_memory):
         print(f"{cell.log}, K = {cell.n_experts}: {', '.join(group)}", file=sys.stderr, flush=True)
-        records += _measure_group(group, cell, shape, how, kept)
+        records += measure_group(group, cell, shape, how, kept)
     return records
 
 
-def _measure_group(group: list[str], cell: Cell, shape: Shape, how: How, kept: Path) -> list[Record]:
+def facts_of(program: str, cell: Cell, how: How) -> Record:
+    """What a result is about."""
+    begun = time.strftime("%Y-%m-%d %H:%M")
+    facts = {"code": fingerprint(program), "begun": begun, "load": os.getloadavg()[0]}
+    return {"program": program, **vars(cell), "how": how.key(), **facts}
+
+
+def measure_group(group: list[str], cell: Cell, shape: Shape, how: How, kept: Path) -> list[Record]:
     """All of a group side by side, the bare products among them (alone, where memory has no room for two)."""
-    code = {name: fingerprint(name) for name in group}  # before anything runs: it may be edited meanwhile
-    facts = {"machine": machine(), "begun": time.strftime("%Y-%m-%d %H:%M"), "run": time.time_ns()}
+    records = {name: facts_of(name, cell, how) for name in group}  # the code may be edited meanwhile
+    run, kinds = time.time_ns(), EVALUATION_KINDS if group == [EVALUATE] else tuple(KINDS)
     together = sum(needed_bytes(p, cell, shape) for p in (BARE, *group)) <= how.max_memory
-    rounds = [[BARE, *group]] if together else [[BARE], *([p] for p in group)]
-    workers: dict[str, Worker] = {}
-    said: dict[str, str] = {}
-    stages: dict[str, Record] = {}
-    for names in rounds:
-        _blocks(names, cell, shape, how, workers, said)
-        for name in names:
-            if name in said:
-                continue
-            if how.stages and name != BARE:
-                stages[name] = workers[name].ask("stages", min(workers[name].sizes.values()))
-            workers[name].close()
-    bare = workers[BARE]
-    records = []
-    for name in group:
-        record = {"code": code[name], "shape": vars(shape), **facts}
-        if name in said:
-            records.append({"program": name, **vars(cell), **record, "skipped": said[name]})
-            continue
-        worker = workers[name]
-        record |= {
-            "facts": worker.facts,
-            "blocks": worker.blocks,
-            "bare": bare.blocks,
-            "together": together,
-            "peak": worker.peak,
-            "bare_peak": bare.peak,
-            "stages": stages.get(name),
-        }
-        records.append(write(kept, name, cell, how, record))
-    return records
+    done: dict[str, Worker] = {}
+    for names in [[BARE, *group]] if together else [[BARE], group]:
+        workers = [Worker(name, cell, how, kept) for name in names]  # all load at the same time
+        try:
+            take_turns(workers, kinds, cell, shape, how)
+            for worker in workers:
+                if worker.name in PROGRAMS and not worker.error:
+                    stages = worker.ask("stages", min(worker.sizes.values()))
+                    records[worker.name]["stages"] = stages
+        finally:
+            for worker in workers:
+                worker.end()
+        done |= {worker.name: worker for worker in workers}
+    bare = done[BARE]
+    for name, record in records.items():
+        worker = done[name]
+        record |= {"shape": vars(shape), "run": run, "together": together, "facts": worker.facts}
+        record |= {"busy": worker.busy, "peak": worker.peak, "bare_peak": bare.peak}
+        record |= (
+            {"skipped": worker.error} if worker.error else {"blocks": worker.blocks, "bare": bare.blocks}
+        )
+        records[name] = keep(place(kept, name, cell, how), record)
+    return list(records.values())
 
 
-def _blocks(
-    names: list[str], cell: Cell, shape: Shape, how: How, workers: dict[str, Worker], said: dict[str, str]
-) -> None:
-    """Start the programs, warm them up, and ask each in turn for a block until all have theirs."""
+def take_turns(workers: list[Worker], kinds: tuple[str, ...], cell: Cell, shape: Shape, how: How) -> None:
+    """Warm the programs up, ask each in turn for a block until all have theirs, then for their peaks."""
 
-    def drop(name: str, error: Stopped) -> None:
-        if name == BARE:
-            raise error
-        said[name] = str(error)
+    def peak(worker: Worker) -> None:
+        worker.peak = worker.ask("peak")["peak"]
 
     whole = sum(flops(cell, shape)) < WHOLE_EPOCH_FLOPS
-    for name in names:
-        workers[name] = Worker(name, cell, how)  # all load at the same time
-    for name in names:
-        try:
-            workers[name].warm_up(shape, how, whole)
-        except Stopped as error:
-            drop(name, error)
+    for worker in workers:
+        worker.attempt(worker.warm_up, kinds, shape, how, whole)
     for number in range(how.blocks):
-        for what in ("train", "validate"):
-            turn = number % len(names)
-            for name in names[turn:] + names[:turn]:
-                try:
-                    if name not in said:
-                        workers[name].block(what, how.clock)
-                except Stopped as error:
-                    drop(name, error)
-    for name in names:
-        if name not in said:
-            workers[name].peak = workers[name].ask("peak")["peak"]
+        for what in kinds:
+            turn = number % len(workers)
+            for worker in workers[turn:] + workers[:turn]:
+                worker.attempt(worker.block, what, shape, how)
+    for worker in workers:
+        worker.attempt(peak, worker)
 
 
-def measure_whole(what: str, cell: Cell, how: How, kept: Path) -> Record:
-    """The evaluation of all users, or memory after loading."""
-    found = kept_result(kept, what, cell, how)
-    if found is not None:
+def measure_memory(cell: Cell, how: How, kept: Path) -> Record:
+    """Memory after loading."""
+    from speed_parts.memory import loaded, save
+
+    if (found := known(kept, "memory", cell, how)) is not None:
         return found
-    print(f"{cell.log}, K = {cell.n_experts}: {what}", file=sys.stderr, flush=True)
-    facts = {"machine": machine(), "begun": time.strftime("%Y-%m-%d %H:%M"), "code": fingerprint(what)}
-    asked = json.dumps({**vars(cell), "device": how.device, "threads": how.threads})
-    measured = one_shot("whole", what, asked, threads=how.threads)
-    return write(kept, what, cell, how, {**facts, "measured": measured})
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = f"{scratch}/model"
+        result(Path(scratch, "save.json"), save, threads=how.threads, folder=folder, **vars(cell))
+        options = {"folder": folder, "n_experts": cell.n_experts}
+        held = result(Path(scratch, "loaded.json"), loaded, threads=how.threads, **options)["held"]
+    return keep(place(kept, "memory", cell, how), {**facts_of("memory", cell, how), "held": held})

@@ -1,30 +1,37 @@
-"""docs/performance.md from kept results."""
+"""docs/performance.md and its plots from kept results."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from speed_parts.pictures import draw
-from speed_parts.settings import NAMES, PROGRAMS
+from stage import Record, markdown, write_page
+
+from speed_parts.settings import KINDS, LABELS, NAMES, PROGRAMS
 from speed_parts.tables import (
     EVALUATION_HEAD,
     HEAD,
-    LABELS,
     busy,
     by_cell,
-    cell_of,
-    evaluation_row,
+    evaluation_rows,
     gigaflops,
-    markdown,
+    measured,
     ratio,
     rows_of,
+    seconds,
     short,
     stage_rows,
     times_bare,
 )
 
-Record = dict[str, Any]
+STYLE = {  # colour, marker
+    "bare": ("#6e7781", "o"),
+    "greysheep": ("#d55e00", "D"),
+    "greysheep-epoch": ("#e69f00", "v"),
+    "loop-sparse": ("#0064a8", "s"),
+    "loop-dense": ("#cf66b5", "^"),
+}
 ELSEWHERE = [
     "## Measured elsewhere",
     "",
@@ -35,112 +42,79 @@ ELSEWHERE = [
     "lose.",
     "- Yelp, K = 100, D = 100: a whole epoch with its validation, run once (2026-11-24, other programs "
     "beside it): 2,615 + 1,044 s, peak 16.7 GB, nothing spilled. CDs, K = 40, likewise: 438 + 155 s, 9.4 GB.",
-    "- On a GPU nothing was measured yet: `python benchmarks/speed.py --device cuda --json "
-    "build/speed/gpu.json`.",
+    "- On a GPU nothing was measured yet: `python benchmarks/speed.py --device cuda --kept build/speed-gpu`.",
 ]
 LEAST_SHARE = 0.005  # smaller stages are added up
 
 
 def write(records: list[Record], docs: Path) -> Path:
     """Write the page and its pictures below `docs`."""
-    pictures = draw(records, docs / "img")
-    sections = [
-        _head(records),
-        _seconds(records, pictures),
-        _loops(records),
-        _stages(records),
-        _evaluation(records),
-        _memory(records),
-        ELSEWHERE if records else [],
-    ]
-    page = docs / "performance.md"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n".join(line for section in sections for line in section).rstrip() + "\n")
-    return page
+    return write_page(
+        docs / "performance.md", _head(records), _seconds(records, docs / "img"), _loops(records),
+        _stages(records), _evaluation(records), _memory(records), ELSEWHERE if records else [],
+    )  # fmt: skip
 
 
-def _measured(records: list[Record]) -> list[Record]:
-    return [r for r in records if r["program"] in NAMES and "skipped" not in r]
+def _span(values: Iterable[float], form: str = ".2f") -> str:
+    """The least and the largest."""
+    known = [format(value, form) for value in sorted(values)]
+    return " to ".join(dict.fromkeys((known[0], known[-1])))
 
 
 def _head(records: list[Record]) -> list[str]:
-    timed = [r for r in records if "skipped" not in r]
-    machines = sorted({f"{r['machine']['cpu']}, {r['machine']['cores']} cores" for r in timed})
-    threads = sorted({r["how"]["threads"] for r in timed})
-    devices = sorted({r["how"]["device"] for r in timed})
-    versions = sorted(
-        {f"torch {r['facts']['torch']}, greysheep {r['facts']['greysheep']}" for r in _measured(records)}
-    )
-    loads = [r["machine"]["load"] for r in timed]
-    days = sorted({r["begun"][:10] for r in timed})
     lines = [
-        "# Performance",
-        "",
+        "# Performance", "",
         "How long an epoch takes beside the matrix products it cannot avoid, and beside the program one "
-        "would first write. Made by `python benchmarks/speed.py --page`.",
-        "",
-    ]
-    if timed:
-        where = (
-            f"{'; '.join(machines)}; device {', '.join(devices)}; {', '.join(map(str, threads))} thread(s)"
-        )
-        lines += [
-            f"Machine: {where}; {'; '.join(versions)}; {' to '.join(dict.fromkeys((days[0], days[-1])))}; "
-            f"load average when a cell began {min(loads):.2f} to {max(loads):.2f}{_share_of_cores(records)}.",
-            "",
-        ]
-    return [*lines, *_in_short(records), *_method(records)]
+        "would first write. Made by `python benchmarks/speed.py --page`.", "",
+    ]  # fmt: skip
+    timed = measured(records)
+    if not timed:
+        return lines
+
+    def all_of(values: Iterable[Any]) -> str:
+        return ", ".join(map(str, sorted(set(values))))
+
+    facts, how = [r["facts"] for r in timed], timed[0]["how"]
+    days = sorted(r["begun"][:10] for r in timed)
+    clock = "; seconds are processor seconds, not wall clock" if how["clock"] == "cpu" else ""
+    return [
+        *lines,
+        f"Machine: {all_of(r['machine'] for r in timed)}; "
+        f"device {all_of(r['how']['device'] for r in timed)}; "
+        f"{all_of(r['how']['threads'] for r in timed)} thread(s); torch {all_of(f['torch'] for f in facts)}, "
+        f"greysheep {all_of(f['greysheep'] for f in facts)}; "
+        f"{' to '.join(dict.fromkeys((days[0], days[-1])))}; load average when a cell began "
+        f"{_span(r['load'] for r in timed)}; the programs had their cores "
+        f"{100 * min(map(busy, timed)):.0f} % of the time or more{clock}.", "",
+        *_in_short(timed), *_method(timed),
+    ]  # fmt: skip
 
 
-def _in_short(records: list[Record]) -> list[str]:
+def _in_short(timed: list[Record]) -> list[str]:
     """The span of the ratios over all cells."""
-
-    def span(values: list[float]) -> str:
-        low, high = f"{min(values):.2f}", f"{max(values):.2f}"
-        return low if low == high else f"{low} to {high}"
-
-    cells = [
-        {name: r for name, r in programs.items() if "skipped" not in r}
-        for programs in by_cell(records).values()
-    ]
-    cells = [programs for programs in cells if "greysheep" in programs]
+    cells = [programs for programs in by_cell(timed).values() if "greysheep" in programs]
     if not cells:
         return []
-    own = span([times_bare(programs["greysheep"], "both") for programs in cells])
+    own = _span(times_bare(programs["greysheep"], "both") for programs in cells)
     text = f"In short, over {len(cells)} cells: greysheep's epoch takes {own} times its bare products"
     for name in ("loop-sparse", "loop-dense"):
-        found = [ratio(programs[name], programs["greysheep"]) for programs in cells if name in programs]
-        text += (
-            f"; the {NAMES[name].replace(',', ' with')}, {span(found)} times greysheep's seconds"
-            if found
-            else ""
-        )
+        if found := [ratio(programs[name], programs["greysheep"]) for programs in cells if name in programs]:
+            text += f"; the {NAMES[name].replace(',', ' with')}, {_span(found)} times greysheep's seconds"
     return [f"{text}.", ""]
 
 
-def _share_of_cores(records: list[Record]) -> str:
-    """How far the machine was its own, and another clock, if one was used."""
-    shares = [busy(r) for r in _measured(records)]
-    clocks = {r["how"]["clock"] for r in _measured(records)}
-    said = f"; the programs had their cores {100 * min(shares):.0f} % of the time or more" if shares else ""
-    return said + ("; seconds are processor seconds, not wall clock" if "cpu" in clocks else "")
-
-
-def _method(records: list[Record]) -> list[str]:
-    how = next((r["how"] for r in _measured(records)), None)
-    if how is None:
-        return []
-    reached = [gigaflops(r) for r in _measured(records)]
-    sizes = ", ".join(str(d) for d in sorted({r["latent"] for r in _measured(records)}))
+def _method(timed: list[Record]) -> list[str]:
+    how = timed[0]["how"]
+    sizes = ", ".join(str(d) for d in sorted({r["latent"] for r in timed}))
     return [
         "- **Bare products**: 3 · 2UKDI operations for training and 2UKDI for validation, as `torch.mm` of "
         "the shapes training has ([B, KD] by [KD, I], [B, I] by [I, KD], [KD, B] by [B, I]) into memory "
-        f"that is there. They reach {min(reached):.0f} to {max(reached):.0f} GFLOP/s here. No gate, no "
+        f"that is there. They reach {_span(map(gigaflops, timed), '.0f')} GFLOP/s here. No gate, no "
         "softmax, no encoder, no Adam.",
-        "- **Loop**: TALL as a list of K modules, a Python loop and autograd, `torch.optim.Adam` as it "
-        "comes, input as dense rows or through `EmbeddingBag`; validation ranks by `torch.topk` (20), not "
-        "by a full sort (`benchmarks/speed_parts/looped.py`). It computes the same numbers as greysheep, "
-        "which a test checks.",
+        "- **Loop**: TALL as a list of K modules, a Python loop and autograd, Adam as torch has it, input as "
+        "dense rows or through `EmbeddingBag`; validation ranks by `torch.topk` (20), not by a full sort "
+        "(`benchmarks/speed_parts/looped.py`). It computes the same numbers as greysheep, which a test "
+        "checks.",
         "- **greysheep**: `train_epoch` and `validate` of its own trainer. With K = 1 it computes no gate; "
         "the loop does.",
         f"- Every program is a fresh process; they take turns, {how['blocks']} blocks each of up to "
@@ -153,115 +127,164 @@ def _method(records: list[Record]) -> list[str]:
     ]
 
 
-def _seconds(records: list[Record], pictures: dict[str, str]) -> list[str]:
+def _seconds(records: list[Record], folder: Path) -> list[str]:
     rows = [row for cell, programs in by_cell(records).items() for row in rows_of(cell, programs)]
     if not rows:
         return []
-    lines = ["## Seconds an epoch, and memory", "", *markdown(HEAD, rows), ""]
-    for text, name in pictures.items():
+    lines = ["## Seconds an epoch, and memory", "", *markdown(HEAD, rows)]
+    for text, name in draw(records, folder).items():
         lines += [f"![{text}](img/{name})", ""]
     return lines
 
 
 def _loops(records: list[Record]) -> list[str]:
     """The other programs over greysheep: training alone, and training and validation together."""
-    cells = by_cell(records)
+    cells = by_cell(measured(records))
     experts = sorted({cell.n_experts for cell in cells})
     rows = []
     for log in dict.fromkeys(cell.log for cell in cells):
+        own = {cell.n_experts: programs for cell, programs in cells.items() if cell.log == log}
         for name in PROGRAMS[1:]:
-            found = {c.n_experts: p for c, p in cells.items() if c.log == log}
-            texts = [_factor(found.get(k, {}), name) for k in experts]
-            if any(texts):
-                rows.append([LABELS.get(log, log), NAMES[name], *texts])
+            texts = [
+                f"{ratio(own[k][name], own[k]['greysheep'], 'train'):.2f} / "
+                f"{ratio(own[k][name], own[k]['greysheep']):.2f}"
+                if {name, "greysheep"} <= own.get(k, {}).keys() else ""
+                for k in experts
+            ]  # fmt: skip
+            rows += [[LABELS[log], NAMES[name], *texts]] if any(texts) else []
     if not rows:
         return []
-    head = ["log", "program", *(f"K = {k}" for k in experts)]
     return [
-        "## How many times greysheep's seconds the others need",
-        "",
+        "## How many times greysheep's seconds the others need", "",
         "Training alone / training and validation. Below 1 is faster than greysheep with its defaults, which "
         "computes every gate in every batch. Gates once an epoch are those of the last validation; on "
-        "ML-1M they give the same figures to four digits (results/questions.md).",
-        "",
-        *markdown(head, rows),
-        "",
-    ]
-
-
-def _factor(programs: dict[str, Record], name: str) -> str:
-    pair = [programs.get(name), programs.get("greysheep")]
-    if any(record is None or "skipped" in record for record in pair):
-        return ""
-    slow, fast = pair
-    assert slow is not None and fast is not None
-    return f"{ratio(slow, fast, 'train'):.2f} / {ratio(slow, fast):.2f}"
+        "ML-1M they give the same figures to four digits (results/questions.md).", "",
+        *markdown(["log", "program", *(f"K = {k}" for k in experts)], rows),
+    ]  # fmt: skip
 
 
 def _stages(records: list[Record]) -> list[str]:
     """Where greysheep's time goes."""
-    timed = [r for r in _measured(records) if r["program"] == "greysheep" and r.get("stages")]
+    timed = [r for r in measured(records) if r["program"] == "greysheep"]
     if not timed:
         return []
     lines = ["## Where the time goes", ""]
     lines += ["Timers around greysheep's functions, in blocks of their own; seconds an epoch and share.", ""]
-    for kind, title in (("train", "Training"), ("validate", "Validation")):
-        shares = {id(r): {name: (s, p) for name, s, p in _gathered(r, kind)} for r in timed}
-        names = sorted(
-            {name for found in shares.values() for name in found},
-            key=lambda name: -max(found.get(name, (0, 0))[1] for found in shares.values()),
-        )
-        head = [title, *(f"{LABELS.get(r['log'], r['log'])}, K = {r['n_experts']}" for r in timed)]
+    for kind, title in KINDS.items():
+        columns = [_gathered(r, kind) for r in timed]
+        most = {name: max(column.get(name, (0.0, 0.0))[1] for column in columns)
+                for column in columns for name in column}  # fmt: skip
+        names = sorted(most, key=lambda name: (name in ("rest", "smaller stages"), -most[name]))
+        head = [title.capitalize(), *(f"{LABELS[r['log']]}, K = {r['n_experts']}" for r in timed)]
         rows = [
-            [name, *(_share(shares[id(r)].get(name)) for r in timed)]
-            for name in sorted(names, key=lambda name: name in ("rest", "smaller stages"))
-        ]
-        lines += [*markdown(head, rows), ""]
+            [name, *(f"{short(column[name][0])} s, {100 * column[name][1]:.0f} %" if name in column else ""
+                     for column in columns)]
+            for name in names
+        ]  # fmt: skip
+        lines += markdown(head, rows)
     return lines
 
 
-def _gathered(record: Record, kind: str) -> list[tuple[str, float, float]]:
-    rows = stage_rows(record, kind)
-    small = [row for row in rows if row[2] < LEAST_SHARE]
-    kept = [row for row in rows if row[2] >= LEAST_SHARE]
-    if small:
-        kept.append(("smaller stages", sum(row[1] for row in small), sum(row[2] for row in small)))
-    return kept
-
-
-def _share(found: tuple[float, float] | None) -> str:
-    return "" if found is None else f"{short(found[0])} s, {100 * found[1]:.0f} %"
+def _gathered(record: Record, kind: str) -> dict[str, tuple[float, float]]:
+    """Stage: seconds an epoch and share; what is too small is added up."""
+    out: dict[str, tuple[float, float]] = {}
+    for stage, spent, share in stage_rows(record, kind):
+        name = stage if share >= LEAST_SHARE else "smaller stages"
+        before = out.get(name, (0.0, 0.0))
+        out[name] = before[0] + spent, before[1] + share
+    return out
 
 
 def _evaluation(records: list[Record]) -> list[str]:
-    rows = [evaluation_row(r) for r in records if r["program"] == "evaluate"]
-    if not rows:
+    if not (rows := evaluation_rows(records)):
         return []
     return [
-        "## Evaluating every user",
-        "",
+        "## Evaluating every user", "",
         "`gs.evaluate`: the whole catalogue ranked for every user, six metrics at 20, means by group and "
         "bootstrap intervals, random weights. Gates are stored with a model and read; computed = all users' "
         "gates computed first. Bare: one product [B, KD] by [KD, I] a batch. Groups: mainstream scores, "
-        "computed once and kept, not in the other columns.",
-        "",
+        "computed once and kept, not in the other columns.", "",
         *markdown(EVALUATION_HEAD, rows),
-        "",
-    ]
+    ]  # fmt: skip
 
 
 def _memory(records: list[Record]) -> list[str]:
-    found = [r for r in records if r["program"] == "memory"]
-    if not found:
-        return []
-    lines = [
-        "## Memory after loading",
-        "",
-        "Memory a process holds after each step, one after the other.",
-        "",
-    ]
-    for record in found:
-        name, held = LABELS.get(record["log"], record["log"]), record["measured"]
-        rows = [[step, f"{n_bytes / 1e6:.0f}"] for step, n_bytes in held.items()]
-        lines += [*markdown([f"{name}, K = {cell_of(record).n_experts}", "MB"], rows), ""]
-    return lines
+    lines = []
+    for record in (r for r in records if r["program"] == "memory"):
+        rows = [[step, f"{n_bytes / 1e6:.0f}"] for step, n_bytes in record["held"].items()]
+        lines += markdown([f"{LABELS[record['log']]}, K = {record['n_experts']}", "MB"], rows)
+    text = "Memory a process holds after each step, one after the other."
+    return ["## Memory after loading", "", text, "", *lines] if lines else []
+
+
+def draw(records: list[Record], folder: Path) -> dict[str, str]:
+    """Write the plots, the same bytes for the same numbers; {what they show: file name}."""
+    cells = by_cell(measured(records))
+    if not cells:
+        return {}
+    folder.mkdir(parents=True, exist_ok=True)
+    logs = dict.fromkeys(cell.log for cell in cells)
+    by_log = {
+        LABELS[log]: {c.n_experts: programs for c, programs in cells.items() if c.log == log} for log in logs
+    }
+    made = {
+        "Seconds an epoch against the number of experts": "speed_seconds_by_experts.svg",
+        "Peak memory against the number of experts": "speed_memory_by_experts.svg",
+    }
+    for measure, name in zip(("seconds an epoch", "peak memory, GB"), made.values(), strict=True):
+        _panels(by_log, "experts K", measure, folder / name)
+    if len(by_log) > 1:
+        made["Seconds an epoch against users times items"] = "speed_by_size.svg"
+        counts = sorted({c.n_experts for c in cells})
+        by_count = {f"K = {k}": {_size(p): p for c, p in cells.items() if c.n_experts == k} for k in counts}
+        _panels(by_count, "users times items", "seconds an epoch", folder / "speed_by_size.svg")
+    return made
+
+
+def _size(programs: dict[str, Record]) -> int:
+    shape = next(iter(programs.values()))["shape"]
+    return int(shape["n_users"] * shape["n_items"])
+
+
+def _value(program: str, programs: dict[str, Record], measure: str) -> float | None:
+    """A point of a curve; the bare products are those measured beside the first program."""
+    record = next(iter(programs.values())) if program == "bare" else programs.get(program)
+    if record is None:
+        return None
+    if measure.startswith("peak"):
+        return float(record["bare_peak" if program == "bare" else "peak"]) / 1e9
+    return seconds(record, "both", "bare" if program == "bare" else "blocks")
+
+
+def _panels(panels: dict[str, dict[int, dict[str, Record]]], along: str, measure: str, file: Path) -> None:
+    """A panel a title, a curve a program, both axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update({"svg.hashsalt": "greysheep", "svg.fonttype": "none", "font.size": 9})
+    size = (1.2 + 2.6 * len(panels), 3.1)
+    figure, (axes,) = pyplot.subplots(
+        1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
+    )
+    for axis, (title, points) in zip(axes, panels.items(), strict=True):
+        for program, (colour, marker) in STYLE.items():
+            curve = {x: _value(program, points[x], measure) for x in sorted(points)}
+            known = {x: y for x, y in curve.items() if y is not None}
+            line = "--" if program == "bare" else "-"
+            if known:
+                axis.plot([*known], [*known.values()], line, color=colour, marker=marker, ms=5,
+                          label=NAMES[program])  # fmt: skip
+        axis.set(xscale="log", yscale="log", xlabel=along)
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.grid(color="#dfe3e8", linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+        if along == "experts K":
+            axis.set_xticks(sorted(points), [str(k) for k in sorted(points)])
+            axis.minorticks_off()
+    axes[0].set_ylabel(measure)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    figure.savefig(file, metadata={"Date": None}, facecolor="white")
+    pyplot.close(figure)

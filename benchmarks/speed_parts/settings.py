@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-DATA = Path(os.environ.get("GREYSHEEP_DATA", ROOT.parent / "shared" / "data"))
-KEPT = ROOT / "build" / "speed"
-BARE = "bare"
+BARE, EVALUATE = "bare", "evaluate"
 LIBRARY = ("greysheep", "greysheep-epoch")
 PROGRAMS = (*LIBRARY, "loop-sparse", "loop-dense")
 NAMES = {
@@ -20,10 +15,13 @@ NAMES = {
     "loop-sparse": "loop, sparse input",
     "loop-dense": "loop, dense input",
 }
-# log: preset of gs.TALL that gives batch size and l2 (None = those of `simulated` below)
+KINDS = {"train": "training", "validate": "validation"}
+EVALUATION_KINDS = ("gates", "evaluate")
+# log: preset of gs.TALL that gives batch size and l2 (None = the defaults and SIMULATED)
 LOGS: dict[str, str | None] = {"ml-1m": "ml-1m", "yelp": "yelp", "amazon-cds": "cds", "simulated": None}
+LABELS = {"ml-1m": "ML-1M", "yelp": "Yelp", "amazon-cds": "CDs", "simulated": "simulated"}
 PAPER_LOGS = ("ml-1m", "yelp", "amazon-cds")
-SIMULATED = {"batch_size": 64, "l2": 1e-3, "alpha": 0.5}
+SIMULATED = {"batch_size": 64}
 EXPERTS = (1, 10, 40, 100)
 WHOLE_EPOCH_FLOPS = 5e11  # below this a block is a whole epoch
 INTERPRETER = 0.45e9  # python, torch, polars and a log
@@ -51,7 +49,6 @@ class How:
     max_memory: float = 20e9
     clock: str = "wall"
     """`cpu` counts processor seconds: of use with one thread beside other work."""
-    stages: bool = True
 
     def key(self) -> dict[str, Any]:
         """What must agree for a kept result to be read again."""
@@ -80,29 +77,15 @@ def needed_bytes(program: str, cell: Cell, shape: Shape) -> float:
     A training program holds its parameters five times: weights, gradient, Adam's two moments and the best
     weights so far; the loop also those that replace them, for a moment, and all experts' logits.
     """
+    ours = (*LIBRARY, EVALUATE)
     n_cells = shape.batch_size * shape.n_items
     decoder = cell.n_experts * cell.latent * shape.n_items
     if program == BARE:
         return INTERPRETER + 4 * (2 * decoder + 2 * n_cells)
     latents = cell.n_experts * shape.batch_size * cell.latent
-    numbers = (5 if program in LIBRARY else 6) * 3.0 * decoder + 6 * n_cells + 12 * latents
-    if program in LIBRARY:
+    numbers = (5 if program in ours else 6) * 3.0 * decoder + 6 * n_cells + 12 * latents
+    if program in ours:
         numbers += 4 * min(shape.n_users, 512) * shape.n_items
     else:
         numbers += (cell.n_experts + 2) * n_cells + (4 * n_cells if program == "loop-dense" else 0)
     return INTERPRETER + 4 * numbers
-
-
-def all_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers were taken on."""
-    model = ""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].partition(":")[2].strip() if lines else ""
-    return {"cores": all_cores(), "cpu": model or "unknown CPU", "load": round(os.getloadavg()[0], 2)}

@@ -1,107 +1,101 @@
-"""From blocks to seconds an epoch, ratios and rows of tables."""
+"""From kept results to ratios and rows of tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
-from speed_parts.settings import NAMES, Shape, flops
-from speed_parts.settings import Cell as CellKey
+from stage import Record
 
-Record = dict[str, Any]
-KINDS = ("train", "validate")
-LABELS = {"ml-1m": "ML-1M", "yelp": "Yelp", "amazon-cds": "CDs", "simulated": "simulated"}
+from speed_parts.settings import EVALUATE, KINDS, LABELS, NAMES, Cell, Shape, flops
+
+BOTH = (*KINDS, "both")
 
 
-def cell_of(record: Record) -> CellKey:
+def cell_of(record: Record) -> Cell:
     """The cell a record is about."""
-    return CellKey(record["log"], record["n_experts"], record["latent"])
+    return Cell(record["log"], record["n_experts"], record["latent"])
 
 
-def rates(blocks: dict[str, list[list[float]]], kind: str) -> list[float]:
-    """Seconds a user of each block; kind `both` = a user trained on once and validated once."""
+def epochs(record: Record, kind: str, who: str = "blocks") -> list[float]:
+    """Seconds an epoch of each block. `both` = training and validation; who: `bare` = the products beside."""
     if kind == "both":
-        return [a + b for a, b in zip(rates(blocks, "train"), rates(blocks, "validate"), strict=True)]
-    return [seconds / users for seconds, users, _ in blocks[kind]]
+        pairs = zip(epochs(record, "train", who), epochs(record, "validate", who), strict=True)
+        return [a + b for a, b in pairs]
+    values: list[float] = record[who][kind]
+    return values
 
 
-def epoch_seconds(record: Record, kind: str, who: str = "blocks") -> float:
-    """Median block, scaled to all users. who: `blocks` = the program's, `bare` = the products beside it."""
-    return median(rates(record[who], kind)) * record["shape"]["n_users"]
+def seconds(record: Record, kind: str, who: str = "blocks") -> float:
+    """Those of the median block."""
+    return median(epochs(record, kind, who))
 
 
 def times_bare(record: Record, kind: str) -> float:
     """How many times the bare products' seconds; paired block by block where both ran in turn."""
-    own, bare = rates(record["blocks"], kind), rates(record["bare"], kind)
-    if not record["together"]:
-        return median(own) / median(bare)
-    return median(a / b for a, b in zip(own, bare, strict=True))
+    own, bare = epochs(record, kind), epochs(record, kind, "bare")
+    return paired(own, bare) if record["together"] else median(own) / median(bare)
 
 
 def ratio(slow: Record, fast: Record, kind: str = "both") -> float:
     """Seconds of one program over those of another."""
     if slow["run"] == fast["run"] and slow["together"]:
-        pairs = zip(rates(slow["blocks"], kind), rates(fast["blocks"], kind), strict=True)
-        return median(a / b for a, b in pairs)
+        return paired(epochs(slow, kind), epochs(fast, kind))
     return times_bare(slow, kind) / times_bare(fast, kind)
 
 
-def by_cell(records: Sequence[Record]) -> dict[CellKey, dict[str, Record]]:
+def paired(slow: Sequence[float], fast: Sequence[float]) -> float:
+    """The median of the ratios of blocks that ran beside each other.
+
+    >>> paired([2, 6, 40], [1, 2, 10])
+    3.0
+    """
+    return median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def by_cell(records: Sequence[Record]) -> dict[Cell, dict[str, Record]]:
     """Records of programs, cell by cell in the order given."""
-    cells: dict[CellKey, dict[str, Record]] = {}
+    cells: dict[Cell, dict[str, Record]] = {}
     for record in records:
         if record["program"] in NAMES:
             cells.setdefault(cell_of(record), {})[record["program"]] = record
     return cells
 
 
-HEAD = [
-    "log",
-    "K",
-    "program",
-    "training s",
-    "validation s",
-    "epoch s",
-    "training / bare",
-    "validation / bare",
-    "epoch / bare",
-    "epoch / greysheep",
-    "peak GB",
-]
+def measured(records: Sequence[Record]) -> list[Record]:
+    """The programs' results, without what was skipped."""
+    return [record for record in records if record["program"] in NAMES and "skipped" not in record]
 
 
-def rows_of(cell: CellKey, programs: dict[str, Record]) -> list[list[str]]:
+HEAD = ("log", "K", "program", "training s", "validation s", "epoch s", "training / bare",
+        "validation / bare", "epoch / bare", "epoch / greysheep", "peak GB")  # fmt: skip
+
+
+def rows_of(cell: Cell, programs: dict[str, Record]) -> list[list[str]]:
     """The rows of one cell: the bare products first."""
-    lead = [LABELS.get(cell.log, cell.log), str(cell.n_experts)]
-    rows = []
-    measured = [record for record in programs.values() if "skipped" not in record]
-    if measured:
-        first = measured[0]
-        seconds = [epoch_seconds(first, kind, "bare") for kind in (*KINDS, "both")]
-        cells = [*(short(s) for s in seconds), "1", "1", "1", "", gigabytes(first["bare_peak"])]
-        rows.append([*lead, NAMES["bare"], *cells])
+    lead, rows = [LABELS[cell.log], str(cell.n_experts)], []
+    for first in measured(list(programs.values()))[:1]:
+        bare = [short(seconds(first, kind, "bare")) for kind in BOTH]
+        rows.append([*lead, NAMES["bare"], *bare, "1", "1", "1", "", gigabytes(first["bare_peak"])])
     for name, record in programs.items():
         if "skipped" in record:
             rows.append([*lead, NAMES[name], f"skipped: {record['skipped']}", *[""] * 7])
             continue
-        seconds = [epoch_seconds(record, kind) for kind in (*KINDS, "both")]
         ours = programs.get("greysheep", record)
         against = "" if "skipped" in ours else f"{ratio(record, ours):.2f}"
-        times = [f"{times_bare(record, kind):.2f}" for kind in (*KINDS, "both")]
-        rows.append(
-            [*lead, NAMES[name], *(short(s) for s in seconds), *times, against, gigabytes(record["peak"])]
-        )
+        own = [short(seconds(record, kind)) for kind in BOTH]
+        times = [f"{times_bare(record, kind):.2f}" for kind in BOTH]
+        rows.append([*lead, NAMES[name], *own, *times, against, gigabytes(record["peak"])])
     return rows
 
 
-def short(seconds: float) -> str:
+def short(value: float) -> str:
     """Seconds with three digits.
 
     >>> short(0.01234), short(12.345), short(1234.5)
     ('0.0123', '12.3', '1234')
     """
-    return f"{seconds:.3g}" if seconds < 1000 else f"{seconds:.0f}"
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def gigabytes(n_bytes: float) -> str:
@@ -111,69 +105,43 @@ def gigabytes(n_bytes: float) -> str:
 
 def gigaflops(record: Record) -> float:
     """What the bare products reach, 10^9 operations a second, training."""
-    training, _ = flops(cell_of(record), Shape(**record["shape"]))
-    return training / epoch_seconds(record, "train", "bare") / 1e9
+    return flops(cell_of(record), Shape(**record["shape"]))[0] / seconds(record, "train", "bare") / 1e9
 
 
 def busy(record: Record) -> float:
     """Share of its threads' time that the program had a core; well below 1 beside other work."""
-    shares = [share for blocks in record["blocks"].values() for _, _, share in blocks]
-    return median(shares) / float(record["how"]["threads"])
+    return median(record["busy"])
 
 
 def stage_rows(record: Record, kind: str) -> list[tuple[str, float, float]]:
     """Stage, seconds an epoch, share; largest first. They come from a run of their own, with timers."""
-    stages = record["stages"][kind]
-    whole = sum(stages.values())
-    users = record["shape"]["n_users"]
-    return sorted(
-        ((name, rate * users, rate / whole) for name, rate in stages.items()), key=lambda row: -row[1]
-    )
+    stages, users = record["stages"][kind], record["shape"]["n_users"]
+    rows = [(name, rate * users, rate / sum(stages.values())) for name, rate in stages.items()]
+    return sorted(rows, key=lambda row: -row[1])
 
 
-def evaluation_row(record: Record) -> list[str]:
+EVALUATION_HEAD = ("log", "K", "users, items", "bare s", "gates read s", "gates computed s", "read / bare",
+                   "computed / bare", "groups, once s", "peak GB")  # fmt: skip
+
+
+def evaluation_rows(records: Sequence[Record]) -> list[list[str]]:
     """Evaluating every user: with gates read, and with gates computed first."""
-    m = record["measured"]
-    bare = (m["bare"] + m["bare again"]) / 2
-    computed = m["evaluate"] + m["gates"]
-    return [
-        LABELS.get(record["log"], record["log"]),
-        str(record["n_experts"]),
-        f"{m['users']:,}, {m['items']:,}",
-        short(bare),
-        short(m["evaluate"]),
-        short(computed),
-        f"{m['evaluate'] / bare:.2f}",
-        f"{computed / bare:.2f}",
-        short(m["groups"]),
-    ]
+    rows = []
+    for r in (r for r in records if r["program"] == EVALUATE and "skipped" not in r):
+        read, bare = epochs(r, "evaluate"), epochs(r, "evaluate", "bare")
+        computed = [a + b for a, b in zip(read, epochs(r, "gates"), strict=True)]
+        rows.append([
+            LABELS[r["log"]], str(r["n_experts"]), f"{r['shape']['n_users']:,}, {r['shape']['n_items']:,}",
+            *(short(median(times)) for times in (bare, read, computed)),
+            f"{paired(read, bare):.2f}", f"{paired(computed, bare):.2f}", short(r["facts"]["groups"]),
+            gigabytes(r["peak"]),
+        ])  # fmt: skip
+    return rows
 
 
-EVALUATION_HEAD = [
-    "log",
-    "K",
-    "users, items",
-    "bare s",
-    "gates read s",
-    "gates computed s",
-    "read / bare",
-    "computed / bare",
-    "groups, once s",
-]
-
-
-def plain(head: list[str], rows: list[list[str]]) -> str:
+def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table for a terminal."""
-    widths = [
-        max(len(row[i]) for row in [head, *(r for r in rows if "skipped" not in r[3])])
-        for i in range(len(head))
-    ]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in [head, *rows]
-    )
-
-
-def markdown(head: list[str], rows: list[list[str]]) -> list[str]:
-    """A table for a page."""
-    return ["| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows]]
+    fitting = [head, *(row for row in rows if "skipped" not in row[3])]
+    widths = [max(len(row[i]) for row in fitting) for i in range(len(head))]
+    lines = ([text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in [head, *rows])
+    return "\n".join("  ".join(line).rstrip() for line in lines)

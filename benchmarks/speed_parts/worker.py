@@ -1,36 +1,33 @@
-"""One program in one process: reads orders from standard input, one JSON a line, and answers each.
+"""One program in one process: answers orders, one JSON a line.
 
-    {"do": "train", "users": 5120}      -> {"seconds": 1.2, "cpu_seconds": 1.1, "users": 5120}
-    {"do": "validate", "users": 5120}   -> the same
-    {"do": "keep"}                      -> copies the weights, as training does after its best epoch
-    {"do": "peak"}                      -> {"peak": bytes}
-    {"do": "stages", "users": 5120}     -> {"train": {"Adam": 0.3, ...}, "validate": {...}}
-
-A program does nothing between two orders, so several can be measured in turn.
+{"do": "train", "users": 5120}      -> {"seconds": 1.2, "cpu_seconds": 1.1, "users": 5120}
+{"do": "validate", "users": 5120}   -> the same; of `evaluate`: "gates" and "evaluate"
+{"do": "keep"}                      -> copies the weights, as training does after its best epoch
+{"do": "facts"}                     -> versions and what else was found out while loading
+{"do": "peak"}                      -> {"peak": bytes}
+{"do": "stages", "users": 5120}     -> {"train": {"Adam": 0.3, ...}, "validate": {...}}
 """
 
 from __future__ import annotations
 
-import json
-import os
-import resource
-import sys
+import copy
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags
+from stage import DATA
 
 import greysheep as gs
-from greysheep.data.splitting import TEST, VALIDATION, Split
+from greysheep.data.splitting import Split
 from greysheep.models.training.objective import Objective
-from speed_parts.looped import LoopedTALL, Settings
-from speed_parts.settings import BARE, DATA, LIBRARY, LOGS, SIMULATED, Cell
+from greysheep.system.machine import peak_memory_bytes
+from speed_parts.looped import LoopedTALL
+from speed_parts.settings import BARE, EVALUATE, LIBRARY, LOGS, SIMULATED, Cell
 from speed_parts.stages import Stages
 
 TARGET = "mean-ndcg"
@@ -44,10 +41,25 @@ def tall(cell: Cell, **options: Any) -> gs.TALL:
     return gs.TALL(preset=preset, seed=0, progress=False, **keywords)
 
 
+def batch_size_of(split: Split, cell: Cell) -> int:
+    """B of this log, bare products and loop alike."""
+    users = int((np.diff(split.train_rows(gated=True).indptr) > 0).sum())
+    return int(tall(cell).config.users_a_step(users))
+
+
 def paper_split(log: str) -> Split:
     """The log, split by protocol `paper` with seed 0."""
     folder = DATA if (DATA / log).is_dir() else None  # wherever this was called from
     return gs.split(gs.datasets.load(log, folder).log, protocol="paper", seed=0)
+
+
+def untrained(cell: Cell, device: str) -> Any:
+    """A TALL with random weights that knows its split, ready to be evaluated and saved."""
+    model: Any = tall(cell, device=device)
+    model.split = paper_split(cell.log)
+    model._build(model.log.n_items)
+    model.epochs = model.best_epoch = 1
+    return model
 
 
 class Program(ABC):
@@ -68,8 +80,13 @@ class Program(ABC):
         """Hold a copy of the weights, if there are any."""
         return
 
-    def timed(self, work: Callable[[int], int], n_users: int) -> dict[str, float]:
+    def work(self, kind: str) -> Callable[[int], int]:
+        """What does a block of this kind: everything but training is validation, at least for products."""
+        return self.train if kind == "train" else self.validate
+
+    def timed(self, kind: str, n_users: int) -> dict[str, float]:
         """Seconds of a block."""
+        work = self.work(kind)
         self.wait()
         begun, used = time.perf_counter(), time.process_time()
         users = work(n_users)
@@ -86,7 +103,7 @@ class Program(ABC):
         """Most memory held so far, in bytes: the process's, or the GPU's."""
         if self.device != "cpu":
             return int(torch.cuda.max_memory_allocated())
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return peak_memory_bytes()
 
 
 class Bare(Program):
@@ -170,20 +187,16 @@ class Library(Program):
         return min(n_users, self.n_users)
 
     def prepare(self, n_users: int) -> None:
-        """A trainer of the same network whose split has validation rows of so many users only."""
+        """The same trainer with validation rows of so many users only."""
         if n_users in self.validators:
             return
-        if n_users >= self.n_users:
-            self.validators[n_users] = self.trainer
-            return
-        chosen = np.zeros(self.split.log.n_users, dtype=bool)
-        chosen[np.random.default_rng(0).permutation(len(chosen))[:n_users]] = True
-        left_out = (self.split.part == VALIDATION) & ~chosen[self.split.log.users]
-        part = np.where(left_out, TEST, self.split.part).astype(np.int8)
-        smaller = replace(self.split, part=part)
-        trainer = type(self.trainer)(self.model, smaller, Objective.parse(TARGET))
-        trainer.users = np.flatnonzero(chosen)  # the gates of the others are not this block's
-        self.validators[n_users] = trainer
+        self.validators[n_users] = trainer = copy.copy(self.trainer)
+        if n_users < self.n_users:
+            chosen = np.zeros(self.split.log.n_users, dtype=bool)
+            chosen[np.random.default_rng(0).permutation(len(chosen))[:n_users]] = True
+            trainer.truth = csr_matrix(diags(chosen.astype(np.float32)) @ self.trainer.truth)
+            trainer.truth.eliminate_zeros()
+            trainer.users = np.flatnonzero(chosen)  # the gates of the others are not this block's
 
     def keep(self) -> None:
         """Hold the best weights, as the loop does."""
@@ -195,30 +208,23 @@ class Loop(Program):
 
     def __init__(self, split: Split, cell: Cell, device: str, dense: bool):
         super().__init__(device)
-        config = tall(cell).config
-        settings = Settings(
-            n_experts=cell.n_experts,
-            latent=cell.latent,
-            batch_size=config.batch_size,
-            l2=config.l2,
-            alpha=config.alpha,
-        )
         rows: csr_matrix = split.train_rows(gated=True)
-        self.batch_size = config.batch_size
-        self.program = LoopedTALL(rows, split.gate_rows(), settings, dense=dense, device=device)
+        config = tall(cell).config
+        self.program = LoopedTALL(rows, split.gate_rows(), config, dense=dense, device=device)
         self.epoch = 0
 
     def _batches(self, n_users: int) -> Iterator[NDArray[np.int64]]:
         users = self.program.order.permutation(self.program.users)[:n_users]
-        for start in range(0, len(users), self.batch_size):
-            yield users[start : start + self.batch_size]
+        for start in range(0, len(users), self.program.batch_size):
+            yield users[start : start + self.program.batch_size]
 
     def train(self, n_users: int) -> int:
         """The first batches of an epoch, or all of it."""
         self.epoch += 1
+        self.program.begin_epoch(self.epoch)
         done = 0
         for users in self._batches(n_users):
-            self.program.train_batch(users, self.epoch)
+            self.program.train_batch(users)
             done += len(users)
         return done
 
@@ -235,33 +241,59 @@ class Loop(Program):
         self.kept = self.program.snapshot()
 
 
+class Evaluation(Program):
+    """`gs.evaluate` of every user, and all users' gates; how long depends on shapes, not on the weights."""
+
+    def __init__(self, cell: Cell, device: str):
+        super().__init__(device)
+        self.model = untrained(cell, device)
+        self.model._store_gates()
+        begun = time.perf_counter()
+        _ = self.model.mainstream  # computed once and kept, as after training
+        self.groups = time.perf_counter() - begun
+
+    def work(self, kind: str) -> Callable[[int], int]:
+        """Gates are computed, or read by the evaluation."""
+        return self.train if kind == "gates" else self.validate
+
+    def train(self, n_users: int) -> int:
+        """Every user's gate."""
+        self.model._store_gates()
+        return int(self.model.log.n_users)
+
+    def validate(self, n_users: int) -> int:
+        """Every user with test rows against the whole catalogue: six metrics at 20, groups and intervals."""
+        gs.evaluate(self.model, k=20)
+        return int(self.model.log.n_users)
+
+
 def build(name: str, cell: Cell, device: str) -> tuple[Program, dict[str, Any]]:
     """The program and what is known of its problem."""
+    facts = {"torch": torch.__version__, "greysheep": gs.__version__}
+    if name == EVALUATE:
+        evaluation = Evaluation(cell, device)
+        return evaluation, facts | {"groups": evaluation.groups}
     split = paper_split(cell.log)
-    batch_size = tall(cell).config.batch_size
     if name == BARE:
-        program: Program = Bare(split.log.n_items, batch_size, cell, device)
+        program: Program = Bare(split.log.n_items, batch_size_of(split, cell), cell, device)
     elif name in LIBRARY:
         refreshed = {"gate_refresh": "epoch"} if name == "greysheep-epoch" else {}
         program = Library(split, cell, device, **refreshed)
     else:
         program = Loop(split, cell, device, dense=name == "loop-dense")
-    return program, {"torch": torch.__version__, "greysheep": gs.__version__}
+    return program, facts
 
 
-def shape_of(log: str) -> dict[str, int]:
+def shape_of(log: str) -> dict[str, Any]:
     """Size of a log's training problem."""
-    rows = paper_split(log).train_rows(gated=True)
-    return {
-        "n_users": rows.shape[0],
-        "n_items": rows.shape[1],
-        "n_rows": int(rows.nnz),
-        "batch_size": int(tall(Cell(log, 1)).config.batch_size),
-    }
+    split = paper_split(log)
+    rows = split.train_rows(gated=True)
+    sizes = {"n_users": rows.shape[0], "n_items": rows.shape[1], "n_rows": int(rows.nnz)}
+    return {"shape": {**sizes, "batch_size": batch_size_of(split, Cell(log, 1))}}
 
 
 def stages_of(program: Program, n_users: int) -> dict[str, dict[str, float]]:
-    """Share of each stage in a block of training and one of validation."""
+    """Seconds a user of each stage in a block of training and one of validation."""
     out = {}
     for what, work in (("train", program.train), ("validate", program.validate)):
         with Stages(program.wait) as stages:
@@ -270,38 +302,25 @@ def stages_of(program: Program, n_users: int) -> dict[str, dict[str, float]]:
     return out
 
 
-def obey(program: Program, order: dict[str, Any]) -> dict[str, Any]:
-    """Do one order."""
-    what, n_users = order["do"], order.get("users", 0)
-    if isinstance(program, Library) and what in ("validate", "stages"):
-        program.prepare(n_users)
-    if what == "train":
-        return program.timed(program.train, n_users)
-    if what == "validate":
-        return program.timed(program.validate, n_users)
-    if what == "stages":
-        return stages_of(program, n_users)
-    if what == "keep":
-        program.keep()
-        return {}
-    return {"peak": program.peak()}
+def begin(job: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Load a program; what answers its orders."""
+    torch.set_num_threads(job["threads"])
+    cell = Cell(job["log"], job["n_experts"], job["latent"])
+    program, facts = build(job["program"], cell, job["device"])
 
+    def answer(order: dict[str, Any]) -> dict[str, Any]:
+        what, n_users = order["do"], order["users"]
+        if isinstance(program, Library) and what in ("validate", "stages"):
+            program.prepare(n_users)
+        if what == "facts":
+            return facts
+        if what == "peak":
+            return {"peak": program.peak()}
+        if what == "stages":
+            return stages_of(program, n_users)
+        if what == "keep":
+            program.keep()
+            return {}
+        return program.timed(what, n_users)
 
-def serve(name: str, cell: Cell, device: str, threads: int) -> None:
-    """Answer orders until the input ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever a library prints goes to the error stream
-    torch.set_num_threads(threads)
-    program, facts = build(name, cell, device)
-    print(json.dumps(facts), file=answers, flush=True)
-    for line in sys.stdin:
-        print(json.dumps(obey(program, json.loads(line))), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    asked = json.loads(sys.argv[1])
-    if asked["program"] == "shape":
-        print(json.dumps(shape_of(asked["log"])))
-    else:
-        wanted = Cell(asked["log"], asked["n_experts"], asked["latent"])
-        serve(asked["program"], wanted, asked["device"], asked["threads"])
+    return answer

@@ -28,6 +28,10 @@ class ModelFolderError(GreysheepError):
     """A saved model is missing, incomplete or of another format."""
 
 
+class ProcessEndedError(GreysheepError):
+    """A process that was started for a job ended before it had done it."""
+
+
 class MissingExtraError(GreysheepError):
     """An optional dependency is not installed."""
 

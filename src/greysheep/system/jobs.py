@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from greysheep.errors import GreysheepError
+from greysheep.errors import GreysheepError, ProcessEndedError
 from greysheep.system.machine import THREAD_VARIABLES
 
 PATIENCE = 10.0
@@ -42,23 +42,47 @@ class Process:
     process: subprocess.Popen[str]
 
     @classmethod
-    def start(cls, command: Sequence[str], job: Mapping[str, Any], log: Path, threads: int) -> Process:
-        """Start it with what the job says."""
+    def start(
+        cls, command: Sequence[str], job: Mapping[str, Any], log: Path, threads: int, *, answers: bool = False
+    ) -> Process:
+        """Start it with what the job says.
+
+        answers: it will be asked (`ask`), so stdout is for its answers and does not go to the log.
+        """
         with log.open("w", encoding="utf-8") as file:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
-                stdout=file,
+                stdout=subprocess.PIPE if answers else file,
                 stderr=file,
                 text=True,
                 env=os.environ | dict.fromkeys((*THREAD_VARIABLES, "POLARS_MAX_THREADS"), str(threads)),
                 start_new_session=True,  # Ctrl-C reaches the starter alone, which decides
             )
-        assert process.stdin is not None
+        started = cls(log, process)
+        started._write(job)
+        return started
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # it is gone already; its log says why
-            process.stdin.write(json.dumps(job) + "\n")
-            process.stdin.flush()
-        return cls(log, process)
+            self.process.stdin.write(json.dumps(line) + "\n")
+            self.process.stdin.flush()
+
+    def ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Give an order to a process that runs `converse`, and wait for its answer.
+
+        Raises:
+            ProcessEndedError: it ended before it had answered.
+        """
+        assert self.process.stdout is not None
+        self._write(order)
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait()
+            raise ProcessEndedError(self.failure())
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def ended(self) -> bool:
         """Whether it ended, well or not."""
@@ -99,6 +123,23 @@ class Process:
         self.log.unlink(missing_ok=True)
 
 
+def run(command: Sequence[str], job: Mapping[str, Any], log: Path, threads: int) -> None:
+    """Do one job in a fresh process and wait for it; the log stays.
+
+    Raises:
+        ProcessEndedError: it did not end well.
+    """
+    started = Process.start(command, job, log, threads)
+    try:
+        started.process.wait()
+    except BaseException:
+        started.stop()
+        raise
+    started.close()
+    if started.process.returncode:
+        raise ProcessEndedError(started.failure())
+
+
 # The process that is started
 
 
@@ -108,6 +149,29 @@ def serve(work: Callable[[dict[str, Any]], None], stdin: IO[str]) -> None:
     # Whoever waits for the end of stdin learns that the starter is gone.
     threading.Thread(target=_end_with, args=(stdin.fileno(),), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # half a training must not pass for a finished one
+    _refusing(work, job)
+
+
+def converse(
+    begin: Callable[[dict[str, Any]], Callable[[dict[str, Any]], dict[str, Any]]], stdin: IO[str]
+) -> None:
+    """Begin what the first line on stdin describes, then answer the orders of the other lines, one by one.
+
+    Between two orders it does nothing, so that several processes can be measured in turn.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever a library prints goes to the log
+
+    def work(job: dict[str, Any]) -> None:
+        answer = begin(job)
+        for line in stdin:
+            print(json.dumps(answer(json.loads(line))), file=answers, flush=True)
+
+    _refusing(work, json.loads(stdin.readline()))
+
+
+def _refusing(work: Callable[[dict[str, Any]], None], job: dict[str, Any]) -> None:
     try:
         work(job)
     except GreysheepError as error:

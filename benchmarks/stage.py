@@ -1,0 +1,81 @@
+"""What the benchmarks share: places, tables for pages, and stages in fresh processes that leave a JSON each.
+
+A stage that has left its JSON is not run again, so an interrupted benchmark goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from greysheep.system import jobs
+from greysheep.system.files import write_text
+from greysheep.system.machine import usable_cores
+
+Record = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build"
+RESULTS = ROOT / "docs" / "results"
+DATA = Path(os.environ.get("GREYSHEEP_DATA", ROOT.parent / "shared" / "data"))
+COMMAND = [sys.executable, __file__]
+"""Does one stage; with the name of a module behind it, answers orders through that module's `begin`."""
+
+
+def result(
+    file: Path, function: Callable[..., Record], /, *, again: bool = False, threads: int = 0, **options: Any
+) -> Record:
+    """What `function(**options)` returns in a fresh process, and the load beside it, read from `file`.
+
+    function: of the top level of a file. threads: 0 = all cores. What the process says is in <file>.log.
+    """
+    if again or not file.exists():
+        print(f"{function.__name__} {' '.join(map(str, options.values()))}", file=sys.stderr, flush=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        job = {
+            "code": inspect.getsourcefile(function), "function": function.__name__, "options": options,
+            "file": str(file), "threads": threads or usable_cores(),
+        }  # fmt: skip
+        jobs.run(COMMAND, job, file.with_suffix(".log"), job["threads"])
+    found: Record = json.loads(file.read_text())
+    return found
+
+
+def work(job: Record) -> None:
+    """Do a stage in this process and keep what it returns, whole or not at all."""
+    code = Path(job["code"])
+    if str(code.parent) not in sys.path:
+        sys.path.insert(0, str(code.parent))
+    found = getattr(importlib.import_module(code.stem), job["function"])(**job["options"])
+    facts = {"load": os.getloadavg()[1], "threads": job["threads"], "day": time.strftime("%Y-%m-%d")}
+    write_text(json.dumps(facts | found, indent=1) + "\n", Path(job["file"]))
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table for a page."""
+    return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)] + [""]
+
+
+def dot(value: float | None) -> str:
+    """`.3254`; nothing for no value."""
+    return "" if value is None or math.isnan(value) else f"{value:.4f}".removeprefix("0")
+
+
+def write_page(page: Path, *sections: Iterable[str]) -> Path:
+    """Write the lines of a page; returns its path."""
+    write_text("\n".join(line for section in sections for line in section).rstrip() + "\n", page)
+    return page
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        jobs.converse(importlib.import_module(sys.argv[1]).begin, sys.stdin)
+    else:
+        jobs.serve(work, sys.stdin)
