@@ -55,7 +55,7 @@ def work(job: Record) -> None:
         sys.path.insert(0, str(code.parent))
     found = getattr(importlib.import_module(code.stem), job["function"])(**job["options"])
     facts = {"load": os.getloadavg()[1], "threads": job["threads"], "day": time.strftime("%Y-%m-%d")}
-    write_text(json.dumps(facts | found, indent=1) + "\n", Path(job["file"]))
+    write_text(Path(job["file"]), json.dumps(facts | found, indent=1) + "\n")
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -70,7 +70,7 @@ def dot(value: float | None) -> str:
 
 def write_page(page: Path, *sections: Iterable[str]) -> Path:
     """Write the lines of a page; returns its path."""
-    write_text("\n".join(line for section in sections for line in section).rstrip() + "\n", page)
+    write_text(page, "\n".join(line for section in sections for line in section).rstrip() + "\n")
     return page
 
 

@@ -120,7 +120,7 @@ def keep(file: Path, record: Record) -> Record:
     """Write a result: a suite of pyperf, its metadata all but the blocks; or plain JSON."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if "blocks" not in record:
-        write_text(json.dumps(record), file)
+        write_text(file, json.dumps(record))
         return record
     about = json.dumps({key: value for key, value in record.items() if key not in ("blocks", "bare")})
     suite = []
