@@ -15,7 +15,7 @@ from greysheep.comparison.run_folder import Run
 from greysheep.comparison.tables import paired_tests, summarise
 from greysheep.comparison.verdicts import verdict
 from greysheep.errors import DataError
-from greysheep.evaluation.report import Report, _plain
+from greysheep.evaluation.report import Report, jsonable
 from greysheep.system.files import write_text
 
 RESULTS = "results.json"
@@ -120,7 +120,7 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """All but values per user and histories as plain types: unrounded, None where there is no value."""
         return dict(
-            _plain(
+            jsonable(
                 {
                     "protocol": self.protocol,
                     "k": self.k,

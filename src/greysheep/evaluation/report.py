@@ -160,7 +160,7 @@ class Report:
         }
         if self.mainstream_sample:
             content |= {key: getattr(self, key) for key in ("mainstream_sample", "mainstream_bound")}
-        return dict(_plain(content))
+        return dict(jsonable(content))
 
     def to_json(self, path: str | Path | None = None) -> str:
         """Return the dictionary as JSON text, and write it if a path is given."""
@@ -257,12 +257,12 @@ def _flat(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return frame_of(lines)
 
 
-def _plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Return the value in types that JSON has; NaN and infinities become None."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): jsonable(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [jsonable(inner) for inner in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
