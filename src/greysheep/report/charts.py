@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from greysheep.evaluation.numbers import decimal, number, percent
+from greysheep.evaluation.numbers import decimal, percent
 from greysheep.report.dots import Dots, axis_of, dot_plot
 from greysheep.report.html import Figure
-from greysheep.report.view import ACTIVITY, MAINSTREAM, Row, Triple, View, finite
+from greysheep.report.view import ACTIVITY, MAINSTREAM, Triple, View, finite
 
 FAR = -0.25
 """A model this much worse than the reference would squeeze all others: it is named at the edge instead."""
@@ -24,7 +24,12 @@ def means_charts(view: View, groupings: Sequence[str]) -> list[Figure]:
     for grouping, dots in zip(groupings, drawn, strict=True):
         if not _bounds(dots.values):
             continue
-        aria = _aria(view, dots, f"Mean {view.shown} with 95 % intervals by {grouping} group:", _plain)
+        aria = _aria(
+            view,
+            dots,
+            f"Mean {view.shown} with 95 % intervals by {grouping} group:",
+            lambda mean: decimal(mean, 3),
+        )
         chart = dot_plot(replace(dots, limits=limits), f"means-{grouping}", aria)
         note = f"{TOP[grouping]} on top, 95 % intervals"
         note += "; rows: mean train rows of a user." if dots.rows[0][1].endswith("rows") else "."
@@ -47,9 +52,7 @@ def differences_chart(view: View) -> Figure | None:
     The same users stand under both, so these intervals are the ones to judge a difference by.
     """
     rows = _rows(view, MAINSTREAM)
-    values = {
-        label: [_share(view.tests.get((label, group), {})) for group, _ in rows] for label in view.others
-    }
+    values = {label: [view.share(label, group) for group, _ in rows] for label in view.others}
     known = _bounds(values)
     if not known:
         return None
@@ -81,17 +84,8 @@ def _aria(view: View, dots: Dots, head: str, written: Callable[[float], str]) ->
     return " ".join(said)
 
 
-def _plain(mean: float) -> str:
-    return decimal(mean, 3)
-
-
 def _bounds(values: Mapping[str, Sequence[Triple]]) -> list[float]:
     return finite(bound for line in values.values() for triple in line for bound in triple)
-
-
-def _share(row: Row) -> Triple:
-    """(ratio, low, high) of a test; NaN where there is none."""
-    return number(row.get("ratio")), number(row.get("ratio_low")), number(row.get("ratio_high"))
 
 
 def _window(bounds: Sequence[float], margin: float) -> tuple[float, float]:

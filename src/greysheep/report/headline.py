@@ -41,8 +41,8 @@ def _worst_served(view: View) -> str:
     name = view.short[top]
     if low == high:
         return f"With {name}, every group of users gets the same {view.shown}, {low:.3f}."
-    who, others = (FIFTHS.get(each, f"the group {each}") for each in (group, best))
-    gets = f"{view.shown} {low:.3f}, {percent(1 - low / high)} less than the {high:.3f} of {others}"
+    who = FIFTHS.get(group, f"the group {group}")
+    gets = f"{view.shown} {low:.3f}{_less(view, top, group)}"
     if len(means) == 1:
         sentence = f"With {name}, {who} gets {gets}"
     else:
@@ -73,7 +73,7 @@ def _best_for_niche(view: View, comparison: Comparison) -> str:
     name = view.short[best]
     gets = f"{view.shown} {view.mean(best, NICHE):.3f}{_after(view, best)}"
     if len(view.runs) == 1:
-        return f"With {name}, {WHO} gets {gets}{_less(view, best)}."
+        return f"With {name}, {WHO} gets {gets}{_less(view, best, NICHE)}."
     if best == view.reference:
         first = f"No model serves {WHO} better than the reference, {name}: {gets}."
         if len(ranked) == 1:
@@ -119,13 +119,13 @@ def _after(view: View, label: str) -> str:
     return f" after {duration(spent)} of training" if math.isfinite(spent) else ""
 
 
-def _less(view: View, label: str) -> str:
-    """How far the niche group lies below the best group."""
+def _less(view: View, label: str, group: str) -> str:
+    """How far a group lies below the best group."""
     means = _known(view, label)
     top = max(means, key=means.__getitem__)
-    if top == NICHE or not means[top] > means[NICHE]:
+    if not means[top] > means[group]:
         return ", as much as any other group"
-    share = percent(1 - means[NICHE] / means[top])
+    share = percent(1 - means[group] / means[top])
     return f", {share} less than the {means[top]:.3f} of {FIFTHS.get(top, f'the group {top}')}"
 
 

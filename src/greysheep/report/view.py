@@ -173,6 +173,11 @@ class View:
         known = [size for run in self.runs[label] if (size := number(run.peak_memory_bytes)) > 0]
         return max(known) / 2**20 if known else math.nan
 
+    def share(self, label: str, group: str) -> Triple:
+        """(ratio, low, high) of the test against the reference; NaN where there is none."""
+        row = self.tests.get((label, group), {})
+        return number(row.get("ratio")), number(row.get("ratio_low")), number(row.get("ratio_high"))
+
     def significance(self, label: str, group: str) -> int:
         """1 = better than the reference after Holm, -1 = worse, 0 = not shown."""
         row = self.tests.get((label, group), {})
