@@ -15,13 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("svg")
-import matplotlib.pyplot as plt
 import numpy as np
 import polars as pl
 import yaml
+from panels import draw
 from reproduction_tables import PATIENCE, text_of, tuned_settings
 from stage import BUILD, DATA, RESULTS, ROOT, Record, dot, markdown, write_page
 
@@ -144,27 +141,17 @@ def numbers(key: str, thin: int) -> dict[str, Record]:
 
 def picture(key: str, found: dict[int, dict[str, Record]]) -> Path:
     """`low` and the mean of every variant; one panel a thinning."""
-    plt.rcParams["svg.hashsalt"] = "greysheep"  # the same figures, the same file
-    panels = [thin for thin in found if found[thin]]
-    figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels) + 1.6, 3.4), squeeze=False)
-    for axis, thin in zip(axes[0], panels, strict=True):
-        names = list(found[thin])
-        line = "-" if all(name.replace(".", "").isdigit() for name in names) else ""  # no line where no order
-        for what, marker, colour in (("mean", "s", "#1f6f8b"), ("low", "o", "#c8553d")):
-            heights = [found[thin][name][what] for name in names]
-            axis.plot(names, heights, marker=marker, color=colour, label=what, linestyle=line)
-        axis.set_title("all rows" if thin == 1 else f"1 in {thin} rows", fontsize=10)
-        if max(map(len, names)) > 5:
-            plt.setp(axis.get_xticklabels(), rotation=35, ha="right", rotation_mode="anchor")
-        axis.tick_params(axis="x", labelsize=8)
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[0][0].set_ylabel("NDCG@20")
-    axes[0][0].legend(frameon=False, fontsize=8)
-    figure.tight_layout()
-    path = PICTURES / f"question_{key}.svg"
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
-    return path
+    panels = {
+        "all rows" if thin == 1 else f"1 in {thin} rows": {
+            what: {name: one[what] for name, one in named.items()} for what in ("mean", "low")
+        }
+        for thin, named in found.items()
+        if named
+    }
+    ordered = all(name.replace(".", "").isdigit() for named in found.values() for name in named)
+    line = "-" if ordered else ""  # no line where no order
+    styles = {"mean": ("#1f6f8b", "s", line), "low": ("#c8553d", "o", line)}
+    return draw(PICTURES / f"question_{key}.svg", panels, styles, "NDCG@20")
 
 
 HEAD = ("variant", "rows kept", *GROUPS, "mean", "validation", "gate entropy", "best / last epoch", "fit s",

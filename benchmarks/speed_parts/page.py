@@ -25,12 +25,12 @@ from speed_parts.tables import (
     times_bare,
 )
 
-STYLE = {  # colour, marker
-    "bare": ("#6e7781", "o"),
-    "greysheep": ("#d55e00", "D"),
-    "greysheep-epoch": ("#e69f00", "v"),
-    "loop-sparse": ("#0064a8", "s"),
-    "loop-dense": ("#cf66b5", "^"),
+STYLE = {  # colour, marker, line
+    "bare": ("#6e7781", "o", "--"),
+    "greysheep": ("#d55e00", "D", "-"),
+    "greysheep-epoch": ("#e69f00", "v", "-"),
+    "loop-sparse": ("#0064a8", "s", "-"),
+    "loop-dense": ("#cf66b5", "^", "-"),
 }
 ELSEWHERE = [
     "## Measured elsewhere",
@@ -132,7 +132,7 @@ def _seconds(records: list[Record], folder: Path) -> list[str]:
     if not rows:
         return []
     lines = ["## Seconds an epoch, and memory", "", *markdown(HEAD, rows)]
-    for text, name in draw(records, folder).items():
+    for text, name in pictures(records, folder).items():
         lines += [f"![{text}](img/{name})", ""]
     return lines
 
@@ -217,27 +217,29 @@ def _memory(records: list[Record]) -> list[str]:
     return ["## Memory after loading", "", text, "", *lines] if lines else []
 
 
-def draw(records: list[Record], folder: Path) -> dict[str, str]:
-    """Write the plots, the same bytes for the same numbers; {what they show: file name}."""
+def pictures(records: list[Record], folder: Path) -> dict[str, str]:
+    """Draw the plots; {what they show: file name}."""
+    from panels import draw
+
     cells = by_cell(measured(records))
-    if not cells:
-        return {}
-    folder.mkdir(parents=True, exist_ok=True)
-    logs = dict.fromkeys(cell.log for cell in cells)
     by_log = {
-        LABELS[log]: {c.n_experts: programs for c, programs in cells.items() if c.log == log} for log in logs
+        LABELS[cell.log]: {c.n_experts: p for c, p in cells.items() if c.log == cell.log} for cell in cells
     }
-    made = {
-        "Seconds an epoch against the number of experts": "speed_seconds_by_experts.svg",
-        "Peak memory against the number of experts": "speed_memory_by_experts.svg",
+    by_count = {
+        f"K = {k}": {_size(p): p for c, p in cells.items() if c.n_experts == k}
+        for k in sorted({cell.n_experts for cell in cells})
     }
-    for measure, name in zip(("seconds an epoch", "peak memory, GB"), made.values(), strict=True):
-        _panels(by_log, "experts K", measure, folder / name)
-    if len(by_log) > 1:
-        made["Seconds an epoch against users times items"] = "speed_by_size.svg"
-        counts = sorted({c.n_experts for c in cells})
-        by_count = {f"K = {k}": {_size(p): p for c, p in cells.items() if c.n_experts == k} for k in counts}
-        _panels(by_count, "users times items", "seconds an epoch", folder / "speed_by_size.svg")
+    made = {}
+    for text, name, panels, along, height in (
+        ("Seconds an epoch against the number of experts", "seconds_by_experts", by_log, "experts K", "s"),
+        ("Peak memory against the number of experts", "memory_by_experts", by_log, "experts K", "GB"),
+        ("Seconds an epoch against users times items", "by_size", by_count, "users times items", "s"),
+    ):
+        if cells and (panels is by_log or len(by_log) > 1):
+            made[text] = f"speed_{name}.svg"
+            curves = {title: _curves(points, height) for title, points in panels.items()}
+            styles = {NAMES[name]: style for name, style in STYLE.items()}
+            draw(folder / made[text], curves, styles, height, along, logarithmic=True)
     return made
 
 
@@ -246,45 +248,13 @@ def _size(programs: dict[str, Record]) -> int:
     return int(shape["n_users"] * shape["n_items"])
 
 
-def _value(program: str, programs: dict[str, Record], measure: str) -> float | None:
-    """A point of a curve; the bare products are those measured beside the first program."""
-    record = next(iter(programs.values())) if program == "bare" else programs.get(program)
-    if record is None:
-        return None
-    if measure.startswith("peak"):
-        return float(record["bare_peak" if program == "bare" else "peak"]) / 1e9
-    return seconds(record, "both", "bare" if program == "bare" else "blocks")
-
-
-def _panels(panels: dict[str, dict[int, dict[str, Record]]], along: str, measure: str, file: Path) -> None:
-    """A panel a title, a curve a program, both axes logarithmic."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    pyplot.rcParams.update({"svg.hashsalt": "greysheep", "svg.fonttype": "none", "font.size": 9})
-    size = (1.2 + 2.6 * len(panels), 3.1)
-    figure, (axes,) = pyplot.subplots(
-        1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained"
-    )
-    for axis, (title, points) in zip(axes, panels.items(), strict=True):
-        for program, (colour, marker) in STYLE.items():
-            curve = {x: _value(program, points[x], measure) for x in sorted(points)}
-            known = {x: y for x, y in curve.items() if y is not None}
-            line = "--" if program == "bare" else "-"
-            if known:
-                axis.plot([*known], [*known.values()], line, color=colour, marker=marker, ms=5,
-                          label=NAMES[program])  # fmt: skip
-        axis.set(xscale="log", yscale="log", xlabel=along)
-        axis.set_title(title, loc="left", fontsize=10)
-        axis.grid(color="#dfe3e8", linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
-        if along == "experts K":
-            axis.set_xticks(sorted(points), [str(k) for k in sorted(points)])
-            axis.minorticks_off()
-    axes[0].set_ylabel(measure)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    figure.savefig(file, metadata={"Date": None}, facecolor="white")
-    pyplot.close(figure)
+def _curves(points: dict[int, dict[str, Record]], height: str) -> dict[str, dict[int, float]]:
+    """{program: {place: height}}; the bare products are those measured beside the first program."""
+    out: dict[str, dict[int, float]] = {}
+    for place, programs in sorted(points.items()):
+        beside = next(iter(programs.values()))
+        for name, record in {"bare": beside, **programs}.items():
+            key, who = ("bare_peak", "bare") if name == "bare" else ("peak", "blocks")
+            value = record[key] / 1e9 if height == "GB" else seconds(record, "both", who)
+            out.setdefault(NAMES[name], {})[place] = value
+    return out

@@ -17,48 +17,36 @@ from typing import Any
 
 import torch
 
-# Leaves: everything called inside counts for them.
-LEAVES = {
-    "_SparseLinear.forward": "encoder",
-    "_SparseLinear.backward": "encoder, backward",
-    "_HeldOutLosses.forward": "gate's losses",
-    "_HeldOutLosses.backward": "gate's losses, backward",
-    "ExpertBank.held_out_losses": "gate's losses",
-    "ExpertBank.encode": "encoder",
-    "ExpertBank.means": "encoder",
-    "kept_nll": "gate's losses",
-    "loss_gate": "gate's losses",
-    "_Mixture.backward": "products, backward",
-    "ExpertBank.mix": "mixture product",
-    "Mixture.gate": "gate's losses",
-    "Mixture.kl": "KL",
-    "_RowNLL.forward": "cross-entropy",
-    "_RowNLL.backward": "cross-entropy, backward",
-    "row_nll": "cross-entropy",
-    "MixtureTrainer._weights": "adaptive weights",
-    "SparseRows.take": "reading rows",
-    "in_parallel": "gate and mixture, from the experts' logits",
-    "cut": "gate and mixture, from the experts' logits",
-    "_Mixture.forward": "gate and mixture, from the experts' logits",
-    "Adam.step": "Adam",
-    "top_n": "ranking",
-    "mask": "ranking",
-    "hits": "metrics",
-    "per_user": "metrics",
-    "entropy": "metrics",
+GATED = "gate and mixture, from the experts' logits"
+NAMED = {
+    "encoder": "_SparseLinear.forward ExpertBank.encode ExpertBank.means",
+    "encoder, backward": "_SparseLinear.backward",
+    "gate's losses": "_HeldOutLosses.forward ExpertBank.held_out_losses kept_nll loss_gate Mixture.gate",
+    "gate's losses, backward": "_HeldOutLosses.backward",
+    "products, backward": "_Mixture.backward",
+    "mixture product": "ExpertBank.mix",
+    "KL": "Mixture.kl",
+    "cross-entropy": "_RowNLL.forward row_nll",
+    "cross-entropy, backward": "_RowNLL.backward",
+    "adaptive weights": "AdaptiveWeights.of_epoch MixtureTrainer._record",
+    "dropout": "MixtureTrainer._dropout",
+    "reading rows": "SparseRows.take",
+    GATED: "in_parallel cut _Mixture.forward",
+    "Adam": "Adam.step AdamW.step",
+    "ranking": "top_n mask",
+    "metrics": "hits per_user entropy",
 }
-# Their own part, without what is named inside them, is a stage.
+LEAVES = {name: stage for stage, names in NAMED.items() for name in names.split()}
+"""Everything called inside counts for them."""
 PASSED_THROUGH = {
-    "Tensor.backward": "other work, backward",
-    "ExpertBank.gated_logits": "gate and mixture, from the experts' logits",
-    "ExpertBank._gated_logits": "gate and mixture, from the experts' logits",
-}
+    "Tensor.backward": "other work, backward", "ExpertBank.gated_logits": GATED,
+    "ExpertBank._gated_logits": GATED,
+}  # fmt: skip
+"""Their own part, without what is named inside them, is a stage."""
 ROOMS = (
-    "greysheep.nn.",
-    "greysheep.models.autoencoders.",
-    "greysheep.models.recommender",
+    "greysheep.nn.", "greysheep.models.autoencoders.", "greysheep.models.recommender",
     "greysheep.metrics.ranking",
-)
+)  # fmt: skip
 
 
 class Stages:
@@ -67,16 +55,26 @@ class Stages:
     def __init__(self, wait: Callable[[], None] = lambda: None):
         self.wait = wait
         self.seconds: dict[str, float] = defaultdict(float)
-        self.open: list[str] = []
-        self.since = 0.0
         self.undo: list[tuple[Any, str, Any]] = []
 
     def __enter__(self) -> Stages:
-        self._wrap_class(torch.optim.Adam, ["step"])
-        self._wrap_class(torch.Tensor, ["backward"])
-        for name, module in list(sys.modules.items()):
-            if name.startswith(ROOMS):
-                self._wrap_module(name, module)
+        for kind, name in (
+            (torch.optim.Adam, "step"),
+            (torch.optim.AdamW, "step"),
+            (torch.Tensor, "backward"),
+        ):
+            self._wrap(kind, name, f"{kind.__name__}.{name}")
+        for module_name, module in list(sys.modules.items()):
+            if not module_name.startswith(ROOMS):
+                continue
+            for name, thing in list(vars(module).items()):
+                if inspect.isfunction(thing) and self._is_ours(thing, thing.__name__):
+                    self._wrap(module, name, thing.__name__)
+                elif inspect.isclass(thing) and thing.__module__ == module_name:
+                    for own, function in list(vars(thing).items()):
+                        plain = function.__func__ if isinstance(function, staticmethod) else function
+                        if inspect.isfunction(plain) and self._is_ours(plain, f"{thing.__name__}.{own}"):
+                            self._wrap(thing, own, f"{thing.__name__}.{own}")
         self.open, self.since = ["rest"], time.perf_counter()
         return self
 
@@ -92,45 +90,29 @@ class Stages:
         self.seconds[self.open[-1]] += now - self.since
         self.since = now
 
-    def _wrap_module(self, module_name: str, module: Any) -> None:
-        """Wrap what a module looks up: functions of the rooms by name, and the classes it defines."""
-        for name, thing in list(vars(module).items()):
-            if inspect.isfunction(thing) and self._is_ours(thing, thing.__name__):
-                self.undo.append((module, name, thing))
-                setattr(module, name, self._timed(thing, thing.__name__))
-            elif inspect.isclass(thing) and thing.__module__ == module_name:
-                own = [
-                    n for n, f in vars(thing).items() if inspect.isfunction(f) or isinstance(f, staticmethod)
-                ]
-                self._wrap_class(thing, [n for n in own if self._is_ours(thing, f"{thing.__name__}.{n}")])
-
     @staticmethod
-    def _is_ours(thing: Any, key: str) -> bool:
+    def _is_ours(function: Any, key: str) -> bool:
         """Known by name; in `nn` anything but special methods, and but what only calls the rest of it."""
-        home = str(thing.__module__)
+        home = str(function.__module__)
         inside = home.startswith("greysheep.nn.") and home != "greysheep.nn.mixture" and "__" not in key
         return key in LEAVES or inside
 
-    def _wrap_class(self, kind: Any, names: list[str]) -> None:
-        for name in names:
-            if name not in vars(kind):
-                continue
-            plain = vars(kind)[name]
-            static = isinstance(plain, staticmethod)
-            function = plain.__func__ if static else plain
-            key = f"{kind.__name__}.{name}"
-            wrapped = self._timed(function, key)
-            self.undo.append((kind, name, plain))
-            setattr(kind, name, staticmethod(wrapped) if static else wrapped)
+    def _wrap(self, owner: Any, name: str, key: str) -> None:
+        """Put a timer in the place of what `owner` itself has under this name."""
+        if (plain := vars(owner).get(name)) is None:
+            return
+        static = isinstance(plain, staticmethod)
+        timed = self._timed(plain.__func__ if static else plain, key)
+        self.undo.append((owner, name, plain))
+        setattr(owner, name, staticmethod(timed) if static else timed)
 
     def _timed(self, function: Any, key: str) -> Any:
-        passed = key in PASSED_THROUGH
         stage = PASSED_THROUGH.get(key) or LEAVES.get(key, key)
-        through = {"rest", *PASSED_THROUGH.values()}
+        open_to_others = {"rest", *PASSED_THROUGH.values()}
 
         @functools.wraps(function)
         def timed(*args: Any, **keywords: Any) -> Any:
-            if self.open[-1] not in through and not passed:
+            if self.open[-1] not in open_to_others and key not in PASSED_THROUGH:
                 return function(*args, **keywords)  # inside a leaf
             self._spend()
             self.open.append(stage)

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import copy
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags
 from stage import DATA
 
@@ -27,10 +25,8 @@ from greysheep.data.splitting import Split
 from greysheep.models.training.objective import Objective
 from greysheep.system.machine import peak_memory_bytes
 from speed_parts.looped import LoopedTALL
-from speed_parts.settings import BARE, EVALUATE, LIBRARY, LOGS, SIMULATED, Cell
+from speed_parts.settings import BARE, EVALUATE, KINDS, LIBRARY, LOGS, SIMULATED, Cell
 from speed_parts.stages import Stages
-
-TARGET = "mean-ndcg"
 
 
 def tall(cell: Cell, **options: Any) -> gs.TALL:
@@ -62,27 +58,20 @@ def untrained(cell: Cell, device: str) -> Any:
     return model
 
 
-class Program(ABC):
-    """What is measured."""
+class Program:
+    """What is measured: `train` and `validate` work on about so many users and return how many they were."""
 
     def __init__(self, device: str):
         self.device = device
-
-    @abstractmethod
-    def train(self, n_users: int) -> int:
-        """Train on about this many users; how many they were."""
-
-    @abstractmethod
-    def validate(self, n_users: int) -> int:
-        """Validate about this many users; how many they were."""
 
     def keep(self) -> None:
         """Hold a copy of the weights, if there are any."""
         return
 
     def work(self, kind: str) -> Callable[[int], int]:
-        """What does a block of this kind: everything but training is validation, at least for products."""
-        return self.train if kind == "train" else self.validate
+        """What does a block of this kind; of `evaluate`: all gates, and the evaluation that reads them."""
+        done: Callable[[int], int] = getattr(self, "train" if kind in ("train", "gates") else "validate")
+        return done
 
     def timed(self, kind: str, n_users: int) -> dict[str, float]:
         """Seconds of a block."""
@@ -112,33 +101,31 @@ class Bare(Program):
     def __init__(self, n_items: int, batch_size: int, cell: Cell, device: str):
         super().__init__(device)
         self.batch_size = batch_size
-        width = cell.n_experts * cell.latent
-
-        def drawn(*shape: int) -> torch.Tensor:
-            random = torch.Generator(device).manual_seed(0)
-            return torch.randn(*shape, device=device, generator=random)
-
-        self.latents, self.decoder = drawn(batch_size, width), drawn(width, n_items)
-        self.slope, self.logits = drawn(batch_size, n_items), drawn(batch_size, n_items)
+        width, random = cell.n_experts * cell.latent, torch.Generator(device).manual_seed(0)
+        shapes = ((batch_size, width), (width, n_items), (batch_size, n_items), (batch_size, n_items))
+        drawn = (torch.randn(*shape, device=device, generator=random) for shape in shapes)
+        self.latents, self.decoder, self.slope, self.logits = drawn
         self.to_latents, self.to_decoder = torch.empty_like(self.latents), torch.empty_like(self.decoder)
-
-    def pieces(self, n_users: int) -> Iterator[int]:
-        """Sizes of the batches that hold n_users together."""
-        for start in range(0, n_users, self.batch_size):
-            yield min(self.batch_size, n_users - start)
 
     def train(self, n_users: int) -> int:
         """[B, KD] x [KD, I], [B, I] x [I, KD] and [KD, B] x [B, I] for every batch."""
-        for b in self.pieces(n_users):
-            torch.mm(self.latents[:b], self.decoder, out=self.logits[:b])
-            torch.mm(self.slope[:b], self.decoder.T, out=self.to_latents[:b])
-            torch.mm(self.latents[:b].T, self.slope[:b], out=self.to_decoder)
-        return n_users
+        return self._products(n_users, training=True)
 
     def validate(self, n_users: int) -> int:
         """[B, KD] x [KD, I] for every batch."""
-        for b in self.pieces(n_users):
+        return self._products(n_users, training=False)
+
+    def work(self, kind: str) -> Callable[[int], int]:
+        """Evaluating and computing gates both take the product of validation."""
+        return self.train if kind == "train" else self.validate
+
+    def _products(self, n_users: int, training: bool) -> int:
+        for start in range(0, n_users, self.batch_size):
+            b = min(self.batch_size, n_users - start)
             torch.mm(self.latents[:b], self.decoder, out=self.logits[:b])
+            if training:
+                torch.mm(self.slope[:b], self.decoder.T, out=self.to_latents[:b])
+                torch.mm(self.latents[:b].T, self.slope[:b], out=self.to_decoder)
         return n_users
 
 
@@ -151,16 +138,13 @@ class Library(Program):
 
     def __init__(self, split: Split, cell: Cell, device: str, **settings: Any):
         super().__init__(device)
-        self.split = split
         self.model = tall(cell, device=device, **settings)
         self.model.split = split
-        self.trainer = self.model._trainer(split, Objective.parse(TARGET))
-        trained = split.train_rows(gated=True)
-        self.n_users = int((np.diff(trained.indptr) > 0).sum())
+        self.trainer = self.model._trainer(split, Objective.parse("mean-ndcg"))
+        self.n_users = len(self.trainer.users)
         if settings and cell.n_experts > 1:  # as if an epoch had been validated
-            self.trainer.gates = torch.full(
-                (split.log.n_users, cell.n_experts), 1 / cell.n_experts, device=device
-            )
+            shape = split.log.n_users, cell.n_experts
+            self.trainer.gates = torch.full(shape, 1 / cell.n_experts, device=device)
         self.epoch = 0
         self.validators: dict[int, Any] = {}
 
@@ -192,11 +176,12 @@ class Library(Program):
             return
         self.validators[n_users] = trainer = copy.copy(self.trainer)
         if n_users < self.n_users:
-            chosen = np.zeros(self.split.log.n_users, dtype=bool)
-            chosen[np.random.default_rng(0).permutation(len(chosen))[:n_users]] = True
-            trainer.truth = csr_matrix(diags(chosen.astype(np.float32)) @ self.trainer.truth)
+            # the gates of the others are not this block's
+            trainer.users = np.random.default_rng(0).permutation(self.trainer.truth.shape[0])[:n_users]
+            chosen = np.zeros(self.trainer.truth.shape[0], dtype=np.float32)
+            chosen[trainer.users] = 1
+            trainer.truth = csr_matrix(diags(chosen) @ self.trainer.truth)
             trainer.truth.eliminate_zeros()
-            trainer.users = np.flatnonzero(chosen)  # the gates of the others are not this block's
 
     def keep(self) -> None:
         """Hold the best weights, as the loop does."""
@@ -213,28 +198,21 @@ class Loop(Program):
         self.program = LoopedTALL(rows, split.gate_rows(), config, dense=dense, device=device)
         self.epoch = 0
 
-    def _batches(self, n_users: int) -> Iterator[NDArray[np.int64]]:
-        users = self.program.order.permutation(self.program.users)[:n_users]
-        for start in range(0, len(users), self.program.batch_size):
-            yield users[start : start + self.program.batch_size]
-
     def train(self, n_users: int) -> int:
         """The first batches of an epoch, or all of it."""
         self.epoch += 1
         self.program.begin_epoch(self.epoch)
-        done = 0
-        for users in self._batches(n_users):
-            self.program.train_batch(users)
-            done += len(users)
-        return done
+        return self._pass(n_users, self.program.train_batch)
 
     def validate(self, n_users: int) -> int:
         """NDCG of some users or all, batch by batch."""
-        done = 0
-        for users in self._batches(n_users):
-            self.program.validate_batch(users)
-            done += len(users)
-        return done
+        return self._pass(n_users, self.program.validate_batch)
+
+    def _pass(self, n_users: int, step: Callable[[Any], Any]) -> int:
+        users = self.program.order.permutation(self.program.users)[:n_users]
+        for start in range(0, len(users), self.program.batch_size):
+            step(users[start : start + self.program.batch_size])
+        return len(users)
 
     def keep(self) -> None:
         """Hold the best weights."""
@@ -251,10 +229,6 @@ class Evaluation(Program):
         begun = time.perf_counter()
         _ = self.model.mainstream  # computed once and kept, as after training
         self.groups = time.perf_counter() - begun
-
-    def work(self, kind: str) -> Callable[[int], int]:
-        """Gates are computed, or read by the evaluation."""
-        return self.train if kind == "gates" else self.validate
 
     def train(self, n_users: int) -> int:
         """Every user's gate."""
@@ -293,11 +267,11 @@ def shape_of(log: str) -> dict[str, Any]:
 
 
 def stages_of(program: Program, n_users: int) -> dict[str, dict[str, float]]:
-    """Seconds a user of each stage in a block of training and one of validation."""
+    """Seconds a user of each stage in a block of each kind."""
     out = {}
-    for what, work in (("train", program.train), ("validate", program.validate)):
+    for what in KINDS:
         with Stages(program.wait) as stages:
-            users = work(n_users)
+            users = program.work(what)(n_users)
         out[what] = {name: seconds / users for name, seconds in stages.seconds.items()}
     return out
 
