@@ -25,8 +25,7 @@ from greysheep.metrics.statistics import holm
 from greysheep.report import pages as report
 from greysheep.report.dots import axis_of
 from greysheep.report.lines import spread
-from greysheep.report.palette import CHROME, MODELS, styles
-from greysheep.report.palette import GROUPS as GROUP_COLOURS
+from greysheep.report.palette import CHROME, GROUP_COLOURS, MODELS, styles
 from greysheep.report.training import by_group, peak
 
 VOID = {"meta", "link", "br"}

@@ -28,7 +28,7 @@ MODELS = (
     ("#2f98d6", "#b4e2ff"),
     ("#24292f", "#fffffe"),
 )
-GROUPS = (  # niche first: the group to watch stands out most on either background
+GROUP_COLOURS = (  # niche first: the group to watch stands out most on either background
     ("#2d1160", "#fdd49a"),
     ("#721f81", "#fc9a68"),
     ("#b5367a", "#ec5f7e"),
@@ -84,5 +84,5 @@ def styles(models: Sequence[tuple[str, str]]) -> dict[str, Style]:
 def variables() -> Iterator[tuple[str, tuple[str, str]]]:
     """Name of each CSS variable with its light and dark value."""
     yield from CHROME.items()
-    for letter, palette in (("m", MODELS), ("g", GROUPS)):
+    for letter, palette in (("m", MODELS), ("g", GROUP_COLOURS)):
         yield from ((f"{letter}{n}", both) for n, both in enumerate(palette))

@@ -15,7 +15,7 @@ from greysheep.mainstream.groups import OVERALL
 from greysheep.report.html import Content, Definitions, Details, Section, Settings, Table, Text
 from greysheep.report.view import MAINSTREAM, View
 
-PROTOCOLS = {
+PROTOCOL_TEXTS = {
     "all": "all: no test rows; of each user's rows 5 % steer the gate and 5 % early stopping.",
     "paper": "paper: 70 % train, 10 % validation, 20 % test in seeded order; gate, adaptive weights and "
     "early stopping all read the validation rows.",
@@ -93,7 +93,7 @@ def _protocols(view: View) -> str:
     names = {run.protocol for runs in view.runs.values() for run in runs}
     if view.comparison is not None:
         names = {view.comparison.protocol}
-    return "\n".join(PROTOCOLS.get(name, name) for name in sorted(names))
+    return "\n".join(PROTOCOL_TEXTS.get(name, name) for name in sorted(names))
 
 
 def _runs(comparison: Comparison) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from greysheep.evaluation.numbers import DASH, decimal, number
 from greysheep.evaluation.report import Report
 from greysheep.report.html import Cell, Content, Details, Figure, Figures, Section, Table, Text
 from greysheep.report.lines import Curve, Frame, line_chart
-from greysheep.report.palette import GROUPS
+from greysheep.report.palette import GROUP_COLOURS
 from greysheep.report.view import MAINSTREAM, Row, View, average, finite
 
 FLAT = 0.99  # of the largest entropy: all experts count nearly the same
@@ -104,7 +104,7 @@ def _learning_figure(name: str, series: Series, metric: str, top: float, kept: i
     """Validation by epoch of one model, a curve a group."""
     peaks = {group: peak(line) for group, line in series.items()}
     curves = [
-        Curve(f"{group}, {peaks[group]}", line, GROUPS[g % 5][0], peaks[group])
+        Curve(f"{group}, {peaks[group]}", line, GROUP_COLOURS[g % 5][0], peaks[group])
         for g, (group, line) in enumerate(series.items())
     ]
     told = ", ".join(f"{group} {epoch}" for group, epoch in peaks.items())
@@ -157,7 +157,9 @@ def _weights(view: View, drawn: Mapping[str, Report]) -> list[Figure]:
         if not any(abs(value - 1) > 1e-6 for value in values):
             continue  # no adaptive weights, or training ended before they began
         name = view.short[label]
-        curves = [Curve(group, line, GROUPS[g % 5][0]) for g, (group, line) in enumerate(series.items())]
+        curves = [
+            Curve(group, line, GROUP_COLOURS[g % 5][0]) for g, (group, line) in enumerate(series.items())
+        ]
         ends = ", ".join(f"{group} {decimal(line[-1], 2)}" for group, line in series.items())
         aria = f"Mean training weight of {name} by epoch and group. In the last epoch: {ends}."
         chart = line_chart(curves, Frame("mean weight", level=(1.0, ""), height=260), f"weights{n}", aria)
