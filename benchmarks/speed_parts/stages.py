@@ -56,7 +56,7 @@ PASSED_THROUGH = {
 ROOMS = (
     "greysheep.nn.",
     "greysheep.models.autoencoders.",
-    "greysheep.models.recommender",
+    "greysheep.models.lists",
     "greysheep.metrics.ranking",
 )
 

@@ -32,7 +32,7 @@ from greysheep.mainstream.groups import GROUPS, Mainstream
 from greysheep.mainstream.scores import mainstream_scores
 from greysheep.metrics.ranking import top_n
 from greysheep.models.config import ModelConfig, RunOptions, divide
-from greysheep.models.recommender import mask, recommend, similar_items
+from greysheep.models.lists import mask, recommend, similar_items
 from greysheep.models.search_space import Dimension
 from greysheep.models.training.loop import Outcome, Trainer, Watch, run
 from greysheep.models.training.objective import Objective

@@ -22,8 +22,8 @@ from greysheep.mainstream.groups import Mainstream
 from greysheep.metrics.ranking import hits, per_user, top_n
 from greysheep.models.base import IterativeModel, Model, take
 from greysheep.models.config import ModelConfig, RunOptions
+from greysheep.models.lists import mask
 from greysheep.models.local.base import GlobalFirst
-from greysheep.models.recommender import mask
 from greysheep.models.registry import create
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.progress import Steps

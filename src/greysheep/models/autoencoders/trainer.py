@@ -16,7 +16,7 @@ from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.metrics.ranking import hits, per_user, top_n
-from greysheep.models.recommender import mask
+from greysheep.models.lists import mask
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.optimizer import adam
 from greysheep.nn import routing

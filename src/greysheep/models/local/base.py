@@ -19,7 +19,7 @@ from greysheep.metrics.ranking import hits, per_user, top_n
 from greysheep.models.autoencoders import paper_settings
 from greysheep.models.autoencoders.multvae import MultVAEConfig
 from greysheep.models.base import IterativeModel, Model
-from greysheep.models.recommender import mask
+from greysheep.models.lists import mask
 from greysheep.models.training.footprint import Footprint, best_weights_spill
 from greysheep.models.training.loop import Outcome, run
 from greysheep.models.training.objective import Objective
