@@ -20,7 +20,8 @@ import numpy as np
 
 import greysheep as gs
 from greysheep.models.autoencoders.base import MixtureModel
-from greysheep.models.autoencoders.index import Index, by_group, compile_index
+from greysheep.models.autoencoders.index import by_group, compile_index
+from greysheep.models.recommender import Recommender
 from greysheep.system.machine import peak_memory_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,12 +44,11 @@ def train(log: gs.Interactions, experts: int) -> None:
     print(f"best epoch {model.best_epoch} of {model.epochs}, {model.train_seconds:.0f} s")
 
 
-def scores(ranker: Any) -> None:
+def scores(ranker: Recommender) -> None:
     """Decode every known user once."""
-    model = ranker.model if isinstance(ranker, Index) else ranker
-    for start in range(0, model.log.n_users, ROWS):
-        users = np.arange(start, min(start + ROWS, model.log.n_users))
-        ranker._scores(model.rows[users], ranker.gates[users])
+    for start in range(0, ranker.log.n_users, ROWS):
+        users = np.arange(start, min(start + ROWS, ranker.log.n_users))
+        ranker._scores(ranker.rows[users], ranker.user_state[users])
 
 
 def seconds(work: Callable[[Any], Any], rankers: list[Any]) -> list[float]:

@@ -28,12 +28,12 @@ def resident() -> int:
 
 def untrained(cell: Cell, device: str) -> Any:
     """A TALL with random weights that knows its split, ready to be evaluated and saved."""
+    from greysheep.models.fitted import Fitted
     from speed_parts.worker import paper_split, tall
 
     model = tall(cell, device=device)
-    model.split = paper_split(cell.log)
+    model.fitted = Fitted(paper_split(cell.log), epochs=1, best_epoch=1)
     model._build(model.log.n_items)
-    model.epochs = model.best_epoch = 1
     return model
 
 
@@ -58,12 +58,12 @@ def evaluation(cell: Cell, device: str, threads: int) -> dict[str, Any]:
     model = untrained(cell, device)
     bare = Bare(model.log.n_items, tall(cell).config.batch_size, cell, device)
     found: dict[str, Any] = {"users": model.log.n_users, "items": model.log.n_items}
-    model._store_gates()
+    model._finish()
     begun = time.perf_counter()
     _ = model.mainstream  # computed once and kept, as after training
     found["groups"] = time.perf_counter() - begun
     found["bare"] = seconds(lambda: bare.validate(model.log.n_users))
-    found["gates"] = seconds(model._store_gates)
+    found["gates"] = seconds(model._finish)
     found["evaluate"] = seconds(lambda: gs.evaluate(model, k=20))
     found["bare again"] = seconds(lambda: bare.validate(model.log.n_users))
     return found
@@ -76,7 +76,7 @@ def memory(cell: Cell, folder: str | None) -> dict[str, Any]:
     if folder is None:
         with tempfile.TemporaryDirectory() as scratch:
             model = untrained(cell, "cpu")
-            model._store_gates()
+            model._finish()
             model.save(Path(scratch) / "model")
             command = [sys.executable, "-m", "speed_parts.whole", "memory", sys.argv[2], f"{scratch}/model"]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

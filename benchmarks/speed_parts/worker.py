@@ -28,6 +28,7 @@ from scipy.sparse import csr_matrix
 
 import greysheep as gs
 from greysheep.data.splitting import TEST, VALIDATION, Split
+from greysheep.models.autoencoders.trainer import MixtureTrainer
 from greysheep.models.training.objective import Objective
 from speed_parts.looped import LoopedTALL, Settings
 from speed_parts.settings import BARE, DATA, LIBRARY, LOGS, SIMULATED, Cell
@@ -136,7 +137,6 @@ class Library(Program):
         super().__init__(device)
         self.split = split
         self.model = tall(cell, device=device, **settings)
-        self.model.split = split
         self.trainer = self.model._trainer(split, Objective.parse(TARGET))
         trained = split.train_rows(gated=True)
         self.n_users = int((np.diff(trained.indptr) > 0).sum())
@@ -181,7 +181,10 @@ class Library(Program):
         left_out = (self.split.part == VALIDATION) & ~chosen[self.split.log.users]
         part = np.where(left_out, TEST, self.split.part).astype(np.int8)
         smaller = replace(self.split, part=part)
-        trainer = type(self.trainer)(self.model, smaller, Objective.parse(TARGET))
+        weights = np.ones(self.split.log.n_users)
+        trainer = MixtureTrainer(
+            self.trainer.net, self.model.config, smaller, Objective.parse(TARGET), user_weights=weights
+        )
         trainer.users = np.flatnonzero(chosen)  # the gates of the others are not this block's
         self.validators[n_users] = trainer
 

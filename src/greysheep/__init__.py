@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from greysheep.models import Popular as Popular
     from greysheep.models import WeightedEASE as WeightedEASE
     from greysheep.models import load as load
+    from greysheep.models.autoencoders.index import compile_index as compile_index
     from greysheep.tuning.tune import Tuning as Tuning
     from greysheep.tuning.tune import tune as tune
 
@@ -66,6 +67,7 @@ _HOME = {
     "Split": "data.splitting",
     "WeightedEASE": "models",
     "compare": "comparison.compare",
+    "compile_index": "models.autoencoders.index",
     "evaluate": "evaluation.evaluate",
     "load": "models",
     "mainstream_scores": "mainstream.scores",
@@ -99,6 +101,7 @@ __all__ = [
     "WeightedEASE",
     "__version__",
     "compare",
+    "compile_index",
     "datasets",
     "evaluate",
     "load",
