@@ -85,7 +85,8 @@ def check_texts(texts: Sequence[str]) -> dict[str, Any]:
         ConfigError: an unknown model or setting, a seed among the settings, two equal labels, or a name that
             is another model's.
     """
-    from greysheep.models import REGISTRY, parse
+    from greysheep.models import parse
+    from greysheep.models.registry import known, sources
 
     configs: dict[str, Any] = {}
     for label, text in map(named, texts):
@@ -93,11 +94,12 @@ def check_texts(texts: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(f"model {label!r} is named twice: give each model or variant once")
         if label != text and not NAME.fullmatch(label):
             raise ConfigError(f"{label}={text}: {label!r} is no name for a model")
-        if label != text and label in REGISTRY:
+        if label != text and known(label):
             raise ConfigError(f"{label}={text}: {label!r} is the name of another model; take a new one")
         if re.search(r"[\[,]\s*seed\s*=", text):
             raise ConfigError(f"model {text!r}: every model gets the comparison's seeds (--seeds)")
         configs[label] = parse(text).config.model_dump(mode="json")
+        sources(text)  # a class that the runs' processes cannot import is refused before the first of them
     return configs
 
 

@@ -16,6 +16,7 @@ from greysheep.errors import GreysheepWarning
 from greysheep.evaluation.evaluate import evaluate
 from greysheep.mainstream.groups import GROUPS, Mainstream, _of_split
 from greysheep.models import parse
+from greysheep.models.origin import import_source
 from greysheep.system import jobs
 from greysheep.system.machine import peak_memory_bytes
 
@@ -35,6 +36,8 @@ def measure(job: dict[str, Any]) -> None:
     _of_split[parts] = replace(known, sampled=scores["sampled"][0], bound=scores["bound"][0])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GreysheepWarning)
+        for module, folder in job["sources"]:
+            import_source(module, folder)
         model = parse(job["text"], seed=run.seed, threads=job["threads"], progress=True)
         model.label = run.label
         asked = model.config.model_dump(mode="json")
