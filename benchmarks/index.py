@@ -19,7 +19,8 @@ import numpy as np
 from stage import BUILD, DATA, RESULTS, Record, markdown, result, write_page
 
 import greysheep as gs
-from greysheep.models.autoencoders.index import Index, by_group, compile_index
+from greysheep.models.autoencoders.index import by_group, compile_index
+from greysheep.models.recommender import Recommender
 from greysheep.system.machine import peak_memory_bytes, usable_cores
 
 PAGE = RESULTS / "compiled-index.md"
@@ -39,12 +40,11 @@ def train(log: str, folder: str, experts: int) -> Record:
     return {"best epoch": model.best_epoch, "train seconds": model.train_seconds}
 
 
-def scores(ranker: Any) -> None:
+def scores(ranker: Recommender) -> None:
     """Decode every known user once."""
-    model = ranker.model if isinstance(ranker, Index) else ranker
-    for start in range(0, model.log.n_users, ROWS):
-        users = np.arange(start, min(start + ROWS, model.log.n_users))
-        ranker._scores(model.rows[users], ranker.gates[users])
+    for start in range(0, ranker.log.n_users, ROWS):
+        users = np.arange(start, min(start + ROWS, ranker.log.n_users))
+        ranker._scores(ranker.rows[users], ranker.user_state[users])
 
 
 def seconds(work: Callable[[Any], Any], rankers: list[Any]) -> list[float]:

@@ -79,8 +79,8 @@ class Watched(gs.TALL):
         trainer.validate = self._counted("validation", trainer.validate)
         return trainer
 
-    def _store_gates(self) -> None:
-        self._counted("gates", super()._store_gates)()
+    def _finish(self) -> None:
+        self._counted("gates", super()._finish)()
 
     def _counted(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*given: Any) -> Any:

@@ -77,7 +77,7 @@ def best_weights(
     """The best grid point for two parts: every list written out by sorting."""
     truth, given = split.rows("validation").toarray(), split.input_rows("validation")
     seen = given.toarray() > 0
-    each = [z_scores(part._scores(given, part.gates), seen) for part in blend.parts]
+    each = [z_scores(part._scores(given, part.user_state), seen) for part in blend.parts]
     groups = split.mainstream.groups
     users = [u for u in range(len(truth)) if truth[u].any() and (group is None or groups[u] == group)]
     values = {}
@@ -129,14 +129,14 @@ def test_scores_are_the_weighted_sum_of_its_parts(split: gs.Split) -> None:
     given = split.input_rows("test")
     seen = given.toarray() > 0
     expected = sum(
-        weight * z_scores(model._scores(given, model.gates), seen)
+        weight * z_scores(model._scores(given, model.user_state), seen)
         for weight, model in zip(blend.weights, alone, strict=True)
     )
-    np.testing.assert_allclose(blend._scores(given, blend.gates)[~seen], expected[~seen], atol=1e-4)
-    assert blend.gates is not None and blend.gates.shape[1] == 4
+    np.testing.assert_allclose(blend._scores(given, blend.user_state)[~seen], expected[~seen], atol=1e-4)
+    assert blend.user_state is not None and blend.user_state.shape[1] == 4
     assert blend.gate_entropy == alone[2].gate_entropy and np.ptp(alone[2].gates) > 0.05
     again, held_out = split.train_rows(gated=True), split.gate_rows()
-    np.testing.assert_allclose(blend._gates(again, held_out), blend.gates, atol=1e-6)
+    np.testing.assert_allclose(blend._user_state(again, held_out), blend.user_state, atol=1e-6)
     assert blend.uses_gate_rows and not gs.Blend(models="ease+multvae").uses_gate_rows
     assert (blend.trained_items == alone[1].trained_items).all()
 
@@ -169,7 +169,7 @@ def test_refit_reaches_the_parts_that_need_it(log: gs.Interactions) -> None:
     alone, before = (gs.TALL(**tall, progress=False).fit(log, refit=refit) for refit in (True, False))
     for key, value in alone._state().items():
         np.testing.assert_array_equal(blend.parts[0]._state()[key], value)
-    np.testing.assert_array_equal(blend.gates, alone.gates)
+    np.testing.assert_array_equal(blend.user_state, alone.gates)
     assert not np.array_equal(alone.gates, before.gates)
     assert blend.config.weights == gs.Blend(**keywords).fit(log).config.weights
 

@@ -70,13 +70,13 @@ def test_a_step_stays_within_the_estimate() -> None:
     # The largest arrays of a step, counted by torch's own profiler against the estimate without the weights.
     log = world(96)
     model = gs.TALL(**{**KEYWORDS, "batch_size": 96}, start_epoch=0)
-    model.split = gs.split(log)
-    trainer = model._trainer(model.split, None)
-    trainer._train_batch(trainer.users, 1)
+    trainer = model._trainer(gs.split(log), None)
+    users = torch.from_numpy(trainer.users)
+    trainer._train_batch(users, trainer.user_weights[users])
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as seen:
-        trainer._train_batch(trainer.users, 2)
+        trainer._train_batch(users, trainer.user_weights[users])
     held = highest = 0
     for event in seen.profiler.kineto_results.events():
         if event.name() == "[memory]":

@@ -41,7 +41,6 @@ def test_no_array_of_all_experts_logits() -> None:
     log = gs.datasets.simulate(n_users=2000, n_items=2000, rows_per_user=30).log
     split = gs.split(log, protocol="paper")
     model = gs.TALL(n_experts=50, latent=16, batch_size=2000, progress=False, device="cuda", seed=0)
-    model.split = split
     trainer: MixtureTrainer = model._trainer(split, Objective.parse("mean-ndcg"))
     torch.cuda.reset_peak_memory_stats()
     trainer._train_batch(torch.arange(2000, device="cuda"), 1)

@@ -182,19 +182,6 @@ def test_readme_code_runs(
     assert "low" in capsys.readouterr().out
 
 
-def test_contributing_model_works():
-    names: dict[str, Any] = {}
-    exec(
-        compile(code_of("CONTRIBUTING.md").replace("from __future__ import annotations", ""), "page", "exec"),
-        names,
-    )
-    log = greysheep.simulate(n_users=60, n_items=40).log
-    split = greysheep.split(log, seed=0)
-    report = greysheep.evaluate(names["Cooccurrence"](power=0.3).fit(split), split, k=10)
-    popular = greysheep.evaluate(greysheep.Popular().fit(split), split, k=10)
-    assert report.overall["ndcg@10"]["mean"] > popular.overall["ndcg@10"]["mean"]
-
-
 README_COMMANDS = sorted(set(re.findall(r"^    greysheep ([^#\n]+?)(?: +#.*)?$", README, flags=re.M)))
 
 

@@ -55,7 +55,7 @@ def test_a_full_lengthindex_ranks_as_the_model_does(model: Any) -> None:
     index = compile_index(model, rank=48)
     assert index.length <= 3 * 13
     np.testing.assert_allclose(
-        index._scores(model.rows, index.gates), all_scores(model), rtol=1e-3, atol=1e-3
+        index._scores(model.rows, index.user_vectors), all_scores(model), rtol=1e-3, atol=1e-3
     )
     ours, theirs = index.recommend(k=5), model.recommend(k=5)
     agree = (ours["item_id"] == theirs["item_id"]).mean()
@@ -101,7 +101,7 @@ def test_export_is_an_inner_product_away_from_the_scores(model: Any, tmp_path: P
     assert users["user_id"].to_list() == model.log.user_ids.to_list()
     assert items["item_id"].to_list() == model.log.item_ids.to_list()
     product = users["vector"].to_numpy() @ items["vector"].to_numpy().T
-    np.testing.assert_allclose(product, index._scores(model.rows, index.gates), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(product, index._scores(model.rows, index.user_vectors), rtol=1e-5, atol=1e-5)
     with pytest.raises(DataError, match="cannot be written"):
         index.export(folder / "users.parquet")
 

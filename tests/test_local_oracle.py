@@ -18,18 +18,11 @@ from scipy.sparse import csr_matrix
 import greysheep as gs
 import oracle
 from greysheep.models import create
-from greysheep.models.local.base import LocalTrainer
+from greysheep.models.local.neighbours import Jaccard, greedy_cover, nearest
+from greysheep.models.local.trainer import LocalTrainer
 from greysheep.models.training.objective import Objective
 from greysheep.nn.bank import ExpertBank
-from greysheep.nn.local_experts import (
-    ExpertGradient,
-    Jaccard,
-    angular_distance,
-    epanechnikov,
-    fine_tuned,
-    greedy_cover,
-    nearest,
-)
+from greysheep.nn.local_experts import ExpertGradient, angular_distance, epanechnikov, fine_tuned
 from greysheep.nn.sparse_rows import SparseRows
 
 seeds = st.integers(0, 2**31)
@@ -207,7 +200,6 @@ def test_local_training_agrees_step_by_step(how: dict[str, Any], name: str, warm
     split = small_split(20, 12)
     near = {"threshold": 0.3, "n_neighbours": 6} if name == "enlft" else {"train_bandwidth": 0.9}
     model: Any = create(name, warm_start=warm, **LOCAL, **how, **near)
-    model.split = split
     trainer = model._trainer(split, Objective.parse("mean-ndcg"))
     assert isinstance(trainer, LocalTrainer)
     first, n_items = trainer.first, split.log.n_items
@@ -289,7 +281,7 @@ def test_gates_and_scores_of_loca() -> None:
         expected[u, 1:] = [0.7 * k / sum(kernel) if sum(kernel) else 0.0 for k in kernel]
     covered = expected[:, 0] == 0.3
     assert covered.any() and not covered.all()
-    np.testing.assert_allclose(model.gates, expected, atol=1e-9)
+    np.testing.assert_allclose(model.user_state, expected, atol=1e-9)
     given = csr_matrix(rows[:6].astype(np.float32))
     logits = np.zeros((6, 12))
     for u, k in itertools.product(range(6), range(3)):
@@ -297,7 +289,7 @@ def test_gates_and_scores_of_loca() -> None:
         h = x @ bank.encoder_weight.detach()[k].numpy() + bank.encoder_bias.detach()[k].numpy()
         own = h[:3] @ bank.decoder_weight.detach()[k].numpy() + bank.decoder_bias.detach()[k].numpy()
         logits[u] += expected[u, k] * own
-    np.testing.assert_allclose(model._scores(given, model.gates[:6]), logits, atol=1e-9)
+    np.testing.assert_allclose(model._scores(given, model.user_state[:6]), logits, atol=1e-9)
 
 
 def test_gates_of_enlft() -> None:
@@ -307,9 +299,9 @@ def test_gates_of_enlft() -> None:
     sets = [set(rows[u].indices) for u in range(20)]
     for u in range(20):
         near = [len(sets[u] & sets[a]) / len(sets[u] | sets[a]) for a in model.anchors]
-        np.testing.assert_allclose(model.gates[u], [s / sum(near) for s in near], rtol=1e-5)
+        np.testing.assert_allclose(model.user_state[u], [s / sum(near) for s in near], rtol=1e-5)
     alone = csr_matrix((1, 12), dtype=np.float32)
-    np.testing.assert_allclose(model._gates(alone, alone), 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(model._user_state(alone, alone), 1 / 3, rtol=1e-6)
 
 
 def test_steps_of_lft_follow_validation_rows() -> None:
@@ -352,8 +344,8 @@ def test_steps_of_lft_follow_validation_rows() -> None:
     for u in range(30):
         own = np.nan_to_num(value[u])
         expected = int(np.argmax(np.round(n_rows[u] * own + 1.5 * curve, 9)))
-        assert model.gates[u].tolist() == [float(t == expected) for t in range(5)]
-        got = model._scores(train[[u]], model.gates[[u]])[0]
+        assert model.user_state[u].tolist() == [float(t == expected) for t in range(5)]
+        got = model._scores(train[[u]], model.user_state[[u]])[0]
         np.testing.assert_allclose(got, final[u][expected], atol=1e-7)
     assert len(set(model.chosen.tolist())) > 1
-    assert np.argmax(model._gates(train[:1], train[:1])) == np.argmax(curve)
+    assert np.argmax(model._user_state(train[:1], train[:1])) == np.argmax(curve)

@@ -55,7 +55,7 @@ def test_anchors_of_two_tastes() -> None:
     model = gs.EnLFT(**{**LOCAL, "n_experts": 2}, **near).fit(log)
     assert sorted(model.anchors % 2) == [0, 1]
     of_even = int(np.flatnonzero(model.anchors % 2 == 0)[0])
-    assert (model.gates[even, of_even] == 1).all() and (model.gates[~even, 1 - of_even] == 1).all()
+    assert (model.user_state[even, of_even] == 1).all() and (model.user_state[~even, 1 - of_even] == 1).all()
     weights = model._user_weights(model.split.train_rows(gated=False))
     assert (weights[of_even, ~even] == 0).all() and (weights[of_even, even] > 0).mean() > 0.9
     assert weights[0, model.anchors[0]] == weights[1, model.anchors[1]] == 1
@@ -92,7 +92,5 @@ def test_local_models_can_be_refitted(name: str) -> None:
 
 def test_more_anchors_than_users() -> None:
     log = world(24)
-    assert gs.LOCA(**{**LOCAL, "n_experts": 60, "epochs": 1, "local_epochs": 1}).fit(log).gates.shape == (
-        24,
-        25,
-    )
+    model = gs.LOCA(**{**LOCAL, "n_experts": 60, "epochs": 1, "local_epochs": 1}).fit(log)
+    assert model.user_state.shape == (24, 25)

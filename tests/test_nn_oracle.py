@@ -26,7 +26,7 @@ from greysheep.nn import bank
 from greysheep.nn.adaptive_weights import AdaptiveWeights, adaptive_weights, authors_weights
 from greysheep.nn.gates import MLPGate, entropy, temperature_gate
 from greysheep.nn.likelihood import held_out_nll, row_nll
-from greysheep.nn.mixture import Mixture
+from greysheep.nn.mixture import Mixture, MixtureSettings
 from greysheep.nn.sparse_rows import SparseRows
 
 BETA = 0.3
@@ -86,7 +86,7 @@ def draw_batch(n_users: int, n_items: int, n_experts: int, latent: int, seed: in
 def net_like(experts: oracle.Experts, dtype: torch.dtype, **keywords: Any) -> Mixture:
     """The library's network with the oracle's parameters."""
     config = TALLConfig(n_experts=experts.n_experts, latent=experts.latent, **keywords)
-    net = Mixture(config, experts.n_items).to(dtype)
+    net = Mixture(MixtureSettings.of(dict(config)), experts.n_items).to(dtype)
     with torch.no_grad():
         for name, value in experts.stacked().items():
             getattr(net.bank, name).copy_(value)
@@ -164,7 +164,8 @@ def test_multvae_of_the_authors_takes_the_mean_of_kl() -> None:
         ({}, out.kl.mean()),
         (MultVAE.presets["ml-1m"], out.kl.sum()),
     ):
-        net = Mixture(MultVAEConfig(**{**keywords, "latent": 3}), 8).double()
+        config = MultVAEConfig(**{**keywords, "latent": 3})
+        net = Mixture(MixtureSettings.of(dict(config)), 8).double()
         with torch.no_grad():
             for name, value in experts.stacked().items():
                 getattr(net.bank, name).copy_(value)

@@ -72,14 +72,14 @@ def test_gates_of_many_people_are_computed_in_pieces(
     model = gs.TALL(n_experts=2, **QUICK).fit(log)
     whole = model.recommend(history=log.frame(), k=5)
     sizes: list[int] = []
-    gates = type(model)._gates
+    gates = type(model)._user_state
 
     def counted(self: Any, seen: csr_matrix, held_out: csr_matrix) -> Any:
         sizes.append(seen.shape[0])
         return gates(self, seen, held_out)
 
-    monkeypatch.setattr(type(model), "_gates", counted)
-    monkeypatch.setattr("greysheep.models.base.SCORING_CELLS", 7 * log.n_items)
+    monkeypatch.setattr(type(model), "_user_state", counted)
+    monkeypatch.setattr("greysheep.models.recommender.SCORING_CELLS", 7 * log.n_items)
     assert model.recommend(history=log.frame(), k=5)["item_id"].to_list() == whole["item_id"].to_list()
     assert max(sizes) == 7
 

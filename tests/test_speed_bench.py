@@ -80,7 +80,6 @@ def test_the_loop_is_the_same_mathematics(parts: Any, dense: bool, method: str):
     held_out = split.gate_rows()
     assert (np.diff(held_out.indptr) == 0).any(), "some users without gate rows are wanted"
     model = gs.TALL(precision="float64", device="cpu", progress=False, **SIZES, **FAST, **METHODS[method])
-    model.split = split
     trainer: Any = model._trainer(split, Objective.parse("mean-ndcg"))
     looped = parts("looped")
     program = looped.LoopedTALL(trainer.train, held_out, model.config, dense=dense, dtype=torch.float64)
@@ -111,7 +110,6 @@ def test_the_loop_is_the_same_mathematics(parts: Any, dense: bool, method: str):
 def test_the_loop_validates_the_same(parts: Any, dense: bool):
     split = gs.split(gs.datasets.simulate(n_users=50, n_items=40, seed=1).log, protocol="paper", seed=0)
     model = gs.TALL(precision="float64", device="cpu", progress=False, **SIZES)
-    model.split = split
     trainer: Any = model._trainer(split, Objective.parse("mean-ndcg"))
     looped = parts("looped")
     program = looped.LoopedTALL(

@@ -229,7 +229,6 @@ def test_a_user_of_weight_zero_leaves_no_gradient() -> None:
     split = gs.split(log, protocol="all")
     model = gs.WL(latent=4, beta=0.0, weight_decay=0.0, progress=False)
     model._user_weights = lambda split: np.arange(24) != 3  # type: ignore[method-assign]
-    model.split = split
     trainer = model._trainer(split, None)
     assert trainer.user_weights[3] == 0 and trainer.user_weights.sum() == 23
     trainer._train_batch(torch.arange(24), trainer.user_weights)
@@ -242,12 +241,11 @@ def test_a_user_of_weight_zero_leaves_no_gradient() -> None:
 def test_gates_refreshed_once_an_epoch_are_those_of_the_last_validation() -> None:
     split = gs.split(world(48), protocol="strict")
     model = gs.TALL(n_experts=3, latent=8, gate_refresh="epoch", start_epoch=0, progress=False)
-    model.split = split
     trainer = model._trainer(split, Objective.parse("mean-ndcg"))
     assert trainer.gates is None  # the first epoch computes them with every batch
     trainer.train_epoch(1, lambda share: None)
     trainer.validate()
-    expected = model._gates(trainer.train, trainer.held_out)
+    expected = model._user_state(trainer.train, trainer.held_out)
     assert trainer.gates is not None
     np.testing.assert_allclose(trainer.gates.numpy(), expected, rtol=1e-5)
     before = trainer.gates.clone()

@@ -56,7 +56,7 @@ def test_a_loss_gate_finds_the_expert_of_a_taste() -> None:
             torch.nn.init.zeros_(parameter)
         for k in range(2):
             model.net.bank.decoder_bias.data[k, k::2] = 3.0
-        gates = model._gates(model.split.train_rows(gated=True), model.split.gate_rows())
+        gates = model._user_state(model.split.train_rows(gated=True), model.split.gate_rows())
         judged = np.diff(model.split.gate_rows().indptr) > 0
         assert (
             judged.any()

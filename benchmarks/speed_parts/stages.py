@@ -44,7 +44,7 @@ PASSED_THROUGH = {
 }  # fmt: skip
 """Their own part, without what is named inside them, is a stage."""
 ROOMS = (
-    "greysheep.nn.", "greysheep.models.autoencoders.", "greysheep.models.recommender",
+    "greysheep.nn.", "greysheep.models.autoencoders.", "greysheep.models.lists",
     "greysheep.metrics.ranking",
 )  # fmt: skip
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csr_matrix
 from stage import DATA
 
 import greysheep as gs
@@ -139,7 +139,6 @@ class Library(Program):
     def __init__(self, split: Split, cell: Cell, device: str, **settings: Any):
         super().__init__(device)
         self.model = tall(cell, device=device, **settings)
-        self.model.split = split
         self.trainer = self.model._trainer(split, Objective.parse("mean-ndcg"))
         self.n_users = len(self.trainer.users)
         if settings and cell.n_experts > 1:  # as if an epoch had been validated
@@ -177,11 +176,9 @@ class Library(Program):
         self.validators[n_users] = trainer = copy.copy(self.trainer)
         if n_users < self.n_users:
             # the gates of the others are not this block's
-            trainer.users = np.random.default_rng(0).permutation(self.trainer.truth.shape[0])[:n_users]
-            chosen = np.zeros(self.trainer.truth.shape[0], dtype=np.float32)
-            chosen[trainer.users] = 1
-            trainer.truth = csr_matrix(diags(chosen) @ self.trainer.truth)
-            trainer.truth.eliminate_zeros()
+            validation = trainer.validation = copy.copy(self.trainer.validation)
+            trainer.users = np.random.default_rng(0).permutation(validation.truth.shape[0])[:n_users]
+            validation.users = np.intersect1d(validation.users, trainer.users)
 
     def keep(self) -> None:
         """Hold the best weights, as the loop does."""

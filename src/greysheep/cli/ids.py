@@ -90,7 +90,7 @@ def read_people(
     given = [ids for ids in (wanted, None if log is None else log.user_ids) if ids is not None]
     if any(_convert(ids, dtype).null_count() for ids in given):
         dtype = pl.String()
-        model.split = replace(model.split, log=_with_users(model.log, dtype))
+        model.fitted.split = replace(model.split, log=_with_users(model.log, dtype))
     return (
         None if wanted is None else wanted.cast(dtype),
         None if log is None else _with_users(log, dtype),

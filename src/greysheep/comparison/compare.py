@@ -19,6 +19,7 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import TEST, split
 from greysheep.errors import DataError, GreysheepWarning
 from greysheep.evaluation.report import Report
+from greysheep.models.registry import sources
 from greysheep.system import jobs
 from greysheep.system.machine import threads_each
 
@@ -158,8 +159,9 @@ class Process:
         for suffix in (".json", ".parquet"):  # of another version of the model
             run.file(suffix).unlink(missing_ok=True)
         run.file(".log").parent.mkdir(parents=True, exist_ok=True)
-        job = {"label": run.label, "text": run.text or run.label, "seed": run.seed, "out": str(run.out),
-               "split": str(folder), "k": k, "threads": threads}  # fmt: skip
+        text = run.text or run.label
+        job = {"label": run.label, "text": text, "seed": run.seed, "out": str(run.out), "split": str(folder),
+               "k": k, "threads": threads, "sources": sources(text)}  # fmt: skip
         return cls(run, jobs.Process.start(COMMAND, job, run.file(".log"), threads))
 
     def progress(self) -> str:

@@ -13,8 +13,9 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from greysheep.data.splitting import TESTED
 from greysheep.errors import ConfigError
-from greysheep.models import REGISTRY, parse
+from greysheep.models import parse
 from greysheep.models.config import Request
+from greysheep.models.registry import known, sources
 
 NAME = re.compile(r"[^\[\]=,\n]*[^\[\]=,\s][^\[\]=,\n]*")
 MOST_SEEDS = 1000
@@ -67,7 +68,7 @@ class CompareRequest(Request):
                 raise ConfigError(f"model {label!r} is named twice: give each model or variant once")
             if label != text and not NAME.fullmatch(label):
                 raise ConfigError(f"{label}={text}: {label!r} is no name for a model")
-            if label != text and label in REGISTRY:
+            if label != text and known(label):
                 raise ConfigError(f"{label}={text}: {label!r} is the name of another model; take a new one")
             if re.search(r"[\[,]\s*seed\s*=", text):
                 raise ConfigError(f"model {text!r}: every model gets the comparison's seeds (--seeds)")
@@ -103,6 +104,10 @@ class CompareRequest(Request):
     @model_validator(mode="after")
     def _models_can_be_made(self) -> CompareRequest:
         assert self.configs
+        for text in self.models.values():
+            sources(
+                text
+            )  # a class that the runs' processes cannot import is refused before the first of them
         return self
 
 

@@ -16,6 +16,7 @@ from greysheep.errors import GreysheepWarning
 from greysheep.evaluation.evaluate import evaluate
 from greysheep.mainstream.groups import GROUPS, Mainstream
 from greysheep.models import parse
+from greysheep.models.origin import import_source
 from greysheep.system import jobs
 from greysheep.system.machine import peak_memory_bytes
 
@@ -32,6 +33,8 @@ def measure(job: dict[str, Any]) -> None:
     parts, scores = read_split(Path(job["split"]))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GreysheepWarning)
+        for module, folder in job.get("sources", ()):
+            import_source(module, folder)
         model = parse(job["text"], seed=run.seed, threads=job["threads"], progress=True)
         model.label = run.label
         config = model.config.model_dump(mode="json")

@@ -7,7 +7,7 @@ from greysheep.models.autoencoders.moe import MoE
 from greysheep.models.autoencoders.multvae import MultVAE
 from greysheep.models.autoencoders.tall import TALL
 from greysheep.models.autoencoders.wl import WL
-from greysheep.models.base import Model
+from greysheep.models.base import REGISTRY, Model
 from greysheep.models.blend import Blend
 from greysheep.models.linear.ease import EASE
 from greysheep.models.linear.ease_weighted import WeightedEASE
@@ -17,27 +17,7 @@ from greysheep.models.linear.popular import Popular
 from greysheep.models.local.enlft import EnLFT
 from greysheep.models.local.lft import LFT
 from greysheep.models.local.loca import LOCA
-from greysheep.models.registry import REGISTRY, create, load, parse
-
-REGISTRY.update(
-    (model.name, model)
-    for model in (
-        Popular,
-        ItemKNN,
-        EASE,
-        WeightedEASE,
-        IALS,
-        Blend,
-        MultVAE,
-        WL,
-        LOCA,
-        LFT,
-        EnLFT,
-        MoE,
-        LMoE,
-        TALL,
-    )
-)
+from greysheep.models.registry import create, load, parse
 
 __all__ = [
     "EASE",

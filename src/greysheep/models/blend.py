@@ -6,7 +6,6 @@ import itertools
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,17 @@ from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.errors import ConfigError, GreysheepWarning
-from greysheep.metrics.ranking import hits, per_user, top_n
-from greysheep.models.base import IterativeModel, Model, take
+from greysheep.models.base import Model, take
 from greysheep.models.config import ModelConfig, RunOptions
-from greysheep.models.local.base import GlobalFirst
-from greysheep.models.recommender import mask
+from greysheep.models.fitted import Fitted
+from greysheep.models.recommender import in_pieces
 from greysheep.models.registry import create
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.progress import Steps
+from greysheep.models.training.validation import PerUser, Validation
+
+WIDTHS = "gate_widths"
+"""Saved tensor: columns of `user_state` that belong to each part."""
 
 
 class BlendConfig(ModelConfig):
@@ -133,12 +135,6 @@ class Blend(Model):
         """Whether a part holds gate rows out."""
         return any(part.uses_gate_rows for part in self.parts)
 
-    @cached_property
-    def trained_items(self) -> NDArray[np.bool_]:
-        """[I] whether a part had rows of the item to learn from."""
-        learned: NDArray[np.bool_] = np.any([part.trained_items for part in self.parts], axis=0)
-        return learned
-
     def _fit(self, split: Split) -> None:
         self.parts = self._make_parts()
         shares = self._given
@@ -146,7 +142,7 @@ class Blend(Model):
         # under `all` a closed form would learn validation rows, which the weights are to be chosen on
         held = replace(split, protocol="strict") if choose and split.protocol == "all" else split
         for part in self.parts:
-            part.fit(held if _reads_validation(part) else split)
+            part.fit(split if part.validates else held)
         if choose:
             shares = self._choose(held)
         elif shares is None:
@@ -155,7 +151,7 @@ class Blend(Model):
             warnings.warn(message, GreysheepWarning, stacklevel=3)
         if held is not split:
             for part in self.parts:
-                if _reads_validation(part):
+                if not part.validates:
                     part.fit(split)
         self.config = self.config.model_copy(update={"weights": shares})
         self.weights = np.asarray(shares) / sum(shares)
@@ -163,69 +159,67 @@ class Blend(Model):
     def _choose(self, split: Split) -> tuple[float, ...]:
         """The grid point with the best objective on validation rows."""
         objective = Objective.parse(self.config.objective)
+        validation = Validation(split, objective, weighted=True)
         points = list(simplex(len(self.parts), self.config.grid))
-        truth, given = split.rows("validation"), split.input_rows("validation", weighted=True)
-        users = np.flatnonzero(np.diff(truth.indptr))
-        found = {key: np.full((len(points), truth.shape[0]), np.nan) for key in objective.keys}
-        chunks = list(self._chunks(users))
+        tables: list[PerUser] = [{} for _ in points]
+        chunks = list(in_pieces(validation.users, split.log.n_items))
         with Steps(
             f"{self.label}: weights", len(chunks), self.options.progress, "part of the users"
         ) as steps:
             for chunk in chunks:
-                gates = [None if part.gates is None else part.gates[chunk] for part in self.parts]
-                each = self._standard_scores(given[chunk], gates)
-                for row, point in enumerate(points):
+                states = [None if part.user_state is None else part.user_state[chunk] for part in self.parts]
+                each = self._standard_scores(validation.given[chunk], states)
+                for table, point in zip(tables, points, strict=True):
                     scores = np.tensordot(np.asarray(point, each.dtype), each, axes=1)
-                    mask(scores, given[chunk])
-                    hit = hits(top_n(scores, max(objective.cuts)), truth[chunk])
-                    values = per_user(hit, np.diff(truth[chunk].indptr), objective.cuts, objective.names)
-                    for key, per in found.items():
-                        per[row, chunk] = values[key]
+                    validation.put(table, chunk, validation.metrics(chunk, scores))
                 steps.step()
-        nobody = np.zeros(truth.shape[0], dtype=np.int8)
+        nobody = np.zeros(split.log.n_users, dtype=np.int8)
         groups = nobody if objective.who is None else split.mainstream.groups
-        value = [
-            objective.value({key: per[i] for key, per in found.items()}, groups) for i in range(len(points))
-        ]
+        value = [objective.value(table, groups) for table in tables]
         if np.isnan(value).all():
             raise ConfigError(f"objective {self.config.objective!r}: no user of it has validation rows")
         return points[int(np.nanargmax(value))]
 
-    def _standard_scores(self, rows: csr_matrix, gates: list[Any]) -> NDArray[Any]:
-        """Z-scores [M, B, I] of the parts for users whose input is `rows`; gates: a part's own, or None."""
+    def _standard_scores(self, rows: csr_matrix, states: list[Any]) -> NDArray[Any]:
+        """Z-scores [M, B, I] of the parts for users whose input is `rows`; states: each part's, or None."""
         ones = csr_matrix((np.ones_like(rows.data), rows.indices, rows.indptr), rows.shape)
         return np.stack(
             [
-                standardised(part._scores(ones if part.binary else rows, gate), rows)
-                for part, gate in zip(self.parts, gates, strict=True)
+                standardised(part._scores(ones if part.binary else rows, state), rows)
+                for part, state in zip(self.parts, states, strict=True)
             ]
         )
 
-    def _refit(self, split: Split) -> None:
+    def _refit(self) -> None:
+        first = self.split
         for part in self.parts:
-            part._refit(split)
-            part._store_gates()
+            part._refit()
+            part._finish()
         # rows that a part now trains on are train rows of the blend, too: only its own split is saved
-        self.split = next((part.split for part in self.parts if part.split is not split), split)
+        self.fitted.split = next((part.split for part in self.parts if part.split is not first), first)
 
-    def _store_gates(self) -> None:
-        """The parts' gates side by side, [U, sum of K]; the entropy is that of the first part with a gate."""
-        stored = [part.gates for part in self.parts]
-        self.gate_widths = np.array([0 if gate is None else gate.shape[1] for gate in stored])
-        known = [gate for gate in stored if gate is not None]
-        self.gates = np.concatenate(known, axis=1) if known else None
-        entropies = [part.gate_entropy for part in self.parts if part.gate_entropy is not None]
-        self.gate_entropy = entropies[0] if entropies else None
+    def _finish(self) -> None:
+        super()._finish()
+        self.fitted.trained_items = np.any([part.trained_items for part in self.parts], axis=0)
 
-    def _gates(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any] | None:
-        known = [g for part in self.parts if (g := part._gates(seen, held_out)) is not None]
-        return np.concatenate(known, axis=1) if known else None
+    def _known_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any] | None:
+        """The parts' states side by side, [U, sum of S]."""
+        stored = [part.user_state for part in self.parts]
+        self.state_widths = np.array([0 if state is None else state.shape[1] for state in stored])
+        return _side_by_side(stored)
 
-    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
-        ends = np.cumsum(self.gate_widths)
+    def _mixing_entropy(self) -> float | None:
+        """That of the first part with a gate."""
+        return next((part.gate_entropy for part in self.parts if part.gate_entropy is not None), None)
+
+    def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any] | None:
+        return _side_by_side([part._user_state(seen, held_out) for part in self.parts])
+
+    def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
+        ends = np.cumsum(self.state_widths)
         own = [
-            None if gates is None or width == 0 else gates[:, end - width : end]
-            for width, end in zip(self.gate_widths, ends, strict=True)
+            None if user_state is None or width == 0 else user_state[:, end - width : end]
+            for width, end in zip(self.state_widths, ends, strict=True)
         ]
         each = self._standard_scores(rows, own)
         return np.asarray(np.tensordot(self.weights.astype(each.dtype), each, axes=1))
@@ -237,24 +231,24 @@ class Blend(Model):
         return np.asarray(np.tensordot(self.weights, np.stack(each), axes=1))
 
     def _state(self) -> dict[str, Tensor]:
-        own = {"weights": torch.from_numpy(self.weights), "gate_widths": torch.from_numpy(self.gate_widths)}
+        own = {"weights": torch.from_numpy(self.weights), WIDTHS: torch.from_numpy(self.state_widths)}
         named = zip(self.config.names, self.parts, strict=True)
         return own | {f"{name}.{key}": value for name, part in named for key, value in part._state().items()}
 
     def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
         self.parts = self._make_parts()
         self.weights = take(state, "weights", len(self.parts))
-        self.gate_widths = take(state, "gate_widths", len(self.parts))
+        self.state_widths = take(state, WIDTHS, len(self.parts))
         for name, part in zip(self.config.names, self.parts, strict=True):
-            part.split, part.has_history = self.split, self.has_history
+            part.fitted = Fitted(self.split, weighted=not part.binary, has_history=self.has_history)
             start = f"{name}."
             own = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
             part._restore(own, n_items)
 
 
-def _reads_validation(part: Model) -> bool:
-    """Whether a part learns validation rows under `all`, as closed forms do."""
-    return not isinstance(part, IterativeModel | GlobalFirst)
+def _side_by_side(states: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+    known = [state for state in states if state is not None]
+    return np.concatenate(known, axis=1) if known else None
 
 
 def standardised(scores: NDArray[Any], seen: csr_matrix) -> NDArray[Any]:

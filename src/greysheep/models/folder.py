@@ -3,26 +3,44 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from safetensors.torch import save_file
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from greysheep.data.columns import GROUP, ITEM, PART, TIME, USER, WEIGHT
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import PARTS, Split
 from greysheep.errors import ModelFolderError
-from greysheep.mainstream.groups import GROUPS
+from greysheep.mainstream.groups import GROUPS, Mainstream
+from greysheep.models.fitted import Fitted, finite
 from greysheep.system.files import is_ours, new_folder
 from greysheep.system.machine import own_version
 
 FORMAT = 1
-MAINSTREAM, GATE = "mainstream", "gate"
+MAINSTREAM, STATE = "mainstream", "gate"
+"""Columns of users.parquet; the state of a user has been called a gate since format 1."""
+FACTS = ("train_seconds", "epochs", "best_epoch", "gate_entropy", "peak_memory_bytes")
+"""Fields of `Fitted` that the manifest holds as they are."""
 
 
-def save(model: Any, directory: Path, include_history: bool) -> Path:
+@dataclass
+class Saved:
+    """A model as its folder holds it."""
+
+    about: dict[str, Any]
+    """model (its name), label, config, options; `class` where it is none of greysheep's."""
+    fitted: Fitted
+    user_state: NDArray[Any] | None
+    tensors: dict[str, Tensor]
+
+
+def save(saved: Saved, directory: Path, include_history: bool) -> Path:
     """Write a model; the folder appears whole or not at all. An earlier model there is replaced.
 
     Raises:
@@ -30,10 +48,9 @@ def save(model: Any, directory: Path, include_history: bool) -> Path:
     """
     directory = directory.expanduser()
     check_target(directory)
-    include_history = include_history and model.has_history
     try:
         with new_folder(directory) as draft:
-            _write(model, draft, include_history)
+            _write(saved, draft, include_history and saved.fitted.has_history)
     except OSError as error:
         raise ModelFolderError(f"{directory} cannot be written: {error.strerror or error}") from None
     return directory
@@ -51,54 +68,75 @@ def check_target(directory: Path) -> None:
         raise ModelFolderError(f"{directory} is a folder with other things in it: name a new or empty one")
 
 
-def _write(model: Any, folder: Path, include_history: bool) -> None:
-    log, split = model.log, model.split
-    save_file({k: v.contiguous() for k, v in model._state().items()}, folder / "model.safetensors")
+def _write(saved: Saved, folder: Path, include_history: bool) -> None:
+    record = saved.fitted
+    log, serving = record.log, record.serving_mainstream
+    save_file({k: v.contiguous() for k, v in saved.tensors.items()}, folder / "model.safetensors")
     (folder / "model.safetensors").chmod(0o644)  # as the other files: it would be its owner's alone
-    run = model.options.model_dump(include={"seed", "precision"})
-    _json(folder / "config.json", {"model": model.name, "label": model.label,
-                                   "config": model.config.model_dump(), "options": run})  # fmt: skip
-    items = {ITEM: log.item_ids, "n_rows": model.item_counts, "trained": model.trained_items}
+    _json(folder / "config.json", saved.about)
+    items = {ITEM: log.item_ids, "n_rows": record.item_counts, "trained": record.trained_items}
     pl.DataFrame(items).write_parquet(folder / "items.parquet")
-    serving = model.serving_mainstream
     users = pl.DataFrame({USER: log.user_ids, MAINSTREAM: serving.scores,
                           GROUP: np.asarray(GROUPS)[serving.groups]})  # fmt: skip
-    if model.gates is not None:
-        users = users.with_columns(pl.Series(GATE, model.gates))
+    if saved.user_state is not None:
+        users = users.with_columns(pl.Series(STATE, saved.user_state))
     users.write_parquet(folder / "users.parquet")
     if include_history:
-        parts = pl.Series(PART, PARTS).gather(split.part)
+        parts = pl.Series(PART, PARTS).gather(record.split.part)
         log.frame().with_columns(parts).write_parquet(folder / "interactions.parquet")
-    lines = [json.dumps(row, allow_nan=False) + "\n" for row in model.history]
+    lines = [json.dumps(row, allow_nan=False) + "\n" for row in record.history]
     (folder / "training.jsonl").write_text("".join(lines))
-    best = model.history[model.best_epoch - 1] if model.history else {}
-    manifest = {
+    _json(folder / "manifest.json", _manifest(record, include_history))
+
+
+def _manifest(record: Fitted, include_history: bool) -> dict[str, Any]:
+    log, split, serving = record.log, record.split, record.serving_mainstream
+    best = record.history[record.best_epoch - 1] if record.history else {}
+    return {
         "format": FORMAT,
         "greysheep": own_version(),
-        **(_of_rows(model) if model.has_history else model.__dict__["of_rows"]),
+        "fingerprint": record.fingerprint,
+        "cuts_train": record.cuts_train,
         "user_id": str(log.user_ids.dtype),
         "item_id": str(log.item_ids.dtype),
         "protocol": split.protocol,
         "seed": split.seed,
         "has_history": include_history,
-        "cuts_serving": _finite(serving.cuts),
+        "cuts_serving": finite(serving.cuts),
         "mainstream_sample": serving.sampled,
         "mainstream_bound": serving.bound,
         "metrics": {key: best[key] for key in ("objective", "ndcg@20") if key in best},
-        **{key: getattr(model, key) for key in FACTS},
+        **{key: getattr(record, key) for key in FACTS},
     }
-    _json(folder / "manifest.json", manifest)
 
 
-def _of_rows(model: Any) -> dict[str, Any]:
-    """What only the rows tell; a model that was loaded without them keeps what its manifest said."""
-    return {"fingerprint": model.log.fingerprint(), "cuts_train": _finite(model.mainstream.cuts)}
+def read(folder: Path) -> Saved:
+    """Read what `save` wrote; whoever asks knows what a damaged folder raises."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"format {manifest['format']} (this library reads {FORMAT})")
+    users = pl.read_parquet(folder / "users.parquet", glob=False)
+    items = pl.read_parquet(folder / "items.parquet", glob=False)
+    record = Fitted(
+        _read_split(folder, manifest, users[USER], items[ITEM]),
+        has_history=manifest["has_history"],
+        history=[json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()],
+        trained_items=items["trained"].to_numpy(),
+        **{key: manifest[key] for key in FACTS},
+    )
+    codes = users[GROUP].replace_strict({g: i for i, g in enumerate(GROUPS)}, return_dtype=pl.Int8).to_numpy()
+    cuts = np.array([np.inf if cut is None else cut for cut in manifest["cuts_serving"]])
+    sample = (manifest.get("mainstream_sample", 0), manifest.get("mainstream_bound", 0.0))
+    # what is worked out of the rows was saved beside them, which may not be here
+    record.serving_mainstream = Mainstream(users[MAINSTREAM].to_numpy(), codes, cuts, *sample)
+    record.item_counts = items["n_rows"].to_numpy()
+    record.fingerprint, record.cuts_train = manifest["fingerprint"], manifest["cuts_train"]
+    state = np.array(users[STATE].explode()).reshape(len(users), -1) if STATE in users.columns else None
+    about = json.loads((folder / "config.json").read_text())
+    return Saved(about, record, state, load_file(folder / "model.safetensors"))
 
 
-FACTS = ("train_seconds", "epochs", "best_epoch", "gate_entropy", "peak_memory_bytes")
-
-
-def read_split(folder: Path, manifest: dict[str, Any], user_ids: pl.Series, item_ids: pl.Series) -> Split:
+def _read_split(folder: Path, manifest: dict[str, Any], user_ids: pl.Series, item_ids: pl.Series) -> Split:
     """The split that a model was fitted on; without rows where the model was saved without them."""
     if not manifest["has_history"]:
         none = np.empty(0, np.int32)
@@ -114,11 +152,6 @@ def read_split(folder: Path, manifest: dict[str, Any], user_ids: pl.Series, item
     log = Interactions(user_ids, item_ids, users.astype(np.int32), items.astype(np.int32), weights, times)
     part = rows[PART].replace_strict({p: i for i, p in enumerate(PARTS)}, return_dtype=pl.Int8).to_numpy()
     return Split(log, part, manifest["protocol"], manifest["seed"])
-
-
-def _finite(cuts: Any) -> list[float | None]:
-    """Cut points for JSON, which has no infinity (an empty group)."""
-    return [float(cut) if np.isfinite(cut) else None for cut in cuts]
 
 
 def _json(path: Path, content: dict[str, Any]) -> None:

@@ -1,33 +1,61 @@
-"""The models by name: made from a name, from a text, or from a folder."""
+"""The models by name: made from a name, from a text, or from a folder; one's own as well as greysheep's.
+
+A class is known once its module was imported. An installed package makes its model known to every process,
+those of `compare` and of the command line among them, by an entry point in the group `greysheep.models` that
+has the model's name.
+"""
 
 from __future__ import annotations
 
 import difflib
-import json
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from greysheep.data.columns import GROUP, ITEM, USER
 from greysheep.errors import ConfigError, ModelFolderError
-from greysheep.mainstream.groups import GROUPS, Mainstream
-from greysheep.models.base import Model
+from greysheep.models import folder
+from greysheep.models.base import REGISTRY, Model
 from greysheep.models.config import RunOptions, read_settings
-from greysheep.models.folder import FACTS, FORMAT, GATE, MAINSTREAM, read_split
+from greysheep.models.origin import import_named, source_of
 
-REGISTRY: dict[str, type[Model]] = {}
-"""Every model by its name; `greysheep.models` fills it."""
+GROUP = "greysheep.models"
+"""Entry points of installed models."""
 
 # what reading a broken folder can raise, from JSON, parquet, safetensors and our own checks
 _DAMAGE = (
     OSError, ValueError, KeyError, TypeError, RuntimeError,
     SafetensorError, pl.exceptions.PolarsError, ConfigError, ValidationError,
 )  # fmt: skip
+
+
+def find(name: str) -> type[Model]:
+    """The class of a registry name; an installed one is imported when it is asked for first.
+
+    Raises:
+        ConfigError: no such model (the message names the nearest one), or it cannot be imported.
+    """
+    points = {} if name in REGISTRY else {point.name: point for point in entry_points(group=GROUP)}
+    if name in points:
+        try:
+            points[name].load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"model {name!r} is installed but cannot be imported: {error}") from error
+        if name not in REGISTRY:
+            raise ConfigError(f"entry point {name!r} ({points[name].value}) brings no model of that name")
+    if name not in REGISTRY:
+        known = sorted({*REGISTRY, *points})
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+        raise ConfigError(f"there is no model {name!r}; the nearest is {near[0]!r} of {', '.join(known)}")
+    return REGISTRY[name]
+
+
+def known(name: str) -> bool:
+    """Whether there is a model of that name, imported or installed."""
+    return name in REGISTRY or bool(entry_points(group=GROUP, name=name))
 
 
 def create(name: str, /, **keywords: Any) -> Model:
@@ -39,10 +67,7 @@ def create(name: str, /, **keywords: Any) -> Model:
     >>> create("tall", n_experts=4).config.n_experts
     4
     """
-    if name not in REGISTRY:
-        near = difflib.get_close_matches(name, REGISTRY, n=1, cutoff=0.0)
-        raise ConfigError(f"there is no model {name!r}; the nearest is {near[0]!r} of {', '.join(REGISTRY)}")
-    return REGISTRY[name](**keywords)
+    return find(name)(**keywords)
 
 
 def parse(text: str, /, **keywords: Any) -> Model:
@@ -65,44 +90,53 @@ def parse(text: str, /, **keywords: Any) -> Model:
     return create(name, **given, label=text.strip())
 
 
+def sources(text: str) -> list[tuple[str, str]]:
+    """Modules of the classes in the model that a text names, with their folders; none of greysheep's.
+
+    Another process that imports them (`origin.import_source`) can parse the text, too.
+
+    Raises:
+        ConfigError: a class is defined in a session, where no other process finds it.
+    """
+    model = parse(text)
+    kinds = [find(part.name) for part in (model, *getattr(model, "parts", ()))]
+    return [source for kind in kinds if (source := source_of(kind)) is not None]
+
+
 def load(directory: str | Path) -> Model:
     """Read a saved model; nothing in the folder is executed.
 
+    A class of somebody's own is imported by the name of its module, which the folder holds.
+
     Raises:
-        ModelFolderError: the folder is missing, incomplete, damaged or of another format.
+        ModelFolderError: the folder is missing, incomplete, damaged or of another format, or the class
+            cannot be imported.
     """
-    folder = Path(directory).expanduser()
-    if not (folder / "manifest.json").is_file():
-        raise ModelFolderError(f"{folder} is no saved model: it has no manifest.json")
+    place = Path(directory).expanduser()
+    if not (place / "manifest.json").is_file():
+        raise ModelFolderError(f"{place} is no saved model: it has no manifest.json")
     try:
-        return _read(folder)
+        saved = folder.read(place)
+        _know(saved.about, place)
+        model = create(saved.about["model"], label=saved.about["label"], **saved.about["config"])
+        model.options = RunOptions(**saved.about["options"])
+        model.fitted, model.user_state = saved.fitted, saved.user_state
+        model.fitted.weighted = not model.binary
+        model._restore(saved.tensors, model.log.n_items)
     except _DAMAGE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelFolderError(f"{folder} is damaged or incomplete: {reason}") from error
-
-
-def _read(folder: Path) -> Model:
-    manifest = json.loads((folder / "manifest.json").read_text())
-    if manifest["format"] != FORMAT:
-        raise ValueError(f"format {manifest['format']} (this library reads {FORMAT})")
-    saved = json.loads((folder / "config.json").read_text())
-    model = create(saved["model"], label=saved["label"], **saved["config"])
-    model.options = RunOptions(**saved["options"])
-    users = pl.read_parquet(folder / "users.parquet", glob=False)
-    items = pl.read_parquet(folder / "items.parquet", glob=False)
-    model.split = read_split(folder, manifest, users[USER], items[ITEM])
-    model.has_history = manifest["has_history"]
-    model.__dict__["of_rows"] = {key: manifest[key] for key in ("fingerprint", "cuts_train")}
-    model._restore(load_file(folder / "model.safetensors"), len(items))
-    if GATE in users.columns:
-        model.gates = np.array(users[GATE].explode()).reshape(len(users), -1)
-    for key in FACTS:
-        setattr(model, key, manifest[key])
-    model.history = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
-    codes = users[GROUP].replace_strict({g: i for i, g in enumerate(GROUPS)}, return_dtype=pl.Int8).to_numpy()
-    cuts = np.array([np.inf if cut is None else cut for cut in manifest["cuts_serving"]])
-    how = (manifest.get("mainstream_sample", 0), manifest.get("mainstream_bound", 0.0))
-    model.__dict__["serving_mainstream"] = Mainstream(users[MAINSTREAM].to_numpy(), codes, cuts, *how)
-    model.__dict__["trained_items"] = items["trained"].to_numpy()
-    model.__dict__["item_counts"] = items["n_rows"].to_numpy()
+        raise ModelFolderError(f"{place} is damaged or incomplete: {reason}") from error
     return model
+
+
+def _know(about: dict[str, Any], place: Path) -> None:
+    """Import the class of a saved model, if it is somebody's own and not known yet."""
+    name, origin = about["model"], about.get("class")
+    if origin is None or name in REGISTRY:
+        return
+    try:
+        import_named(origin, place)
+        find(name)
+    except (ImportError, ConfigError) as error:
+        message = f"{place} holds a model {name!r}, whose class {origin} cannot be imported: {error}"
+        raise ModelFolderError(message) from None

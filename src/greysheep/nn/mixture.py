@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +15,14 @@ from greysheep.nn.gates import MLPGate, loss_gate, temperature_gate, uniform_gat
 from greysheep.nn.likelihood import gaussian_kl
 from greysheep.nn.sparse_rows import SparseRows
 
-if TYPE_CHECKING:
-    from greysheep.models.autoencoders.multvae import MultVAEConfig
-
 
 @dataclass(frozen=True)
 class MixtureSettings:
-    """What a config says about the mixture; what it lacks is that of one expert and equal weights."""
+    """What there is to say about a mixture; the defaults are those of one expert and equal weights."""
 
+    latent: int
+    variant: str = "default"
+    kl_reduction: str = "mean"
     n_experts: int = 1
     gate: str = "uniform"
     temperature: float = 1.0
@@ -38,9 +39,9 @@ class MixtureSettings:
     start_epoch: int = 0
 
     @classmethod
-    def of(cls, config: Any, **fixed: Any) -> MixtureSettings:
-        """Read a config; `fixed` are settings that the model does not leave open."""
-        own = {f.name: getattr(config, f.name) for f in fields(cls) if hasattr(config, f.name)}
+    def of(cls, values: Mapping[str, Any], **fixed: Any) -> MixtureSettings:
+        """Pick them out of a model's settings; `fixed` are those that the model does not leave open."""
+        own = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         return cls(**{**own, **fixed})
 
     @property
@@ -53,25 +54,23 @@ class MixtureSettings:
         """Whether users' weights follow their held-out losses."""
         return self.weighting in ("loss", "loss-change")
 
+    @property
+    def reads_held_out(self) -> bool:
+        """Whether gate or adaptive weights read held-out rows."""
+        return self.gate_reads_losses or self.adaptive
+
 
 class Mixture(nn.Module):
     """The network: a bank of experts and a gate. MultVAE is the case of one expert."""
 
-    def __init__(
-        self,
-        config: MultVAEConfig,
-        n_items: int,
-        generator: torch.Generator | None = None,
-        settings: MixtureSettings | None = None,
-    ):
+    def __init__(self, settings: MixtureSettings, n_items: int, generator: torch.Generator | None = None):
         super().__init__()
-        self.settings = settings or MixtureSettings.of(config)
-        self.authors = config.variant == "authors"
-        self.sums_kl = config.kl_reduction == "sum"
-        n_experts = self.settings.n_experts
-        self.bank = ExpertBank(n_experts, n_items, config.latent, generator)
-        learned = self.settings.gate == "mlp"
-        self.mlp = MLPGate(n_items, n_experts, config.latent, generator) if learned else None
+        self.settings = settings
+        self.authors = settings.variant == "authors"
+        self.sums_kl = settings.kl_reduction == "sum"
+        n_experts, latent = settings.n_experts, settings.latent
+        self.bank = ExpertBank(n_experts, n_items, latent, generator)
+        self.mlp = MLPGate(n_items, n_experts, latent, generator) if settings.gate == "mlp" else None
 
     @property
     def seen_fill(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,15 +11,13 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.splitting import Split
+from greysheep.models.autoencoders.config import MultVAEConfig
 from greysheep.models.autoencoders.trainer import MixtureTrainer
-from greysheep.models.base import IterativeModel
+from greysheep.models.base import IterativeModel, mean_entropy
 from greysheep.models.training.footprint import Footprint, best_weights_spill
 from greysheep.models.training.objective import Objective
 from greysheep.nn.mixture import Mixture, MixtureSettings
 from greysheep.nn.sparse_rows import SparseRows
-
-if TYPE_CHECKING:
-    from greysheep.models.autoencoders.index import Index
 
 
 def niche_weights(scores: NDArray[np.float64], power: float) -> NDArray[np.float64]:
@@ -45,9 +43,8 @@ class MixtureModel(IterativeModel):
     binary = True
     fixed: ClassVar[dict[str, Any]] = {}
     """Settings of the mixture that are the model itself, not its user's choice."""
+    config: MultVAEConfig
     net: Mixture
-    routes: Tensor | None = None
-    """[U, K] gates of sparse routing, once training has settled them."""
     best_weights_spill: bool = False
     """Whether the best weights so far are kept on disk while training, for want of memory."""
 
@@ -59,12 +56,23 @@ class MixtureModel(IterativeModel):
     @property
     def settings(self) -> MixtureSettings:
         """What the config says about the mixture."""
-        return MixtureSettings.of(self.config, **self.fixed)
+        return MixtureSettings.of(dict(self.config), **self.fixed)
 
     @property
     def uses_gate_rows(self) -> bool:
         """Whether gate or adaptive weights read held-out rows."""
-        return self.settings.gate_reads_losses or self.settings.adaptive
+        return self.settings.reads_held_out
+
+    @property
+    def gates(self) -> NDArray[Any] | None:
+        """[U, K] every known user's gate: her `user_state`."""
+        return self.user_state
+
+    @property
+    def routes(self) -> Tensor | None:
+        """[U, K] gates of sparse routing, once training has settled them."""
+        settled: Tensor | None = self.fitted.routes
+        return settled
 
     @property
     def start_epoch(self) -> int:
@@ -77,13 +85,19 @@ class MixtureModel(IterativeModel):
             return np.ones(split.log.n_users)
         return niche_weights(split.mainstream.scores, self.settings.power)
 
-    def _store_gates(self) -> None:
+    def _known_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any] | None:
         """As every model's; who was routed while training stays with her experts."""
-        super()._store_gates()
-        if self.routes is not None and self.gates is not None:
-            routed = np.diff(self.split.train_rows(gated=self.uses_gate_rows).indptr) > 0
-            self.gates[routed] = self.routes.cpu().numpy()[routed]
-            self._measure_gates()
+        gates = super()._known_state(seen, held_out)
+        if self.routes is not None and gates is not None:
+            routed = np.diff(seen.indptr) > 0
+            gates[routed] = self.routes.cpu().numpy()[routed]
+        return gates
+
+    def _mixing_entropy(self) -> float | None:
+        """Of the gates; one that had no held-out rows to read is left out."""
+        assert self.gates is not None
+        read = np.diff(self.split.gate_rows().indptr) > 0
+        return mean_entropy(self.gates[read] if self.uses_gate_rows else self.gates)
 
     def _check_memory(self, split: Split) -> bool:
         """Whether the best weights go to disk while training; ConfigError where memory is too short."""
@@ -97,37 +111,35 @@ class MixtureModel(IterativeModel):
 
     def _build(self, n_items: int) -> None:
         random = torch.Generator().manual_seed(self.options.seed)
-        self.net = Mixture(self.config, n_items, random, self.settings).to(self.device, self.dtype)
+        self.net = Mixture(self.settings, n_items, random).to(self.device, self.dtype)
         self.net.bank.low = torch.bfloat16 if self.options.precision == "bfloat16" else None
 
     def _trainer(self, split: Split, objective: Objective | None) -> MixtureTrainer:
         self.best_weights_spill = self._check_memory(split)
         self._build(split.log.n_items)
-        return MixtureTrainer(self, split, objective)
+        return MixtureTrainer(
+            self.net,
+            self.config,
+            split,
+            objective,
+            user_weights=self._user_weights(split),
+            seed=self.options.seed,
+            spill=self.best_weights_spill,
+        )
 
-    def _gates(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
+    def _trained(self, trainer: Any) -> None:
+        self.fitted.routes = trainer.routes
+
+    def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
         gate = self.net.gates_of(
             SparseRows.from_csr(seen, self.device), SparseRows.from_csr(held_out, self.device)
         )
         return gate.cpu().numpy()
 
-    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
-        assert gates is not None
-        gate = torch.from_numpy(gates).to(self.device, self.dtype)
+    def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
+        assert user_state is not None
+        gate = torch.from_numpy(user_state).to(self.device, self.dtype)
         return self.net.scores(SparseRows.from_csr(rows, self.device), gate).cpu().numpy()
-
-    def compile(self, *, rank: int | None = None, tolerance: float = 0.005, seed: int = 0) -> Index:
-        """Two factor matrices in place of K experts, see `greysheep.models.autoencoders.index.compile_index`.
-
-        >>> import greysheep as gs
-        >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
-        >>> index = gs.TALL(n_experts=3, latent=8, epochs=2, progress=False).fit(log).compile(rank=10)
-        >>> index.user_vectors.shape, index.item_vectors.shape
-        ((60, 10), (40, 10))
-        """
-        from greysheep.models.autoencoders.index import compile_index
-
-        return compile_index(self, rank=rank, tolerance=tolerance, seed=seed)
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
         """Cosine of the items' decoder rows, stacked over experts."""

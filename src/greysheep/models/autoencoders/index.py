@@ -9,7 +9,6 @@ user's is f_u P with P = H V, and anybody's, known or not, is found from her row
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from greysheep.errors import ConfigError, DataError
 from greysheep.mainstream.groups import GROUPS
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.models.autoencoders.base import MixtureModel
-from greysheep.models.base import Model
+from greysheep.models.recommender import Recommender
 from greysheep.nn.sparse_rows import SparseRows
 
 RANKS = (16, 32, 64, 128, 256, 512)
@@ -39,62 +38,63 @@ ROWS = 512
 VECTOR = "vector"
 
 
-@dataclass(eq=False)
-class Index:
+class Index(Recommender):
     """A compiled mixture: recommends like the model it was made from, at r products an item.
 
     item_vectors: [I, r]. user_vectors: [U, r], of every stored row. projection: [K (D + 1), r], P.
     quality: validation NDCG@20 by group: group, full, compiled, loss (relative; null where nobody is judged).
     """
 
-    model: MixtureModel
-    """Needed for people not stored: its encoders, and the decoders that a loss-driven gate reads."""
-    projection: NDArray[Any]
-    item_vectors: NDArray[Any]
-    user_vectors: NDArray[Any]
-    quality: pl.DataFrame
+    name = "index"
+    binary = True
+
+    def __init__(self, model: MixtureModel, projection: NDArray[Any], item_vectors: NDArray[Any]):
+        self.model = model
+        """Needed for people not stored: its encoders, and the decoders that a loss-driven gate reads."""
+        self.projection, self.item_vectors = projection, item_vectors
+        self.label, self.options, self.fitted = f"{model.label} (compiled)", model.options, model.fitted
+        self.quality = pl.DataFrame()
 
     @property
     def length(self) -> int:
         """Length r of the vectors."""
         return int(self.item_vectors.shape[1])
 
-    def __getattr__(self, name: str) -> Any:
-        """What a list needs beside scores (ids, stored rows, trained items) is the model's."""
-        if name == "model":  # not there yet, as while unpickling
-            raise AttributeError(name)
-        return getattr(self.model, name)
-
     @property
-    def gates(self) -> NDArray[Any]:
-        """Known users' vectors stand where the model has their gates."""
-        return self.user_vectors
+    def user_vectors(self) -> NDArray[Any]:
+        """[U, r] a vector a known user, of every stored row: her `user_state`."""
+        assert self.user_state is not None
+        return self.user_state
 
-    def _gates(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
+    def vectors(self, users: NDArray[Any], stage: Stage = "serving") -> NDArray[Any]:
+        """Vectors [n, r] of known users by their input of a stage."""
+        return self.user_vectors[users] if stage == "serving" else self._of_rows(users, stage)
+
+    _stage_state = vectors
+
+    def _of_rows(self, users: NDArray[Any], stage: Stage = "serving") -> NDArray[Any]:
+        assert self.model.gates is not None
+        return self._project(self.split.input_rows(stage)[users], self.model.gates[users])
+
+    def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
         """Vectors [B, r] of people given by their rows."""
-        return self._project(csr_matrix(seen + held_out), self.model._gates(seen, held_out))
+        return self._project(csr_matrix(seen + held_out), self.model._user_state(seen, held_out))
 
     def _project(self, rows: csr_matrix, gates: NDArray[Any]) -> NDArray[Any]:
         """Vectors [B, r] of people whose input is `rows`: f_u P."""
         vectors: NDArray[Any] = features(self.model, rows, gates).numpy() @ self.projection
         return vectors
 
-    def _scores(self, rows: csr_matrix, vectors: NDArray[Any]) -> NDArray[Any]:
-        scores: NDArray[Any] = np.asarray(vectors @ self.item_vectors.T)
+    def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
+        assert user_state is not None
+        scores: NDArray[Any] = np.asarray(user_state @ self.item_vectors.T)
         return scores
 
-    # lists are made as every model makes them, with vectors in place of gates
-    rank, recommend = Model.rank, Model.recommend
-
-    def vectors(self, users: NDArray[Any], stage: Stage = "serving") -> NDArray[Any]:
-        """Vectors [n, r] of known users by their input of a stage."""
-        if stage == "serving" and len(self.user_vectors):
-            stored: NDArray[Any] = self.user_vectors[users]
-            return stored
-        assert self.model.gates is not None
-        return self._project(self.model.split.input_rows(stage)[users], self.model.gates[users])
-
-    _stage_gates = vectors
+    def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
+        """Cosine of the items' vectors."""
+        length = np.maximum(np.linalg.norm(self.item_vectors, axis=1, keepdims=True), 1e-12)
+        unit = self.item_vectors / length
+        return np.asarray(unit[items] @ unit.T)
 
     def export(self, directory: str | Path) -> Path:
         """Write users.parquet and items.parquet, an id and a vector a row, for any vector index.
@@ -105,8 +105,8 @@ class Index:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, column, ids, vectors in (
-                ("users", USER, self.model.log.user_ids, self.user_vectors),
-                ("items", ITEM, self.model.log.item_ids, self.item_vectors),
+                ("users", USER, self.log.user_ids, self.user_vectors),
+                ("items", ITEM, self.log.item_ids, self.item_vectors),
             ):
                 vector = pl.Series(VECTOR, vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
                 pl.DataFrame({column: ids, VECTOR: vector}).write_parquet(folder / f"{name}.parquet")
@@ -127,6 +127,13 @@ def compile_index(
         ConfigError: not a mixture, or a rank below 1.
         DataError: the model was saved without its rows.
         NotFittedError: it is not fitted.
+
+    >>> import greysheep as gs
+    >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
+    >>> model = gs.TALL(n_experts=3, latent=8, epochs=2, progress=False).fit(log)
+    >>> index = gs.compile_index(model, rank=10)
+    >>> index.user_vectors.shape, index.item_vectors.shape
+    ((60, 10), (40, 10))
     """
     if not isinstance(model, MixtureModel):
         raise ConfigError(f"only mixtures of experts can be compiled, not {getattr(model, 'name', model)!r}")
@@ -140,12 +147,12 @@ def compile_index(
     basis = right_vectors(model, ranks[-1], seed)
     projection, full = decoders(model) @ basis, by_group(model)
     for r in ranks:
-        index = Index(model, projection[:, :r], basis[:, :r], np.empty((0, r)), pl.DataFrame())
+        index = Index(model, projection[:, :r], basis[:, :r])
         compiled = by_group(index)
         if no_worse(full, compiled, tolerance):
             break
     index.quality = _quality(full, compiled)
-    index.user_vectors = np.concatenate([index.vectors(chunk) for chunk in _chunks(log.n_users)])
+    index.user_state = np.concatenate([index._of_rows(users) for users in _chunks(log.n_users)])
     return index
 
 
@@ -199,7 +206,7 @@ def right_vectors(model: MixtureModel, rank: int, seed: int) -> NDArray[Any]:
     return vectors
 
 
-def by_group(ranker: Any, stage: Stage = "validation") -> dict[str, float]:
+def by_group(ranker: Recommender, stage: Stage = "validation") -> dict[str, float]:
     """NDCG@20 on a stage's rows of each group that has some, and of everybody."""
     split, groups = ranker.split, ranker.mainstream.groups
     truth = split.rows(stage)
@@ -208,12 +215,12 @@ def by_group(ranker: Any, stage: Stage = "validation") -> dict[str, float]:
         return {}
     ranked = ranker.rank(users, k=20, stage=stage)
     values = per_user(hits(ranked, truth[users]), np.diff(truth.indptr)[users], 20)["ndcg@20"]
-    found = {"overall": float(values.mean())}
+    means = {"overall": float(values.mean())}
     for code, name in enumerate(GROUPS):
         mine = values[groups[users] == code]
         if len(mine):
-            found[name] = float(mine.mean())
-    return found
+            means[name] = float(mine.mean())
+    return means
 
 
 def no_worse(full: dict[str, float], compiled: dict[str, float], tolerance: float) -> bool:

@@ -9,7 +9,7 @@ from pydantic import Field
 from greysheep.models.autoencoders import paper_settings
 from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.autoencoders.base import MixtureModel
-from greysheep.models.autoencoders.multvae import MultVAEConfig
+from greysheep.models.autoencoders.config import MultVAEConfig
 
 
 class MoEConfig(MultVAEConfig):

@@ -2,90 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
-
-from pydantic import Field, field_validator, model_validator
+from typing import ClassVar
 
 from greysheep.models.autoencoders import paper_settings
 from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.autoencoders.base import MixtureModel
-from greysheep.models.config import ModelConfig
-from greysheep.models.training.objective import Objective
-
-LARGEST_BATCH, STEPS_AN_EPOCH = 512, 10
-"""Of a default batch: never more users, and at least so many steps."""
-
-
-class MultVAEConfig(ModelConfig):
-    """Settings of MultVAE; TALL adds its own to them."""
-
-    variant: Literal["default", "authors"] = "default"
-    """`authors` does as the TALL authors' program does where that differs from the paper's text, and takes
-    its settings (for ML-1M) for all keys that are not given."""
-    latent: int = Field(100, ge=1)
-    """D, size of the latent space."""
-    epochs: int = Field(200, ge=1)
-    """The most epochs."""
-    patience: int = Field(15, ge=1)
-    """Epochs without a better objective before training stops."""
-    objective: str = "mean-ndcg"
-    """What early stopping maximises on validation rows: `mean-ndcg` (NDCG@1, 5, 10, 20) or `recall@20`
-    and the like; `:low` (any group) or `:worst` behind it asks for that group instead of everybody."""
-    batch_size: int | None = Field(None, ge=1)
-    """B, users a step. None = 512, or as many fewer as make ten steps an epoch: with two steps an epoch a
-    small log would run out of patience before it has learned anything."""
-    learning_rate: float = Field(2e-3, gt=0)
-    """Adam's step size."""
-    weight_decay: float = Field(0.03, ge=0, lt=1)
-    """Share of every weight that decays in an epoch, apart from Adam's step (decoupled, Loshchilov & Hutter,
-    ICLR 2019): the same on every log, whatever its rows an item and the batch size."""
-    l2: float = Field(0.0, ge=0)
-    """The authors' weight decay, coupled with Adam's step, before its division by the number of experts;
-    other than 0 it takes the place of `weight_decay`. It stands beside the gradient of a mean over the
-    batch, so that items of few rows are pulled to nothing."""
-    beta: float = Field(1.0, ge=0)
-    """Cap of the KL weight: the most that a user's KL weighs against her cross-entropy (with `kl_reduction`
-    "sum" the batch size times as much)."""
-    anneal_epochs: float = Field(32.0, ge=0)
-    """Epochs in which the KL weight would grow from 0 to 1: in epoch t a user's KL weighs
-    min(beta, t / anneal_epochs). 0 = `beta` from the start."""
-    anneal_steps: int | None = Field(None, ge=1)
-    """The authors' ramp, in place of `anneal_epochs`: after s steps the KL weight is
-    min(beta, s / anneal_steps). With the sum of KL a user's own then grows by users / anneal_steps an epoch
-    (200,000 steps: .03 on ML-1M, .17 on Yelp): another model on each log."""
-    kl_reduction: Literal["mean", "sum"] = "mean"
-    """How a batch's KL stands beside its mean cross-entropy: the mean over its users, or the authors' sum."""
-    noise: float = Field(0.01, ge=0)
-    """Factor of the latent's random part while training."""
-    dropout: float = Field(0.5, ge=0, lt=1)
-    """Share of input entries dropped while training."""
-
-    authors: ClassVar[dict[str, Any]] = {**paper_settings.PROGRAM, "kl_reduction": "mean"}
-    """What `variant="authors"` takes where a key is not given."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("variant") == "authors":
-            return {**cls.authors, **given}
-        return given
-
-    def users_a_step(self, n_users: int) -> int:
-        """B of a log with so many users to train on."""
-        return self.batch_size or min(LARGEST_BATCH, max(1, n_users // STEPS_AN_EPOCH))
-
-    def kl_weight(self, step: int, steps_an_epoch: int) -> float:
-        """Weight of the KL term after so many steps."""
-        if self.anneal_steps is not None:
-            return min(self.beta, step / self.anneal_steps)
-        ramp = self.anneal_epochs * steps_an_epoch
-        return min(self.beta, step / ramp) if ramp else self.beta
-
-    @field_validator("objective")
-    @classmethod
-    def _can_be_measured(cls, text: str) -> str:
-        Objective.parse(text)  # its ConfigError passes through pydantic as it is
-        return text
+from greysheep.models.autoencoders.config import MultVAEConfig
 
 
 class MultVAE(MixtureModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,62 +15,75 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.splitting import Split
-from greysheep.metrics.ranking import hits, per_user, top_n
-from greysheep.models.recommender import mask
+from greysheep.models.autoencoders.config import MultVAEConfig
+from greysheep.models.training.loop import Tick
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.optimizer import adam
+from greysheep.models.training.validation import SCORING_ROWS, PerUser, Validation
 from greysheep.nn import routing
 from greysheep.nn.adaptive_weights import AdaptiveWeights
 from greysheep.nn.gates import entropy
 from greysheep.nn.likelihood import gaussian_kl, kept_nll, row_nll
+from greysheep.nn.mixture import Mixture
 from greysheep.nn.sparse_rows import SparseRows
 
-if TYPE_CHECKING:
-    from greysheep.models.autoencoders.base import MixtureModel
-    from greysheep.models.training.loop import Tick
-
-SCORING_ROWS = 512
 LOSSES = ("loss", "ce", "kl")
 
 
 class MixtureTrainer:
-    """One run of training, epoch by epoch, for `training.loop.run`."""
+    """One run of training, epoch by epoch, for `training.loop.run`; the network is trained in place.
 
-    def __init__(self, model: MixtureModel, split: Split, objective: Objective | None):
-        self.config: Any = model.config
-        self.model, self.split, self.objective = model, split, objective
-        self.net = model.net
-        self.device, self.dtype = model.device, model.dtype
-        self.random = torch.Generator(self.device).manual_seed(model.options.seed)
-        self.order = np.random.default_rng(model.options.seed)
-        self.train = split.train_rows(gated=model.uses_gate_rows)
-        self.truth, self.given = split.rows("validation"), split.input_rows("validation")
-        empty = csr_matrix(self.train.shape, dtype=np.float32)
-        self.held_out = split.gate_rows() if model.uses_gate_rows else empty
+    objective: None = no validation. user_weights: [U] fixed weights, where they are not adaptive.
+    spill: the best weights so far are kept in a file.
+    """
+
+    def __init__(
+        self,
+        net: Mixture,
+        config: MultVAEConfig,
+        split: Split,
+        objective: Objective | None,
+        *,
+        user_weights: NDArray[np.float64],
+        seed: int = 0,
+        spill: bool = False,
+    ):
+        self.net, self.config = net, config
+        some = next(net.parameters())
+        self.device, self.dtype = some.device, some.dtype
+        self.random = torch.Generator(self.device).manual_seed(seed)
+        self.order = np.random.default_rng(seed)
+        gated = net.settings.reads_held_out
+        self.train = split.train_rows(gated=gated)
+        self.held_out = split.gate_rows() if gated else csr_matrix(self.train.shape, dtype=np.float32)
         # all rows stay on the device: a batch takes its own there, without a copy from the host
         self.seen_rows = SparseRows.from_csr(self.train, self.device)
         self.held_out_rows = SparseRows.from_csr(self.held_out, self.device)
+        self.validation = None if objective is None else Validation(split, objective)
         self.users = np.flatnonzero(np.diff(self.train.indptr))
-        self.batch_size = self.config.users_a_step(len(self.users))
+        self.batch_size = config.users_a_step(len(self.users))
         self.steps_an_epoch = -(-len(self.users) // self.batch_size)
         self.optimizer = adam(
-            self.net.parameters(),
-            self.config,
+            net.parameters(),
+            learning_rate=config.learning_rate,
+            l2=config.l2,
+            weight_decay=config.weight_decay,
             steps_an_epoch=self.steps_an_epoch,
-            n_experts=self.net.bank.n_experts,
+            n_experts=net.bank.n_experts,
         )
         self.step = 0
         self.adaptive = self._adaptive()
-        self.user_weights = torch.from_numpy(model._user_weights(split)).to(self.device, self.dtype)
+        self.user_weights = torch.from_numpy(user_weights).to(self.device, self.dtype)
         self.best: dict[str, Tensor] | None = None
         self.spill: str | None = None
-        if model.best_weights_spill:
+        if spill:
             self.folder = tempfile.TemporaryDirectory(prefix="greysheep-")  # goes when the trainer does
             self.spill = str(Path(self.folder.name) / "best.safetensors")
         self.gates: Tensor | None = None
         """[U, K] where gates are refreshed once an epoch: those of the last validation."""
+        self.routes: Tensor | None = None
+        """[U, K] gates of sparse routing, once the warm-up is over."""
         self.best_routes: Tensor | None = None
-        model.routes = None
 
     def _adaptive(self) -> AdaptiveWeights | None:
         settings: Any = self.net.settings
@@ -110,7 +123,7 @@ class MixtureTrainer:
     def _train_batch(self, users: Tensor, weight: Tensor) -> Tensor:
         """One step on users [B] of weights [B]: LOSSES [3] before it."""
         rows, held_out = self.seen_rows.take(users), self.held_out_rows.take(users)
-        routed = self.model.routes is not None
+        routed = self.routes is not None
         logits, kl = self._routed_pass(users, rows) if routed else self._pass(users, rows, held_out)
         self._record(users, logits, rows, held_out)
         # a batch in which nobody weighs anything, as WL's most mainstream user alone, teaches nothing
@@ -118,7 +131,7 @@ class MixtureTrainer:
         ce = (weight * row_nll(logits, rows)).sum() / total
         loss = ce + self.config.kl_weight(self.step, self.steps_an_epoch) * kl
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.step += 1
         return torch.stack([loss, ce, kl]).detach()
@@ -136,8 +149,8 @@ class MixtureTrainer:
 
     def _routed_pass(self, users: Tensor, rows: SparseRows) -> tuple[Tensor, Tensor]:
         """The same through each user's active experts, with the gates of the end of the warm-up."""
-        assert self.model.routes is not None
-        routes = routing.Routes.of(self.model.routes[users])
+        assert self.routes is not None
+        routes = routing.Routes.of(self.routes[users])
         mu, logvar = routing.encode(self.net.bank, rows, routes, keep=self._dropout(rows))
         logits = routing.mix(self.net.bank, self._noisy(mu, logvar), routes, len(users))
         kl = (routes.gate * gaussian_kl(mu, logvar)).sum()
@@ -150,9 +163,9 @@ class MixtureTrainer:
             self.train.shape[0], self.net.bank.n_experts, device=self.device, dtype=self.dtype
         )
         for users in chunks:
-            gates = self.model._gates(self.train[users], self.held_out[users])
+            gates = self._gates_of(users)
             routes[torch.from_numpy(users).to(self.device)] = torch.from_numpy(gates).to(self.device)
-        self.model.routes = routes
+        self.routes = routes
 
     def _noisy(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """A draw of the latents around their means."""
@@ -174,29 +187,32 @@ class MixtureTrainer:
         factors: Tensor = torch.bernoulli(kept, generator=self.random) / (1 - self.config.dropout)
         return factors
 
-    def validate(self) -> dict[str, NDArray[np.float64]]:
+    def validate(self) -> PerUser:
         """Metrics of every user with validation rows, and the entropy of her gate if it had rows to read."""
-        assert self.objective is not None
-        truth, given = self.truth, self.given
-        names = tuple(dict.fromkeys((*self.objective.names, "ndcg")))
-        cuts = tuple(dict.fromkeys((*self.objective.cuts, 20)))
-        out: dict[str, NDArray[np.float64]] = {}
-        users = np.flatnonzero(np.diff(truth.indptr))
-        for batch in np.split(users, range(SCORING_ROWS, len(users), SCORING_ROWS)):
-            gates, scores = self._validation_scores(batch, given)
-            found = hits(self._best(scores, given[batch], max(cuts)), truth[batch])
-            values = per_user(found, np.diff(truth[batch].indptr), cuts, names)
-            if self.net.bank.n_experts > 1:
-                without = self.model.uses_gate_rows & (np.diff(self.held_out[batch].indptr) == 0)
-                values["gate_entropy"] = np.where(without, np.nan, entropy(torch.from_numpy(gates)).numpy())
-            for name, value in values.items():
-                out.setdefault(name, np.full(truth.shape[0], np.nan))[batch] = value
-            self._keep_gates(batch, gates)
-        unjudged = np.setdiff1d(self.users, users)
+        assert self.validation is not None
+        table = self.validation.everybody(self._measure)
         if self.net.settings.gate_refresh == "epoch":
+            unjudged = np.setdiff1d(self.users, self.validation.users)
             for batch in np.split(unjudged, range(SCORING_ROWS, len(unjudged), SCORING_ROWS)):
-                self._keep_gates(batch, self.model._gates(self.train[batch], self.held_out[batch]))
-        return out
+                self._keep_gates(batch, self._gates_of(batch))
+        return table
+
+    def _measure(self, users: NDArray[np.int64]) -> PerUser:
+        """Metrics and gate entropy of some users with validation rows."""
+        assert self.validation is not None
+        gates, scores = self._validation_scores(users, self.validation.given)
+        values = self.validation.metrics(users, scores)
+        if self.net.bank.n_experts > 1:
+            nothing_read = self.net.settings.reads_held_out & (np.diff(self.held_out[users].indptr) == 0)
+            values["gate_entropy"] = np.where(nothing_read, np.nan, entropy(torch.from_numpy(gates)).numpy())
+        self._keep_gates(users, gates)
+        return values
+
+    def _gates_of(self, users: NDArray[np.int64]) -> NDArray[Any]:
+        """Gates [B, K] of users by their train and held-out rows, as they are now."""
+        codes = torch.from_numpy(users).to(self.device)
+        gates = self.net.gates_of(self.seen_rows.take(codes), self.held_out_rows.take(codes))
+        return gates.cpu().numpy()
 
     def _keep_gates(self, users: NDArray[np.int64], gates: NDArray[Any]) -> None:
         """Remember these users' gates for the next epoch's training, if they are refreshed once an epoch."""
@@ -206,17 +222,6 @@ class MixtureTrainer:
             shape = (self.train.shape[0], gates.shape[1])
             self.gates = torch.zeros(shape, device=self.device, dtype=self.dtype)
         self.gates[torch.from_numpy(users).to(self.device)] = torch.from_numpy(gates).to(self.device)
-
-    def _best(self, scores: Tensor, given: csr_matrix, n: int) -> NDArray[np.int64]:
-        """Top n of scores [B, I] without the input, as `metrics.top_n`; on a GPU only the lists leave it."""
-        if scores.is_cuda:
-            scores.view(-1)[SparseRows.from_csr(given, self.device).flat] = -torch.inf
-            values, items = scores.topk(min(n, scores.shape[1]), dim=1)
-            items[values == -torch.inf] = -1
-            return items.cpu().numpy()
-        dense = scores.numpy()
-        mask(dense, given)
-        return top_n(dense, n)
 
     @torch.no_grad()
     def _validation_scores(self, users: NDArray[np.int64], given: csr_matrix) -> tuple[NDArray[Any], Tensor]:
@@ -236,15 +241,15 @@ class MixtureTrainer:
 
     def _routed_gates(self, users: NDArray[np.int64]) -> NDArray[Any]:
         """The gates that will be served: in the warm-up those that would be chosen now."""
-        if self.model.routes is None:
-            return self.model._gates(self.train[users], self.held_out[users])
-        routed: NDArray[Any] = self.model.routes.cpu().numpy()[users]
+        if self.routes is None:
+            return self._gates_of(users)
+        routed: NDArray[Any] = self.routes.cpu().numpy()[users]
         return routed
 
     def snapshot(self) -> Any:
         """Copy of the parameters, over the copy before it; where memory is short it is a file."""
         state = self.net.state_dict()
-        self.best_routes = self.model.routes
+        self.best_routes = self.routes
         if self.spill is not None:
             save_file({key: value.contiguous() for key, value in state.items()}, self.spill)
             return self.spill
@@ -256,5 +261,5 @@ class MixtureTrainer:
 
     def restore(self, snapshot: Any) -> None:
         """Put a copy back."""
-        self.model.routes = self.best_routes
+        self.routes = self.best_routes
         self.net.load_state_dict(load_file(snapshot) if self.spill is not None else snapshot)

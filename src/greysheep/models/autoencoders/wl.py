@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from greysheep.models.autoencoders import search_spaces as vae_space
-from greysheep.models.autoencoders.multvae import MultVAE, MultVAEConfig
+from greysheep.models.autoencoders.config import MultVAEConfig
+from greysheep.models.autoencoders.multvae import MultVAE
 
 
 class WLConfig(MultVAEConfig):

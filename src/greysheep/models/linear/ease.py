@@ -43,7 +43,7 @@ class EASE(Model):
     def _fit(self, split: Split) -> None:
         self.weights = item_weights(self.fit_rows, self.config.regularization)
 
-    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
+    def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         return np.asarray(rows @ self.weights)
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:

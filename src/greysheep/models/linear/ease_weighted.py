@@ -61,7 +61,7 @@ class WeightedEASE(EASE):
         )
         self.weights = item_weights(csr_matrix(scaled), self.config.regularization)
 
-    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
+    def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         scaled = csr_matrix(rows @ diags_array(1 / self.item_scale), dtype=np.float32)
         scores: NDArray[Any] = np.asarray(scaled @ self.weights) * self.item_scale.astype(np.float32)
         return scores

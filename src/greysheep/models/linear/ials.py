@@ -135,7 +135,7 @@ class IALS(Model):
         per_user = np.maximum(np.diff(rows.indptr), 1).astype(np.float64)
         return csr_matrix(diags_array(per_user**-self.config.user_power) @ rows, dtype=np.float32)
 
-    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
+    def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         scaled = self._scaled(rows)
         scores = np.zeros(rows.shape, dtype=self.item_factors.dtype)
         for items in self.item_factors:

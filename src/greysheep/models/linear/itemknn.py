@@ -62,7 +62,7 @@ class ItemKNN(Model):
                 self.fit_rows, self.config.neighbours, self.config.shrinkage, steps.step
             )
 
-    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
+    def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         return np.asarray((rows @ self.weights).toarray())
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:

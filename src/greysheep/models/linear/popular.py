@@ -34,7 +34,7 @@ class Popular(Model):
     def _fit(self, split: Split) -> None:
         self.counts = np.asarray(self.fit_rows.sum(0), dtype=np.float32).ravel()
 
-    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
+    def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         return np.tile(self.counts, (rows.shape[0], 1))
 
     def _state(self) -> dict[str, Tensor]:

@@ -3,63 +3,33 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.errors import DataError
-from greysheep.metrics.ranking import hits, per_user, top_n
 from greysheep.models.autoencoders import paper_settings
-from greysheep.models.autoencoders.multvae import MultVAEConfig
-from greysheep.models.base import IterativeModel, Model
-from greysheep.models.recommender import mask
+from greysheep.models.autoencoders.config import MultVAEConfig
+from greysheep.models.autoencoders.multvae import MultVAE
+from greysheep.models.autoencoders.wl import WL
+from greysheep.models.base import IterativeModel, Model, mean_entropy
+from greysheep.models.fitted import Fitted
+from greysheep.models.local.trainer import LocalTrainer, mixed_scores
 from greysheep.models.training.footprint import Footprint, best_weights_spill
-from greysheep.models.training.loop import Outcome, run
+from greysheep.models.training.loop import Outcome
 from greysheep.models.training.objective import Objective
-from greysheep.models.training.optimizer import adam
-from greysheep.models.training.progress import Progress
 from greysheep.nn.bank import ExpertBank
-from greysheep.nn.local_experts import ExpertGradient
-from greysheep.nn.sparse_rows import SparseRows
 
-if TYPE_CHECKING:
-    from greysheep.models.autoencoders.base import MixtureModel
-    from greysheep.models.training.loop import Tick
-
-SCORING_ROWS = 512
+GLOBAL: dict[str, type[MultVAE]] = {"multvae": MultVAE, "wl": WL}
+"""Global models by the setting `global_model`."""
 
 
-class GlobalConfig(MultVAEConfig):
-    """Settings of a model that starts from a global one; those of MultVAE are the global model's."""
-
-    global_model: Literal["multvae", "wl"] = "multvae"
-    """Registry name of the global model: `multvae`, or `wl`, which weights niche users more."""
-
-
-class LocalConfig(GlobalConfig):
-    """Settings of a bank of local models."""
-
-    n_experts: int = Field(100, ge=1)
-    """K, the number of anchors; each has a local model. At most one a user."""
-    warm_start: bool = True
-    """Local models begin as copies of the global one; False: with fresh weights."""
-    local_epochs: int = Field(30, ge=1)
-    """The most epochs of the local models."""
-    local_patience: int = Field(3, ge=1)
-    """Epochs of the local models without a better objective before training stops."""
-    local_learning_rate: float = Field(1e-3, gt=0)
-    """Adam's step size for the local models."""
-    local_batch_size: int = Field(512, ge=1)
-    """Users a step of a local model."""
-
-
-def train_global(model: Model, split: Split, epochs: int | None = None) -> MixtureModel:
+def train_global(model: Model, split: Split, epochs: int | None = None) -> MultVAE:
     """Train the global model that a config names.
 
     epochs: None = until validation says stop; else that many, without validation (a refit).
@@ -67,133 +37,15 @@ def train_global(model: Model, split: Split, epochs: int | None = None) -> Mixtu
     Raises:
         KeyboardInterrupt: a refit was interrupted.
     """
-    from greysheep.models.registry import create
-
     own = model.config.model_dump(include=set(MultVAEConfig.model_fields))
-    options = model.options.model_dump()
-    found: Any = create(model.config.global_model, label=f"{model.label} (global)", **own, **options)
-    found.split = split
+    kind = GLOBAL[model.config.global_model]
+    trained = kind(label=f"{model.label} (global)", **own, **model.options.model_dump())
+    trained.fitted = Fitted(split)
     if epochs is None:
-        found._fit(split)
-    else:
-        if found._run(split, None, epochs, found.label).interrupted:
-            raise KeyboardInterrupt  # half a refit is none: the first model is kept
-    return found  # type: ignore[no-any-return]
-
-
-def validation_metrics(
-    split: Split, objective: Objective, scores_of: Any, users: NDArray[np.int64] | None = None
-) -> dict[str, NDArray[np.float64]]:
-    """Metrics of every user with validation rows, [U] each, NaN = none.
-
-    scores_of: takes codes [B] and their input rows [B, I], returns scores [B, I] that may be changed.
-    """
-    truth, given = split.rows("validation"), split.input_rows("validation")
-    users = np.flatnonzero(np.diff(truth.indptr)) if users is None else users
-    names = tuple(dict.fromkeys((*objective.names, "ndcg")))
-    cuts = tuple(dict.fromkeys((*objective.cuts, 20)))
-    out: dict[str, NDArray[np.float64]] = {}
-    for start in range(0, len(users), SCORING_ROWS):
-        batch = users[start : start + SCORING_ROWS]
-        scores = scores_of(batch, given[batch])
-        mask(scores, given[batch])
-        found = hits(top_n(scores, max(cuts)), truth[batch])
-        for name, value in per_user(found, np.diff(truth[batch].indptr), cuts, names).items():
-            out.setdefault(name, np.full(truth.shape[0], np.nan))[batch] = value
-    return out
-
-
-class LocalTrainer:
-    """Trains all local models side by side, one pass of each over its own users an epoch."""
-
-    def __init__(self, model: LocalModel, split: Split, objective: Objective | None, first: int):
-        self.model, self.split, self.objective, self.first = model, split, objective, first
-        config, bank = model.config, model.bank
-        self.train = split.train_rows(gated=False)
-        self.weights = model._user_weights(self.train)
-        self.weights[:, np.diff(self.train.indptr) == 0] = 0
-        self.order = np.random.default_rng(model.options.seed)
-        self.random = torch.Generator(model.device).manual_seed(model.options.seed)
-        self.gradient = ExpertGradient(bank, config.noise, sums_kl=config.kl_reduction == "sum")
-        # views of one expert each: a step changes the bank, and its gradient is gone before the next expert's
-        self.parts = [
-            [tensor.detach()[first + k] for tensor in bank.parameters()] for k in range(len(self.weights))
-        ]
-        n_users = (self.weights > 0).sum(1)
-        self.steps_an_epoch = np.maximum(-(-n_users // config.local_batch_size), 1)
-        rate = config.local_learning_rate
-        self.optimizers = [
-            adam(parts, config, steps_an_epoch=int(steps), learning_rate=rate)
-            for parts, steps in zip(self.parts, self.steps_an_epoch, strict=True)
-        ]
-        # the KL weight goes on from the global model's: in steps, or in epochs of the local model's own
-        if config.anneal_steps is None:
-            self.steps = model.global_epochs * self.steps_an_epoch
-        else:
-            batches = -(-self.train.shape[0] // config.users_a_step(self.train.shape[0]))
-            self.steps = np.full(len(self.weights), model.global_epochs * batches)
-        self.gates: NDArray[Any] | None = None
-        self.best: dict[str, Tensor] | None = None
-
-    def train_epoch(self, epoch: int, tick: Tick) -> dict[str, Any]:
-        """One shuffled pass of every local model over the users that weigh in it."""
-        sums, trained = np.zeros(2), 0
-        for k, weight in enumerate(self.weights):
-            users = self.order.permutation(np.flatnonzero(weight > 0))
-            for start in range(0, len(users), self.model.config.local_batch_size):
-                batch = users[start : start + self.model.config.local_batch_size]
-                sums += self._step(k, batch, weight[batch]) * np.array(len(batch))
-                trained += len(batch)
-            tick((k + 1) / len(self.weights))
-        ce, kl = sums / max(1, trained)
-        if not all(bool(parameter.isfinite().all()) for parameter in self.model.bank.parameters()):
-            ce = np.nan
-        return {"loss": float(ce + self._beta(0) * kl), "ce": float(ce), "kl": float(kl)}
-
-    def _beta(self, k: int) -> float:
-        """KL weight of local model k; `ExpertGradient` sums KL over the batch."""
-        weight: float = self.model.config.kl_weight(int(self.steps[k]), int(self.steps_an_epoch[k]))
-        return weight
-
-    def _step(self, k: int, users: NDArray[np.int64], weight: NDArray[Any]) -> NDArray[np.float64]:
-        device, dtype = self.model.device, self.model.dtype
-        rows = SparseRows.from_csr(self.train[users], device)
-        shape = (len(users), self.model.config.latent)
-        eps = torch.randn(shape, generator=self.random, device=device, dtype=dtype)
-        given = torch.from_numpy(weight).to(device, dtype)
-        losses, gradients = self.gradient(self.first + k, rows, given, eps, self._beta(k))
-        for part, gradient in zip(self.parts[k], gradients, strict=True):
-            part.grad = gradient
-        self.optimizers[k].step()
-        self.optimizers[k].zero_grad(set_to_none=True)
-        self.steps[k] += 1
-        return np.array([float(loss) for loss in losses])
-
-    def validate(self) -> dict[str, NDArray[np.float64]]:
-        """Metrics of the aggregate; its gate does not change while the local models are trained."""
-        assert self.objective is not None
-        if self.gates is None:
-            chunks = [
-                self.train[start : start + SCORING_ROWS]
-                for start in range(0, self.train.shape[0], SCORING_ROWS)
-            ]
-            self.gates = np.concatenate([self.model._gates(rows, rows) for rows in chunks])
-        gates = self.gates
-        return validation_metrics(
-            self.split, self.objective, lambda users, rows: self.model._scores(rows, gates[users])
-        )
-
-    def snapshot(self) -> Any:
-        """Copy of the bank, in the place of the one before."""
-        if self.best is None:
-            self.best = {key: value.clone() for key, value in self.model.bank.state_dict().items()}
-        for key, value in self.model.bank.state_dict().items():
-            self.best[key].copy_(value)
-        return self.best
-
-    def restore(self, snapshot: Any) -> None:
-        """Put a copy back."""
-        self.model.bank.load_state_dict(snapshot)
+        trained._fit(split)
+    elif trained._run(split, None, epochs, trained.label).interrupted:
+        raise KeyboardInterrupt  # half a refit is none: the first model is kept
+    return trained
 
 
 class GlobalFirst(Model):
@@ -201,20 +53,10 @@ class GlobalFirst(Model):
 
     binary = True
     presets = paper_settings.MULTVAE
+    validates = True
     bank: ExpertBank
     global_epochs: int = 0
-
-    def _forget(self) -> None:
-        super()._forget()
-        self.global_epochs = 0
-
-    def _train_global(self, split: Split, objective: Objective | None) -> ExpertBank:
-        """The global model's weights as a bank of one; without objective, after the epochs found before."""
-        again = self.global_epochs if objective is None and self.global_epochs else None
-        found = train_global(self, split, again)
-        if again is None:
-            self.global_epochs = found.best_epoch
-        return found.net.bank
+    """The best epoch of the global model."""
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
         """Cosine of the items' decoder rows, stacked over experts."""
@@ -253,6 +95,18 @@ class LocalModel(GlobalFirst, IterativeModel):
     def _user_weights(self, train: csr_matrix) -> NDArray[np.float32]:
         """[K, U] how much each user counts in each local model."""
 
+    def _fit(self, split: Split) -> None:
+        self.global_epochs = 0
+        super()._fit(split)
+
+    def _train_global(self, split: Split, objective: Objective | None) -> ExpertBank:
+        """The global model's weights as a bank of one; without objective, after the epochs found before."""
+        again = self.global_epochs if objective is None and self.global_epochs else None
+        trained = train_global(self, split, again)
+        if again is None:
+            self.global_epochs = trained.best_epoch
+        return trained.net.bank
+
     def _trainer(self, split: Split, objective: Objective | None) -> LocalTrainer:
         origin = self._train_global(split, objective)
         n_anchors, first = self._choose(split, origin), int(self.keeps_global)
@@ -266,28 +120,33 @@ class LocalModel(GlobalFirst, IterativeModel):
         with torch.no_grad():
             for own, given in zip(self.bank.parameters(), origin.parameters(), strict=True):
                 own[: None if self.config.warm_start else first] = given
-        return LocalTrainer(self, split, objective, first)
-
-    def _run(self, split: Split, objective: Objective | None, epochs: int, label: str) -> Outcome:
-        trainer = self._trainer(split, objective)
-        most = min(epochs, self.config.local_epochs)
-        return run(
-            trainer,
-            epochs=most,
-            patience=self.config.local_patience,
-            start_epoch=0,
-            objective=objective,
-            groups=split.mainstream.groups,
-            progress=Progress(label, most, self.options.progress),
-            watch=None if objective is None else self.watch,
+        rows = split.train_rows(gated=False)
+        return LocalTrainer(
+            self.bank,
+            self.config,
+            split,
+            objective,
+            weights=self._user_weights(rows),
+            gates=None if objective is None else self._states(rows, rows),
+            first=first,
+            global_epochs=self.global_epochs,
+            seed=self.options.seed,
         )
 
-    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
-        assert gates is not None
-        with torch.no_grad():
-            mu, _ = self.bank.encode(SparseRows.from_csr(rows, self.device))
-            gate = torch.from_numpy(gates).to(self.device, self.dtype)
-            return self.bank.mix(mu, gate).cpu().numpy()
+    @property
+    def patience(self) -> int:
+        """Epochs of the local models without a better objective before training stops."""
+        return int(self.config.local_patience)
+
+    def _run(self, split: Split, objective: Objective | None, epochs: int, label: str) -> Outcome:
+        return super()._run(split, objective, min(epochs, self.config.local_epochs), label)
+
+    def _mixing_entropy(self) -> float | None:
+        return None if self.user_state is None else mean_entropy(self.user_state)
+
+    def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
+        assert user_state is not None
+        return mixed_scores(self.bank, rows, user_state)
 
 
 def refuse_without_rows(model: Model, include_history: bool, why: str) -> None:

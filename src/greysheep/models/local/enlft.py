@@ -15,9 +15,10 @@ from torch import Tensor
 from greysheep.data.splitting import Split
 from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.base import take
-from greysheep.models.local.base import LocalConfig, LocalModel, refuse_without_rows
+from greysheep.models.local.base import LocalModel, refuse_without_rows
+from greysheep.models.local.config import LocalConfig
+from greysheep.models.local.neighbours import Jaccard, greedy_cover, nearest
 from greysheep.nn.bank import ExpertBank
-from greysheep.nn.local_experts import Jaccard, greedy_cover, nearest
 
 
 class EnLFTConfig(LocalConfig):
@@ -37,8 +38,8 @@ class EnLFT(LocalModel):
     Neighbours of an anchor: users whose train rows have a Jaccard similarity with hers above `threshold`,
     weighted by it; she herself has weight 1. Anchors are chosen greedily so that the most users are a
     neighbour of one. A user's scores: the mean of the K models' weighted by her similarity to the anchors
-    (`gates`), the plain mean where she has none. Her input rows are compared with the anchors' train rows, so
-    the model cannot be saved without rows.
+    (`user_state`), the plain mean where she has none. Her input rows are compared with the anchors' train
+    rows, so the model cannot be saved without rows.
 
     Simplified against the paper: encoder and decoder are fine-tuned whole, all copies stop at the same epoch,
     the best one of the whole on validation rows, and anchors are chosen by the greedy cover (the paper's
@@ -48,7 +49,7 @@ class EnLFT(LocalModel):
     >>> import greysheep as gs
     >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
     >>> model = gs.models.EnLFT(n_experts=3, latent=8, epochs=2, local_epochs=1, progress=False).fit(log)
-    >>> model.gates.shape
+    >>> model.user_state.shape
     (60, 3)
     """
 
@@ -57,6 +58,8 @@ class EnLFT(LocalModel):
     search_space, search_starts = vae_space.NEIGHBOUR_EXPERTS, vae_space.STARTS
     anchors: NDArray[np.int64]
     """[K] codes of the anchors."""
+    anchor_rows: csr_matrix
+    """[K, I] their train rows."""
 
     def _choose(self, split: Split, origin: ExpertBank) -> int:
         rows = split.train_rows(gated=False)
@@ -67,18 +70,19 @@ class EnLFT(LocalModel):
             return found
 
         self.anchors = greedy_cover(self.config.n_experts, rows.shape[0], covers)
+        self.anchor_rows = rows[self.anchors]
         return len(self.anchors)
 
     def _user_weights(self, train: csr_matrix) -> NDArray[np.float32]:
-        similarity = Jaccard(train)(train[self.anchors])
+        similarity = Jaccard(train)(self.anchor_rows)
         weights = np.zeros(similarity.shape, np.float32)
         for own, line in zip(weights, similarity, strict=True):
             near = nearest(line, self.config.threshold, self.config.n_neighbours)
             own[near] = line[near]
         return weights
 
-    def _gates(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
-        similarity = Jaccard(self.split.train_rows(gated=False)[self.anchors])(seen)
+    def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
+        similarity = Jaccard(self.anchor_rows)(seen)
         similarity[similarity.sum(1) == 0] = 1
         gate: NDArray[Any] = similarity / similarity.sum(1, keepdims=True)
         return gate.astype(np.float32)
@@ -98,3 +102,4 @@ class EnLFT(LocalModel):
     def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
         super()._restore(state, n_items)
         self.anchors = take(state, "anchors", self.bank.n_experts)
+        self.anchor_rows = self.split.train_rows(gated=False)[self.anchors]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,19 +13,16 @@ from pydantic import Field
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from greysheep.data.splitting import TRAIN, VALIDATION, Split
-from greysheep.errors import GreysheepWarning
+from greysheep.data.splitting import Split
 from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders.multvae import MultVAE
 from greysheep.models.base import take
-from greysheep.models.local.base import (
-    GlobalConfig,
-    GlobalFirst,
-    refuse_without_rows,
-    train_global,
-    validation_metrics,
-)
+from greysheep.models.local.base import GlobalFirst, refuse_without_rows, train_global
+from greysheep.models.local.config import GlobalConfig
+from greysheep.models.local.neighbours import Jaccard, nearest
 from greysheep.models.training.objective import Objective
-from greysheep.nn.local_experts import Jaccard, fine_tuned, latents, nearest
+from greysheep.models.training.validation import PerUser, Validation
+from greysheep.nn.local_experts import fine_tuned, latents
 from greysheep.nn.sparse_rows import SparseRows
 
 ROWS = 128
@@ -64,7 +58,8 @@ class LFT(GlobalFirst):
     (with weight 1 where they are her input). Every full-batch gradient step on their mean cross-entropy is a
     stage; the number of steps maximises n_u m_u(t) + shrinkage m(t), m_u(t) the objective on her n_u
     validation rows after t steps and m(t) its mean over users, so that a user with few rows follows
-    everybody. People unseen in training stop at the best m(t). `gates` [U, steps + 1] is 1 at a user's stage.
+    everybody. People unseen in training stop at the best m(t). `user_state` [U, steps + 1] is 1 at a user's
+    stage.
 
     A copy serves one person and follows from the global weights and the train rows, so none is stored: it
     is tuned again whenever her scores are asked for, which takes about as long, a user, as `fit` took for her
@@ -79,7 +74,7 @@ class LFT(GlobalFirst):
     >>> import greysheep as gs
     >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
     >>> model = gs.models.LFT(latent=8, epochs=2, steps=3, progress=False).fit(log)
-    >>> model.gates.shape
+    >>> model.user_state.shape
     (60, 4)
     """
 
@@ -90,35 +85,32 @@ class LFT(GlobalFirst):
     """[steps + 1] m(t): the objective on validation rows after t steps, the same t for everybody."""
     chosen: NDArray[np.int64]
     """[U] steps of each user's copy."""
+    _known: tuple[csr_matrix, Jaccard, Tensor] | None = None
 
     def _fit(self, split: Split) -> None:
-        found: Any = train_global(self, split)
-        self.history, self.epochs, self.best_epoch = found.history, found.epochs, found.best_epoch
-        self.global_epochs, self.bank = found.best_epoch, found.net.bank
+        self._take_global(train_global(self, split), split)
         self._choose_steps(split)
 
-    def _refit(self, split: Split) -> None:
-        """Train the global model with validation rows in train; the numbers of steps stay."""
-        part = np.where(split.part == VALIDATION, TRAIN, split.part).astype(np.int8)
-        everything = replace(split, part=part)
-        try:
-            self.bank = train_global(self, everything, self.global_epochs).net.bank
-        except KeyboardInterrupt:
-            message = f"the refit of {self.name} was interrupted: the first model is kept"
-            warnings.warn(message, GreysheepWarning, stacklevel=3)
-            return
-        self.split = everything
-        self.__dict__.pop("_known", None)
+    def _train_again(self, split: Split) -> bool:
+        """Train the global model alone; the numbers of steps stay."""
+        self.bank = train_global(self, split, self.global_epochs).net.bank
+        self._known = None
+        return False
+
+    def _take_global(self, trained: MultVAE, split: Split) -> None:
+        record, own = self.fitted, trained.fitted
+        record.history, record.epochs, record.best_epoch = own.history, own.epochs, own.best_epoch
+        self.global_epochs, self.bank, self._known = own.best_epoch, trained.net.bank, None
 
     def _choose_steps(self, split: Split) -> None:
         """Every user's number of steps, from her validation rows and everybody's."""
         n_stages = self.config.steps + 1
         objective, groups = Objective.parse(self.config.objective), split.mainstream.groups
-        truth = split.rows("validation")
-        n_rows = np.diff(truth.indptr)
+        validation = Validation(split, objective)
+        n_rows = np.diff(validation.truth.indptr)
         gain = np.zeros((split.log.n_users, n_stages))
         if n_rows.any():
-            stages = self._validate(split, objective, np.flatnonzero(n_rows))
+            stages = self._validate(validation)
             self.curve = np.array([objective.value(stage, groups) for stage in stages])
             for t, stage in enumerate(stages):
                 gain[:, t] = np.nan_to_num(np.mean([stage[key] for key in objective.keys], axis=0))
@@ -128,35 +120,34 @@ class LFT(GlobalFirst):
         total = n_rows[:, None] * gain + max(self.config.shrinkage, 1e-9) * self.curve
         self.chosen = np.argmax(np.round(total, 9), axis=1)
 
-    def _validate(
-        self, split: Split, objective: Objective, users: NDArray[np.int64]
-    ) -> list[dict[str, NDArray[np.float64]]]:
+    def _validate(self, validation: Validation) -> list[PerUser]:
         """Metrics of every user, [U] each, after 0, 1, ... steps."""
-        n_stages, given = self.config.steps + 1, split.input_rows("validation")
-        out: list[dict[str, NDArray[np.float64]]] = [{} for _ in range(n_stages)]
-        for start in range(0, len(users), ROWS):
-            batch = users[start : start + ROWS]
-            scores = np.empty((n_stages, len(batch), split.log.n_items), np.float32)
+        n_stages, given, n_items = self.config.steps + 1, validation.given, validation.given.shape[1]
+        out: list[PerUser] = [{} for _ in range(n_stages)]
+        for start in range(0, len(validation.users), ROWS):
+            batch = validation.users[start : start + ROWS]
+            scores = np.empty((n_stages, len(batch), n_items), np.float32)
             for i, copies in enumerate(self._copies(given[batch])):
                 for t, own in zip(range(n_stages), copies, strict=False):
                     scores[t, i] = own.cpu().numpy()
             for stage, mine in zip(out, scores, strict=True):
-                metrics = validation_metrics(split, objective, lambda *_, mine=mine: mine, batch)
-                for name, value in metrics.items():
-                    stage.setdefault(name, np.full(split.log.n_users, np.nan))[batch] = value[batch]
+                validation.put(stage, batch, validation.metrics(batch, mine))
         return out
 
-    @cached_property
-    def _known(self) -> tuple[csr_matrix, Jaccard, Tensor]:
+    def _neighbourhood(self) -> tuple[csr_matrix, Jaccard, Tensor]:
         """Train rows [U, I] of those who can be neighbours, how near they are, their latents [U, D]."""
-        rows = self.split.train_rows(gated=False)
-        starts = range(0, rows.shape[0], 512)
-        parts = [latents(self.bank, 0, SparseRows.from_csr(rows[i : i + 512], self.device)) for i in starts]
-        return rows, Jaccard(rows), torch.cat(parts)
+        if self._known is None:
+            rows = self.split.train_rows(gated=False)
+            starts = range(0, rows.shape[0], 512)
+            parts = [
+                latents(self.bank, 0, SparseRows.from_csr(rows[i : i + 512], self.device)) for i in starts
+            ]
+            self._known = rows, Jaccard(rows), torch.cat(parts)
+        return self._known
 
     def _copies(self, rows: csr_matrix) -> Iterator[Iterator[Tensor]]:
         """For each of B users: her scores [I] after 0, 1, ... steps; the next step overwrites them."""
-        train, nearness, z = self._known
+        train, nearness, z = self._neighbourhood()
         own = latents(self.bank, 0, SparseRows.from_csr(rows, self.device))
         decoder = self.bank.decoder_weight.detach()[0], self.bank.decoder_bias.detach()[0]
         for mine, line in zip(own, nearness(rows), strict=True):
@@ -167,26 +158,22 @@ class LFT(GlobalFirst):
                 mine, z[near], theirs, weight, decoder, self.config.fine_tuning_rate, self.config.damping
             )
 
-    def _scores(self, rows: csr_matrix, gates: NDArray[Any] | None) -> NDArray[Any]:
-        assert gates is not None
+    def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
+        assert user_state is not None
         out = np.zeros(rows.shape, np.float64 if self.dtype == torch.float64 else np.float32)
         for start in range(0, rows.shape[0], ROWS):
             for i, copies in enumerate(self._copies(rows[start : start + ROWS]), start):
-                for t, own in zip(range(int(np.flatnonzero(gates[i])[-1]) + 1), copies, strict=False):
-                    if gates[i, t]:
-                        out[i] += gates[i, t] * own.cpu().numpy()
+                for t, own in zip(range(int(np.flatnonzero(user_state[i])[-1]) + 1), copies, strict=False):
+                    if user_state[i, t]:
+                        out[i] += user_state[i, t] * own.cpu().numpy()
         return out
 
-    def _store_gates(self) -> None:
-        self.gates = np.eye(self.config.steps + 1, dtype=np.float32)[self.chosen]
+    def _known_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
+        return np.eye(self.config.steps + 1, dtype=np.float32)[self.chosen]
 
-    def _gates(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
+    def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
         one = np.eye(self.config.steps + 1, dtype=np.float32)[np.argmax(self.curve)]
         return np.tile(one, (seen.shape[0], 1))
-
-    def _forget(self) -> None:
-        super()._forget()
-        self.__dict__.pop("_known", None)
 
     def save(self, directory: str | Path, *, include_history: bool = True) -> Path:
         """Write the model as a folder; see `Model.save`.
@@ -205,4 +192,4 @@ class LFT(GlobalFirst):
     def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
         super()._restore(state, n_items)
         self.curve = take(state, "curve", self.config.steps + 1)
-        self.__dict__.pop("_known", None)
+        self._known = None

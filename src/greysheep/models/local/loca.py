@@ -14,9 +14,11 @@ from torch import Tensor
 from greysheep.data.splitting import Split
 from greysheep.models.autoencoders import search_spaces as vae_space
 from greysheep.models.base import take
-from greysheep.models.local.base import LocalConfig, LocalModel
+from greysheep.models.local.base import LocalModel
+from greysheep.models.local.config import LocalConfig
+from greysheep.models.local.neighbours import greedy_cover
 from greysheep.nn.bank import ExpertBank
-from greysheep.nn.local_experts import angular_distance, epanechnikov, greedy_cover, latents
+from greysheep.nn.local_experts import angular_distance, epanechnikov, latents
 from greysheep.nn.sparse_rows import SparseRows
 
 ROWS = 512
@@ -42,7 +44,8 @@ class LOCA(LocalModel):
     are chosen greedily to cover the most users within `bandwidth`. An anchor's model weighs a user by the
     kernel .75 (1 - d^2) where d < `train_bandwidth`, else 0. Scores: `global_weight` times those of the
     global model, the rest the mean of the local models' weighted by the kernel where d < `bandwidth`; of a
-    user whom no anchor covers, the global model's alone. `gates` holds these weights, column 0 the global's.
+    user whom no anchor covers, the global model's alone. `user_state` holds these weights, the global model's
+    in column 0.
 
     Simplified against the paper: local models are MultVAEs and are stopped all at the same epoch, the best
     one of the whole on validation rows. When all users are covered and anchors are still wanted, covering
@@ -52,7 +55,7 @@ class LOCA(LocalModel):
     >>> import greysheep as gs
     >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
     >>> model = gs.models.LOCA(n_experts=3, latent=8, epochs=2, local_epochs=1, progress=False).fit(log)
-    >>> model.gates.shape
+    >>> model.user_state.shape
     (60, 4)
     """
 
@@ -87,7 +90,7 @@ class LOCA(LocalModel):
         parts = [latents(bank, 0, SparseRows.from_csr(rows[i : i + ROWS], self.device)) for i in starts]
         return torch.cat(parts)
 
-    def _gates(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
+    def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
         distance = angular_distance(self._latents(seen, self.bank), self.anchors)
         kernel = epanechnikov(distance, self.config.bandwidth).cpu().numpy()
         total = kernel.sum(1, keepdims=True)
@@ -102,5 +105,5 @@ class LOCA(LocalModel):
 
     def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
         super()._restore(state, n_items)
-        found = take(state, "anchors", self.bank.n_experts - 1, self.bank.latent)
-        self.anchors = torch.from_numpy(found).to(self.device, self.dtype)
+        anchors = take(state, "anchors", self.bank.n_experts - 1, self.bank.latent)
+        self.anchors = torch.from_numpy(anchors).to(self.device, self.dtype)

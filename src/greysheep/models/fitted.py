@@ -1,0 +1,81 @@
+"""What one fit leaves beside the learned tensors: the rows it saw and what is known of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from greysheep.data.interactions import Interactions
+from greysheep.data.splitting import Split
+from greysheep.mainstream.groups import Mainstream
+
+
+@dataclass(eq=False)
+class Fitted:
+    """The record of one fit. Cached values are worked out on first use, or set by whoever read them."""
+
+    split: Split
+    """The rows and their parts; without rows where the model was saved without them."""
+    weighted: bool = False
+    """Whether rows carry their weights."""
+    has_history: bool = True
+    """False after loading a model that was saved without its rows."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """One line an epoch."""
+    train_seconds: float = 0.0
+    epochs: int = 0
+    best_epoch: int = 0
+    gate_entropy: float | None = None
+    """Mean entropy of what mixes the experts for a user."""
+    peak_memory_bytes: int = 0
+    interrupted: bool = False
+    """Whether Ctrl-C ended the training, or a refit failed."""
+    trained_items: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    """[I] whether the item had rows to learn from."""
+    routes: Any = None
+    """[U, K] gates of sparse routing, once training has settled them."""
+
+    @property
+    def log(self) -> Interactions:
+        """The log behind the split."""
+        return self.split.log
+
+    @cached_property
+    def rows(self) -> csr_matrix:
+        """Every stored row, [U, I]: input and seen items of known users when recommending."""
+        return self.split.input_rows("serving", weighted=self.weighted)
+
+    @cached_property
+    def item_counts(self) -> NDArray[np.int64]:
+        """[I] stored rows of each item."""
+        return np.bincount(self.log.items, minlength=self.log.n_items)
+
+    @cached_property
+    def mainstream(self) -> Mainstream:
+        """Scores and groups on the split's train rows: those of evaluation."""
+        return self.split.mainstream
+
+    @cached_property
+    def serving_mainstream(self) -> Mainstream:
+        """Scores and groups on every stored row: those a new user is compared with."""
+        return Mainstream.fit(self.log.matrix(), self.log.user_ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the log."""
+        return self.log.fingerprint()
+
+    @cached_property
+    def cuts_train(self) -> list[float | None]:
+        """Cut points of `mainstream`; None where a group is empty."""
+        return finite(self.mainstream.cuts)
+
+
+def finite(cuts: NDArray[np.float64]) -> list[float | None]:
+    """Cut points for JSON, which has no infinity (an empty group)."""
+    return [float(cut) if np.isfinite(cut) else None for cut in cuts]
