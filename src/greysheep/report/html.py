@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -149,7 +149,7 @@ class Person(Part):
     seen: Sequence[str]
     unseen: int
     """How many more she chose."""
-    lists: Sequence[tuple[Name, Sequence[tuple[str, bool]]]] = field(default_factory=list)
+    lists: Sequence[tuple[Name, Sequence[tuple[str, bool]]]]
 
 
 def prose(text: str) -> Markup:

@@ -72,11 +72,10 @@ def html(
             raise ConfigError("the page of a search takes a title, nothing else")
         return tuning_page(record, title)
     view = View.of(record, reference)
-    costs = [cost_section(view)]
-    training = training_sections(view)
+    cost, training = cost_section(view), training_sections(view)
     sections = [
         *([groups_section(view), verdicts_section(view)] if view.runs else []),
-        *([*training, *costs] if view.comparison is None else [*costs, *training, other_groupings(view)]),
+        *([*training, cost] if view.comparison is None else [cost, *training, other_groupings(view)]),
         examples_section(view, examples),
         missing_section(view),
         made_section(view, facts or {}),
