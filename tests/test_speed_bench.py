@@ -213,14 +213,17 @@ def test_code_that_changed_is_measured_anew(parts: Any, tmp_path: Path, monkeypa
     assert measure.all_kept(tmp_path) == []
 
 
-def test_a_program_that_ends_is_left_out_and_its_log_stays(parts: Any, tmp_path: Path):
+def test_a_program_that_ends_is_left_out_and_its_log_stays(
+    parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     measure, settings = parts("measure"), parts("settings")
-    cell, how = settings.Cell("simulated", 2, 0), settings.How(threads=1)  # a latent space of no size
+    monkeypatch.setattr(measure, "COMMAND", [sys.executable, "-c", "raise SystemExit('no room left')"])
+    cell, how = settings.Cell("simulated", 2, 4), settings.How(threads=1)
     workers = [measure.Worker(name, cell, how, tmp_path) for name in ("loop-sparse", settings.BARE)]
     sizes = (("train",), settings.Shape(600, 300, 9000, 64), how, True)
     workers[0].attempt(workers[0].warm_up, *sizes)
-    assert "latent" in workers[0].error
-    with pytest.raises(ProcessEndedError, match="latent"):
+    assert "no room left" in workers[0].error
+    with pytest.raises(ProcessEndedError, match="no room left"):
         workers[1].attempt(workers[1].warm_up, *sizes)
     for worker in workers:
         worker.end()
