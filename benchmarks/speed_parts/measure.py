@@ -263,6 +263,6 @@ def measure_memory(cell: Cell, how: How, kept: Path) -> Record:
     with tempfile.TemporaryDirectory() as scratch:
         folder = f"{scratch}/model"
         result(Path(scratch, "save.json"), save, threads=how.threads, folder=folder, **vars(cell))
-        options = {"folder": folder, "n_experts": cell.n_experts}
+        options: Record = {"folder": folder, "n_experts": cell.n_experts}
         held = result(Path(scratch, "loaded.json"), loaded, threads=how.threads, **options)["held"]
     return keep(place(kept, "memory", cell, how), {**facts_of("memory", cell, how), "held": held})
