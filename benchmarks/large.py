@@ -53,7 +53,12 @@ class Steps(list[Record]):
         wall, cpu = time.perf_counter(), time.process_time()
         made = work()
         seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
-        step = {"step": name, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak": peak_memory_bytes()}
+        step: Record = {
+            "step": name,
+            "seconds": seconds,
+            "cpu_seconds": cpu_seconds,
+            "peak": peak_memory_bytes(),
+        }
         self.append(step)
         print(f"  {name}: {seconds:.1f} s, {step['peak'] / 1e9:.2f} GB", file=sys.stderr, flush=True)
         return made

@@ -18,7 +18,7 @@ from typing import Any
 
 from greysheep.system import jobs
 from greysheep.system.files import write_text
-from greysheep.system.machine import usable_cores
+from greysheep.system.machine import threads_each
 
 Record = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,14 +34,15 @@ def result(
 ) -> Record:
     """What `function(**options)` returns in a fresh process, and the load beside it, read from `file`.
 
-    function: of the top level of a file. threads: 0 = all cores. What the process says is in <file>.log.
+    function: of the top level of a file. threads: 0 = all cores, or OMP_NUM_THREADS. What the process says
+    is in the .log beside the file.
     """
     if again or not file.exists():
         print(f"{function.__name__} {' '.join(map(str, options.values()))}", file=sys.stderr, flush=True)
         file.parent.mkdir(parents=True, exist_ok=True)
-        job = {
+        job: Record = {
             "code": inspect.getsourcefile(function), "function": function.__name__, "options": options,
-            "file": str(file), "threads": threads or usable_cores(),
+            "file": str(file), "threads": threads or threads_each(1),
         }  # fmt: skip
         jobs.run(COMMAND, job, file.with_suffix(".log"), job["threads"])
     found: Record = json.loads(file.read_text())

@@ -1,7 +1,6 @@
 """benchmarks/speed.py compares like with like, and its command runs."""
 
 import importlib
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from scipy.sparse import csr_matrix, identity, vstack
 from torch import Tensor
 
 import greysheep as gs
+from greysheep.errors import ProcessEndedError
 from greysheep.models.training.objective import Objective
 from greysheep.nn.sparse_rows import SparseRows
 
@@ -164,33 +164,68 @@ def test_memory_decides_who_runs_beside_whom(parts: Any):
     assert measure.packed(programs, settings.Cell("yelp", 10), yelp, 20e9) == [programs]
 
 
-def run(folder: Path, *words: str) -> str:
-    command = [sys.executable, str(BENCHMARKS / "speed.py"), "--kept", str(folder), *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
-
-
-def test_the_command_measures_keeps_and_writes_the_page(parts: Any, tmp_path: Path):
+def test_the_command_measures_keeps_and_writes_the_page(
+    parts: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    measure, speed = parts("measure"), importlib.import_module("speed")
+    kept, docs = tmp_path / "kept", tmp_path / "docs"
     small = ["--logs", "simulated", "--experts", "2", "--latent", "4", "--threads", "1", "--blocks", "2"]
-    text = run(tmp_path / "kept", *small, "--what", "loop-sparse")
-    assert "bare products" in text and "loop, sparse input" in text
-    (file,) = (tmp_path / "kept").glob("simulated-*.json")
+    command = [sys.executable, str(BENCHMARKS / "speed.py"), "--kept", str(kept), *small]
+    done = subprocess.run([*command, "--what", "loop-sparse"], check=True, stdout=subprocess.PIPE, text=True)
+    assert "bare products" in done.stdout and "loop, sparse input" in done.stdout
+    (file,) = kept.glob("simulated-*.json")
     first = file.stat().st_mtime_ns
 
-    again = run(tmp_path / "kept", *small, "--what", "loop-sparse,loop-dense", "--max-memory", "0.1")
+    speed.main(["--kept", str(kept), *small, "--what", "loop-sparse,loop-dense", "--max-memory", "0.1"])
     assert file.stat().st_mtime_ns == first, "a kept result was measured again"
-    assert "skipped: needs about" in again
-    measure, speed = parts("measure"), importlib.import_module("speed")
-    records = sorted(measure.all_kept(tmp_path / "kept"), key=speed.place_in_table)
+    assert "skipped: needs about" in capsys.readouterr().out
+    records = sorted(measure.all_kept(kept), key=speed.place_in_table)
     assert [r["program"] for r in records] == ["loop-sparse", "loop-dense"]
     assert len(records[0]["blocks"]["train"]) == len(records[0]["bare"]["validate"]) == 2
     assert records[0]["peak"] > 1e8
 
-    run(tmp_path / "kept", "--page", "--docs", str(tmp_path / "docs"))
-    page = (tmp_path / "docs" / "performance.md").read_text()
+    speed.main(["--kept", str(kept), "--page", "--docs", str(docs)])
+    page = (docs / "performance.md").read_text()
     assert "skipped" in page and "| simulated | 2 | loop, sparse input |" in page
-    for picture in sorted((tmp_path / "docs" / "img").iterdir()):
+    for picture in sorted((docs / "img").iterdir()):
         assert f"img/{picture.name}" in page and picture.read_text().startswith("<?xml")
+
+
+def test_code_that_changed_is_measured_anew(parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    measure, settings = parts("measure"), parts("settings")
+    cell, how = settings.Cell("simulated", 2, 4), settings.How(threads=1)
+    file = measure.place(tmp_path, "greysheep", cell, how)
+    record = {
+        **measure.facts_of("greysheep", cell, how),
+        "blocks": {"train": [2.0, 3.0], "validate": [1.0, 1.5]},
+        "bare": {"train": [1.0, 1.0], "validate": [0.5, 0.5]},
+        "peak": 10, "bare_peak": 5, "together": True, "run": 1,
+    }  # fmt: skip
+    kept = measure.keep(file, record)
+    assert {key: kept[key] for key in record} == record
+    assert parts("tables").times_bare(kept, "both") == 2.5 * 1.5 / 1.5
+    assert measure.known(tmp_path, "greysheep", cell, how) == kept
+    assert measure.known(tmp_path, "greysheep", cell, settings.How(threads=1, blocks=6)) is None
+    monkeypatch.setattr(measure, "fingerprint", lambda program: "of other code")
+    assert measure.known(tmp_path, "greysheep", cell, how) is None
+    assert measure.all_kept(tmp_path) == []
+
+
+def test_a_program_that_ends_is_left_out_and_its_log_stays(
+    parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    measure, settings = parts("measure"), parts("settings")
+    monkeypatch.setattr(measure, "COMMAND", [sys.executable, "-c", "raise SystemExit('no room left')"])
+    cell, how = settings.Cell("simulated", 2, 4), settings.How(threads=1)
+    workers = [measure.Worker(name, cell, how, tmp_path) for name in ("loop-sparse", settings.BARE)]
+    sizes = (("train",), settings.Shape(600, 300, 9000, 64), how, True)
+    workers[0].attempt(workers[0].warm_up, *sizes)
+    assert "no room left" in workers[0].error
+    with pytest.raises(ProcessEndedError, match="no room left"):
+        workers[1].attempt(workers[1].warm_up, *sizes)
+    for worker in workers:
+        worker.end()
+    assert (tmp_path / "loop-sparse.log").exists()
 
 
 @pytest.mark.parametrize(

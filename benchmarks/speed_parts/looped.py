@@ -109,7 +109,7 @@ class LoopedTALL:
         self.random = torch.Generator(device).manual_seed(seed)
         self.order = np.random.default_rng(seed)
         experts = (Expert(train.shape[1], config.latent, dense) for _ in range(config.n_experts))
-        self.experts = nn.ModuleList(experts).to(device, dtype)
+        self.experts: Any = nn.ModuleList(experts).to(device, dtype)
         rate, parameters = config.learning_rate, self.experts.parameters()
         if config.l2:
             decay = config.l2 / config.n_experts

@@ -23,20 +23,8 @@ from stage import COMMAND, ROOT, Record, result
 from greysheep.errors import ProcessEndedError
 from greysheep.system import jobs
 from greysheep.system.files import write_text
-from speed_parts.settings import (
-    BARE,
-    EVALUATE,
-    EVALUATION_KINDS,
-    KINDS,
-    LIBRARY,
-    PROGRAMS,
-    WHOLE_EPOCH_FLOPS,
-    Cell,
-    How,
-    Shape,
-    flops,
-    needed_bytes,
-)
+from speed_parts import settings
+from speed_parts.settings import BARE, EVALUATE, LIBRARY, Cell, How, Shape, needed_bytes
 
 CODE = {
     **dict.fromkeys(LIBRARY, ("src/greysheep/nn/*.py", "src/greysheep/models/autoencoders/*.py")),
@@ -166,6 +154,16 @@ def all_kept(kept: Path) -> list[Record]:
     return list({(r["log"], r["n_experts"], r["latent"], r["program"]): r for r in now}.values())
 
 
+def shape_of(log: str, kept: Path) -> Shape:
+    """Size of a log's training problem, read once."""
+    file = kept / f"shape-{log}.json"
+    if not file.exists():
+        from speed_parts.worker import sizes_of  # brings torch
+
+        write_text(json.dumps(sizes_of(log)), file)
+    return Shape(**json.loads(file.read_text()))
+
+
 def packed(programs: list[str], cell: Cell, shape: Shape, limit: float) -> list[list[str]]:
     """Programs in groups that fit into memory together with the bare products; one too large stands alone."""
     groups: list[list[str]] = []
@@ -183,10 +181,7 @@ def packed(programs: list[str], cell: Cell, shape: Shape, limit: float) -> list[
 
 def measure_cell(programs: list[str], cell: Cell, how: How, kept: Path) -> list[Record]:
     """Results of the programs in one cell: kept ones, skipped ones, and the rest measured now."""
-    from speed_parts.worker import shape_of
-
-    shape = Shape(**result(kept / f"shape-{cell.log}.json", shape_of, threads=1, log=cell.log)["shape"])
-    records, todo = [], []
+    shape, records, todo = shape_of(cell.log, kept), [], []
     for program in programs:
         need = needed_bytes(program, cell, shape)
         found = known(kept, program, cell, how)
@@ -214,7 +209,7 @@ def facts_of(program: str, cell: Cell, how: How) -> Record:
 def measure_group(group: list[str], cell: Cell, shape: Shape, how: How, kept: Path) -> list[Record]:
     """All of a group side by side, the bare products among them (alone, where memory has no room for two)."""
     records = {name: facts_of(name, cell, how) for name in group}  # the code may be edited meanwhile
-    run, kinds = time.time_ns(), EVALUATION_KINDS if group == [EVALUATE] else tuple(KINDS)
+    run, kinds = time.time_ns(), settings.EVALUATION_KINDS if group == [EVALUATE] else tuple(settings.KINDS)
     together = sum(needed_bytes(p, cell, shape) for p in (BARE, *group)) <= how.max_memory
     done: dict[str, Worker] = {}
     for names in [[BARE, *group]] if together else [[BARE], group]:
@@ -222,7 +217,7 @@ def measure_group(group: list[str], cell: Cell, shape: Shape, how: How, kept: Pa
         try:
             take_turns(workers, kinds, cell, shape, how)
             for worker in workers:
-                if worker.name in PROGRAMS and not worker.error:
+                if worker.name in settings.PROGRAMS and not worker.error:
                     stages = worker.ask("stages", min(worker.sizes.values()))
                     records[worker.name]["stages"] = stages
         finally:
@@ -247,7 +242,7 @@ def take_turns(workers: list[Worker], kinds: tuple[str, ...], cell: Cell, shape:
     def peak(worker: Worker) -> None:
         worker.peak = worker.ask("peak")["peak"]
 
-    whole = sum(flops(cell, shape)) < WHOLE_EPOCH_FLOPS
+    whole = sum(settings.flops(cell, shape)) < settings.WHOLE_EPOCH_FLOPS
     for worker in workers:
         worker.attempt(worker.warm_up, kinds, shape, how, whole)
     for number in range(how.blocks):
@@ -268,6 +263,6 @@ def measure_memory(cell: Cell, how: How, kept: Path) -> Record:
     with tempfile.TemporaryDirectory() as scratch:
         folder = f"{scratch}/model"
         result(Path(scratch, "save.json"), save, threads=how.threads, folder=folder, **vars(cell))
-        options = {"folder": folder, "n_experts": cell.n_experts}
+        options: Record = {"folder": folder, "n_experts": cell.n_experts}
         held = result(Path(scratch, "loaded.json"), loaded, threads=how.threads, **options)["held"]
     return keep(place(kept, "memory", cell, how), {**facts_of("memory", cell, how), "held": held})

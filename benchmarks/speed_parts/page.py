@@ -8,22 +8,8 @@ from typing import Any
 
 from stage import Record, markdown, write_page
 
+from speed_parts import tables
 from speed_parts.settings import KINDS, LABELS, NAMES, PROGRAMS
-from speed_parts.tables import (
-    EVALUATION_HEAD,
-    HEAD,
-    busy,
-    by_cell,
-    evaluation_rows,
-    gigaflops,
-    measured,
-    ratio,
-    rows_of,
-    seconds,
-    short,
-    stage_rows,
-    times_bare,
-)
 
 STYLE = {  # colour, marker, line
     "bare": ("#6e7781", "o", "--"),
@@ -67,7 +53,7 @@ def _head(records: list[Record]) -> list[str]:
         "How long an epoch takes beside the matrix products it cannot avoid, and beside the program one "
         "would first write. Made by `python benchmarks/speed.py --page`.", "",
     ]  # fmt: skip
-    timed = measured(records)
+    timed = tables.measured(records)
     if not timed:
         return lines
 
@@ -85,20 +71,22 @@ def _head(records: list[Record]) -> list[str]:
         f"greysheep {all_of(f['greysheep'] for f in facts)}; "
         f"{' to '.join(dict.fromkeys((days[0], days[-1])))}; load average when a cell began "
         f"{_span(r['load'] for r in timed)}; the programs had their cores "
-        f"{100 * min(map(busy, timed)):.0f} % of the time or more{clock}.", "",
+        f"{100 * min(map(tables.busy, timed)):.0f} % of the time or more{clock}.", "",
         *_in_short(timed), *_method(timed),
     ]  # fmt: skip
 
 
 def _in_short(timed: list[Record]) -> list[str]:
     """The span of the ratios over all cells."""
-    cells = [programs for programs in by_cell(timed).values() if "greysheep" in programs]
+    cells = [programs for programs in tables.by_cell(timed).values() if "greysheep" in programs]
     if not cells:
         return []
-    own = _span(times_bare(programs["greysheep"], "both") for programs in cells)
+    own = _span(tables.times_bare(programs["greysheep"], "both") for programs in cells)
     text = f"In short, over {len(cells)} cells: greysheep's epoch takes {own} times its bare products"
     for name in ("loop-sparse", "loop-dense"):
-        if found := [ratio(programs[name], programs["greysheep"]) for programs in cells if name in programs]:
+        if found := [
+            tables.ratio(programs[name], programs["greysheep"]) for programs in cells if name in programs
+        ]:
             text += f"; the {NAMES[name].replace(',', ' with')}, {_span(found)} times greysheep's seconds"
     return [f"{text}.", ""]
 
@@ -109,7 +97,7 @@ def _method(timed: list[Record]) -> list[str]:
     return [
         "- **Bare products**: 3 · 2UKDI operations for training and 2UKDI for validation, as `torch.mm` of "
         "the shapes training has ([B, KD] by [KD, I], [B, I] by [I, KD], [KD, B] by [B, I]) into memory "
-        f"that is there. They reach {_span(map(gigaflops, timed), '.0f')} GFLOP/s here. No gate, no "
+        f"that is there. They reach {_span(map(tables.gigaflops, timed), '.0f')} GFLOP/s here. No gate, no "
         "softmax, no encoder, no Adam.",
         "- **Loop**: TALL as a list of K modules, a Python loop and autograd, Adam as torch has it, input as "
         "dense rows or through `EmbeddingBag`; validation ranks by `torch.topk` (20), not by a full sort "
@@ -128,10 +116,12 @@ def _method(timed: list[Record]) -> list[str]:
 
 
 def _seconds(records: list[Record], folder: Path) -> list[str]:
-    rows = [row for cell, programs in by_cell(records).items() for row in rows_of(cell, programs)]
+    rows = [
+        row for cell, programs in tables.by_cell(records).items() for row in tables.rows_of(cell, programs)
+    ]
     if not rows:
         return []
-    lines = ["## Seconds an epoch, and memory", "", *markdown(HEAD, rows)]
+    lines = ["## Seconds an epoch, and memory", "", *markdown(tables.HEAD, rows)]
     for text, name in pictures(records, folder).items():
         lines += [f"![{text}](img/{name})", ""]
     return lines
@@ -139,15 +129,15 @@ def _seconds(records: list[Record], folder: Path) -> list[str]:
 
 def _loops(records: list[Record]) -> list[str]:
     """The other programs over greysheep: training alone, and training and validation together."""
-    cells = by_cell(measured(records))
+    cells = tables.by_cell(tables.measured(records))
     experts = sorted({cell.n_experts for cell in cells})
     rows = []
     for log in dict.fromkeys(cell.log for cell in cells):
         own = {cell.n_experts: programs for cell, programs in cells.items() if cell.log == log}
         for name in PROGRAMS[1:]:
             texts = [
-                f"{ratio(own[k][name], own[k]['greysheep'], 'train'):.2f} / "
-                f"{ratio(own[k][name], own[k]['greysheep']):.2f}"
+                f"{tables.ratio(own[k][name], own[k]['greysheep'], 'train'):.2f} / "
+                f"{tables.ratio(own[k][name], own[k]['greysheep']):.2f}"
                 if {name, "greysheep"} <= own.get(k, {}).keys() else ""
                 for k in experts
             ]  # fmt: skip
@@ -165,7 +155,7 @@ def _loops(records: list[Record]) -> list[str]:
 
 def _stages(records: list[Record]) -> list[str]:
     """Where greysheep's time goes."""
-    timed = [r for r in measured(records) if r["program"] == "greysheep"]
+    timed = [r for r in tables.measured(records) if r["program"] == "greysheep"]
     if not timed:
         return []
     lines = ["## Where the time goes", ""]
@@ -177,8 +167,8 @@ def _stages(records: list[Record]) -> list[str]:
         names = sorted(most, key=lambda name: (name in ("rest", "smaller stages"), -most[name]))
         head = [title.capitalize(), *(f"{LABELS[r['log']]}, K = {r['n_experts']}" for r in timed)]
         rows = [
-            [name, *(f"{short(column[name][0])} s, {100 * column[name][1]:.0f} %" if name in column else ""
-                     for column in columns)]
+            [name, *(f"{tables.short(c[name][0])} s, {100 * c[name][1]:.0f} %" if name in c else ""
+                     for c in columns)]
             for name in names
         ]  # fmt: skip
         lines += markdown(head, rows)
@@ -188,7 +178,7 @@ def _stages(records: list[Record]) -> list[str]:
 def _gathered(record: Record, kind: str) -> dict[str, tuple[float, float]]:
     """Stage: seconds an epoch and share; what is too small is added up."""
     out: dict[str, tuple[float, float]] = {}
-    for stage, spent, share in stage_rows(record, kind):
+    for stage, spent, share in tables.stage_rows(record, kind):
         name = stage if share >= LEAST_SHARE else "smaller stages"
         before = out.get(name, (0.0, 0.0))
         out[name] = before[0] + spent, before[1] + share
@@ -196,7 +186,7 @@ def _gathered(record: Record, kind: str) -> dict[str, tuple[float, float]]:
 
 
 def _evaluation(records: list[Record]) -> list[str]:
-    if not (rows := evaluation_rows(records)):
+    if not (rows := tables.evaluation_rows(records)):
         return []
     return [
         "## Evaluating every user", "",
@@ -204,7 +194,7 @@ def _evaluation(records: list[Record]) -> list[str]:
         "bootstrap intervals, random weights. Gates are stored with a model and read; computed = all users' "
         "gates computed first. Bare: one product [B, KD] by [KD, I] a batch. Groups: mainstream scores, "
         "computed once and kept, not in the other columns.", "",
-        *markdown(EVALUATION_HEAD, rows),
+        *markdown(tables.EVALUATION_HEAD, rows),
     ]  # fmt: skip
 
 
@@ -221,7 +211,7 @@ def pictures(records: list[Record], folder: Path) -> dict[str, str]:
     """Draw the plots; {what they show: file name}."""
     from panels import draw
 
-    cells = by_cell(measured(records))
+    cells = tables.by_cell(tables.measured(records))
     by_log = {
         LABELS[cell.log]: {c.n_experts: p for c, p in cells.items() if c.log == cell.log} for cell in cells
     }
@@ -255,6 +245,6 @@ def _curves(points: dict[int, dict[str, Record]], height: str) -> dict[str, dict
         beside = next(iter(programs.values()))
         for name, record in {"bare": beside, **programs}.items():
             key, who = ("bare_peak", "bare") if name == "bare" else ("peak", "blocks")
-            value = record[key] / 1e9 if height == "GB" else seconds(record, "both", who)
+            value = record[key] / 1e9 if height == "GB" else tables.seconds(record, "both", who)
             out.setdefault(NAMES[name], {})[place] = value
     return out

@@ -110,7 +110,7 @@ def gigaflops(record: Record) -> float:
 
 def busy(record: Record) -> float:
     """Share of its threads' time that the program had a core; well below 1 beside other work."""
-    return median(record["busy"])
+    return float(median(record["busy"]))
 
 
 def stage_rows(record: Record, kind: str) -> list[tuple[str, float, float]]:

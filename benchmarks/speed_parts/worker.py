@@ -255,12 +255,12 @@ def build(name: str, cell: Cell, device: str) -> tuple[Program, dict[str, Any]]:
     return program, facts
 
 
-def shape_of(log: str) -> dict[str, Any]:
+def sizes_of(log: str) -> dict[str, int]:
     """Size of a log's training problem."""
     split = paper_split(log)
     rows = split.train_rows(gated=True)
     sizes = {"n_users": rows.shape[0], "n_items": rows.shape[1], "n_rows": int(rows.nnz)}
-    return {"shape": {**sizes, "batch_size": batch_size_of(split, Cell(log, 1))}}
+    return {**sizes, "batch_size": batch_size_of(split, Cell(log, 1))}
 
 
 def stages_of(program: Program, n_users: int) -> dict[str, dict[str, float]]:
