@@ -71,11 +71,12 @@ def test_a_step_stays_within_the_estimate() -> None:
     model = gs.TALL(**{**KEYWORDS, "batch_size": 96}, start_epoch=0)
     model.split = gs.split(log)
     trainer = model._trainer(model.split, None)
-    trainer._train_batch(trainer.users, 1)
+    users = torch.from_numpy(trainer.users)
+    trainer._train_batch(users, trainer.user_weights)
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as seen:
-        trainer._train_batch(trainer.users, 2)
+        trainer._train_batch(users, trainer.user_weights)
     held = highest = 0
     for event in seen.profiler.kineto_results.events():
         if event.name() == "[memory]":
