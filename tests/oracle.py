@@ -330,8 +330,11 @@ def weights_of_epoch(
     if signal_scale == "mean":
         signals = {user: s / n_held_out[user] for user, s in signals.items()}
     if signal_scale == "standardised":
-        # a sum over n rows is about sqrt(n) as noisy as one row
-        values = standardised([s / math.sqrt(n_held_out[user]) for user, s in signals.items()])
+        # what a sum of n rows has above n average ones; it is about sqrt(n) as noisy as one row
+        average = math.fsum(signals.values()) / sum(n_held_out[user] for user in signals)
+        values = standardised(
+            [(s - n_held_out[user] * average) / math.sqrt(n_held_out[user]) for user, s in signals.items()]
+        )
         signals = dict(zip(signals, values, strict=True))
     found = adaptive_weights(list(signals.values()), alpha, variant)
     for user, weight in zip(signals, found, strict=True):

@@ -10,7 +10,7 @@ import greysheep as gs
 from contract import ModelContract
 from greysheep.errors import DataError
 
-QUICK = {"latent": 16, "epochs": 60, "batch_size": 16, "learning_rate": 1e-2, "patience": 30}
+QUICK = {"latent": 16, "epochs": 60, "batch_size": 16, "learning_rate": 1e-2, "patience": 30, "dropout": 0.0}
 LOCAL = {"n_experts": 3, "epochs": 25, "local_epochs": 4, "local_batch_size": 16}
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import oracle
 from greysheep import Interactions
-from greysheep.data.splitting import Split, split
+from greysheep.data.splitting import GATE, TRAIN, Split, split
 from greysheep.models.autoencoders.multvae import MultVAE, MultVAEConfig
 from greysheep.models.autoencoders.tall import TALL, TALLConfig
 from greysheep.models.autoencoders.trainer import MixtureTrainer
@@ -334,7 +334,11 @@ def small_split(seed: int) -> Split:
             for i in random.choice(12, size=n, replace=False)
         ]
     )
-    return split(Interactions.read(frame), protocol="strict", seed=seed)
+    found = split(Interactions.read(frame), protocol="strict", seed=seed)
+    # so few rows leave almost nobody a gate row: here a third of them are, and one user has no other
+    found.part[:] = np.where(random.random(len(found.part)) < 1 / 3, GATE, TRAIN)
+    found.part[0] = GATE
+    return found
 
 
 def train_slowly(model: TALL, parts: Split, epochs: int) -> tuple[oracle.Experts, list[list[float]]]:
@@ -410,7 +414,7 @@ def weights_of_epoch(
         {"weight_decay": 0.1, "l2": 0.0},
         {"kl_reduction": "mean", "anneal_steps": None, "anneal_epochs": 1.5, "beta": 1.2},
         {"weighting": "mainstream", "power": 2.0},
-        {"variant": "authors", "alpha": 0.002},  # the floor bites: the weights' sum is no longer their number
+        {"variant": "authors", "alpha": 0.2},  # the floor bites: the weights' sum is no longer their number
         {"gate": "temperature", "weighting": "loss", "signal_scale": "mean"},
         {"gate": "uniform", "signal_scale": "standardised", "window": 2},
     ],
@@ -424,7 +428,7 @@ def test_training_agrees_step_by_step(how: dict[str, Any]) -> None:
         "batch_size": 4,
         "learning_rate": 0.05,
         "start_epoch": 1,
-        "alpha": 0.02,
+        "alpha": 0.5,
         "signal_scale": "sum",
         "beta": 0.2,
         "kl_reduction": "sum",
@@ -439,7 +443,7 @@ def test_training_agrees_step_by_step(how: dict[str, Any]) -> None:
     experts, weights = train_slowly(model, parts, epochs)
     got = [trainer.train_epoch(epoch, lambda share: None)["weight"] for epoch in range(1, epochs + 1)]
     np.testing.assert_allclose(np.nan_to_num(np.array(got)), weights, atol=1e-8)
-    assert np.ptp(weights[-1]) > 0.1  # otherwise the weights would prove nothing
+    assert len(set(np.round(weights[-1], 6))) >= 5  # otherwise the weights would prove nothing
     for name, value in experts.stacked().items():
         assert_near(getattr(model.net.bank, name).detach(), value, 1e-8, name)
 

@@ -121,9 +121,10 @@ def test_scales_of_the_signal_and_start() -> None:
     # Two different signals standardise to -1 and +1 whatever they were, and equal ones to 0.
     assert oracle.standardised([2.0, 4.0]) == [-1.0, 1.0]
     assert oracle.standardised([3.0, 3.0]) == [0.0, 0.0]
-    assert of(3, [2, 4], alpha=1.0, signal_scale="standardised") == [0.5, 1.5]
-    # 2 / sqrt(1) and 4 / sqrt(4) are equal.
-    assert of(3, [1, 4], alpha=1.0, signal_scale="standardised") == [1.0, 1.0]
+    # Both changed by 1 a row: nobody more than her rows explain.
+    assert of(3, [2, 4], alpha=1.0, signal_scale="standardised") == [1.0, 1.0]
+    # 1.2 a row on average: 2 - 1.2 more and 4 - 4.8 more.
+    assert of(3, [1, 4], alpha=1.0, signal_scale="standardised") == [1.5, 0.5]
     # Losses are recorded during the first epochs, weights are 1.
     assert of(3, [2, 2], alpha=1.0, start_epoch=3) == [1.0, 1.0]
     assert of(3, [2, 2], alpha=1.0, start_epoch=2) == [0.5, 1.5]

@@ -41,8 +41,9 @@ class AdaptiveWeights:
     signal "loss": S_u = L_u(t-1). "loss-change": S_u = mean of the last `window` of the changes
     L_u(s-1) - L_u(s) of the epochs s = 2 to t-1.
     scale "sum": L_u as it is, summed over the user's held-out rows; "mean": divided by their number;
-    "standardised": divided by the root of their number, so that everybody's is about equally noisy, then by
-    the standard deviation over users: alpha counts standard deviations, whatever the log.
+    "standardised": what the sum exceeds the average of as many rows by, divided by the root of their number,
+    so that everybody's is about equally noisy; then mean 0 and standard deviation 1 over users: alpha counts
+    standard deviations, whatever the log and however many held-out rows a user has in it.
     """
 
     def __init__(
@@ -98,6 +99,6 @@ class AdaptiveWeights:
             return signal
         if self.scale == "mean":
             return signal / n
-        signal = signal / n.sqrt()
-        scaled: Tensor = (signal - signal.mean()) / signal.std(correction=0).clamp(min=1e-12)
+        excess = (signal - n * signal.sum() / n.sum()) / n.sqrt()
+        scaled: Tensor = (excess - excess.mean()) / excess.std(correction=0).clamp(min=1e-12)
         return scaled

@@ -35,7 +35,7 @@ class LMoEConfig(MultVAEConfig):
     """Epochs with all experts before `active_experts` are settled for each user."""
     weighting: Literal["none", "mainstream"] = "none"
     """How users weigh in the loss: alike, or `mainstream`, WL's fixed weights on the mixture."""
-    power: float = Field(1.2, ge=0)
+    power: float = Field(1.0, ge=0)
     """Of weighting `mainstream`: how steeply a user's weight falls with her mainstream score."""
 
     authors: ClassVar[dict[str, Any]] = paper_settings.PROGRAM

@@ -18,9 +18,9 @@ class TALLConfig(LMoEConfig):
 
     weighting: Literal["none", "loss", "loss-change", "mainstream"] = "loss-change"  # type: ignore[assignment]
     """Signal of the adaptive weights; `none`: everybody alike; `mainstream`: WL's fixed weights."""
-    start_epoch: int = Field(40, ge=0)
-    """Epochs with equal weights first (the paper's gap T)."""
-    alpha: float = Field(1.0, gt=0)
+    start_epoch: int = Field(20, ge=0)
+    """Epochs with equal weights first (the paper's gap T; 40 for ML-1M there)."""
+    alpha: float = Field(2.0, gt=0)
     """How hard the adaptive weights are held together: larger is flatter. Its unit is that of the signal: of
     a standardised one, a user whose loss fell by one standard deviation more than the mean user's weighs
     1 / (2 alpha) more, whatever the log."""

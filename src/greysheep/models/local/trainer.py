@@ -91,7 +91,7 @@ class LocalTrainer:
         return {"loss": float(ce + self._beta(0) * kl), "ce": float(ce), "kl": float(kl)}
 
     def _beta(self, k: int) -> float:
-        """KL weight of local model k; `ExpertGradient` sums KL over the batch."""
+        """KL weight of local model k, by its own steps."""
         weight: float = self.config.kl_weight(int(self.steps[k]), int(self.steps_an_epoch[k]))
         return weight
 
