@@ -36,7 +36,7 @@ def measure(job: dict[str, Any]) -> None:
     _of_split[parts] = replace(known, sampled=scores["sampled"][0], bound=scores["bound"][0])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GreysheepWarning)
-        for module, folder in job["sources"]:
+        for module, folder in job.get("sources", ()):
             import_source(module, folder)
         model = parse(job["text"], seed=run.seed, threads=job["threads"], progress=True)
         model.label = run.label
