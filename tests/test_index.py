@@ -15,6 +15,8 @@ from contract import world
 from greysheep.cli import run
 from greysheep.errors import ConfigError, DataError, NotFittedError
 from greysheep.models.autoencoders.index import compile_index, decoders, features, no_worse, right_vectors
+from greysheep.models.base import Model
+from greysheep.models.recommender import Recommender
 
 KEYWORDS: dict[str, Any] = {
     "latent": 12,
@@ -72,6 +74,19 @@ def test_unseen_people_are_served_from_their_history(model: Any) -> None:
     ours, theirs = (one.recommend(history=history, k=10) for one in (index, model))
     assert ours["item_id"].to_list()[:5] == theirs["item_id"].to_list()[:5]
     assert all(int(item) % 2 == 0 for item in ours["item_id"].to_list()[:5])  # the taste of even items
+
+
+def test_an_index_is_a_recommender_of_its_own(model: Any) -> None:
+    index = gs.compile_index(model, rank=20)
+    assert isinstance(index, Recommender) and not isinstance(index, Model)
+    similar = index.similar_items(["0002"], k=3)
+    code = model.log.encode_items(["0002"])[0]
+    vectors = index.item_vectors.astype(np.float64)
+    cosine = vectors @ vectors[code] / np.linalg.norm(vectors, axis=1) / np.linalg.norm(vectors[code])
+    cosine[code] = -np.inf
+    assert similar["similar_item_id"].to_list() == model.log.item_ids[np.argsort(-cosine)[:3]].to_list()
+    np.testing.assert_allclose(similar["score"], np.sort(cosine)[::-1][:3], rtol=1e-5)
+    assert index.label == "tall (compiled)" and index.fitted is model.fitted
 
 
 def test_the_lengthis_the_smallest_that_loses_little_on_validation(model: Any) -> None:

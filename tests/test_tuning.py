@@ -134,8 +134,8 @@ def slow_score(model: Any, split: Split) -> tuple[float, dict[str, float]]:
     """NDCG by loops over users, cuts and places."""
     groups = split.mainstream.groups
     seen, truth = split.input_rows("validation").toarray(), split.rows("validation").toarray()
-    gates = model.gates
-    scores = model._scores(split.input_rows("validation", weighted=not model.binary), gates)
+    state = model.user_state
+    scores = model._scores(split.input_rows("validation", weighted=not model.binary), state)
     found: dict[int, float] = {}
     for user in range(split.log.n_users):
         wanted = set(np.flatnonzero(truth[user]))
