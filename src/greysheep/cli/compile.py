@@ -5,16 +5,13 @@ from typing import Annotated
 
 import typer
 
-from greysheep.cli.options import ModelFolder
+from greysheep.cli.options import ModelFolder, output_option
 from greysheep.system.files import check_parent
 
 
 def compile(
     model: ModelFolder,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Folder for users.parquet and items.parquet: id and vector."),
-    ],
+    output: Annotated[Path, output_option("Folder for users.parquet and items.parquet: id and vector.")],
     rank: Annotated[
         int | None,
         typer.Option(min=1, help="Length of the vectors; the smallest that loses little if not given."),

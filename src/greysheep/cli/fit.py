@@ -6,18 +6,16 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from greysheep.cli.options import Log, LogOptions, Overwrite, expand
+from greysheep.cli import options as shared
 from greysheep.errors import ConfigError
 from greysheep.system.files import check_folder
 
 
-@expand
+@shared.with_log_options
 def fit(
     *,
-    log: Log,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Model folder. It holds personal data: ids and rows.")
-    ],
+    log: shared.Log,
+    output: Annotated[Path, shared.output_option("Model folder. It holds personal data: ids and rows.")],
     model: Annotated[
         str | None,
         typer.Option(help="A registry name, or a variant: 'tall[gate=uniform]'; tall if not given."),
@@ -30,22 +28,19 @@ def fit(
         Path | None,
         typer.Option(help="YAML file of settings by name; `model` and `preset` may be among them."),
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One setting, over --config; repeat it."),
-    ] = None,
+    settings: Annotated[list[str] | None, shared.set_option("One setting, over --config; repeat it.")] = None,
     protocol: Annotated[str, typer.Option(help="all, strict, paper or temporal.")] = "all",
     refit: Annotated[
         bool, typer.Option("--refit", help="Train once more on all rows for the best number of epochs.")
     ] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the split and of training; 0.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core if not given.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    threads: shared.Threads = None,
+    device: shared.Device = None,
     history: Annotated[
         bool, typer.Option(help="Keep the log's rows in the folder; evaluate and recommend need them.")
     ] = True,
-    overwrite: Overwrite = False,
-    options: LogOptions,
+    overwrite: shared.Overwrite = False,
+    options: shared.LogOptions,
 ) -> None:
     """Train a model on a log and save it as a folder."""
     check_folder(output, marker="manifest.json", overwrite=overwrite, inputs=[log, config])

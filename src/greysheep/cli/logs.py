@@ -5,19 +5,17 @@ from typing import Annotated
 
 import typer
 
-from greysheep.cli.options import Log, LogOptions, Overwrite, Seed, expand
+from greysheep.cli.options import Log, LogOptions, Overwrite, Seed, output_option, with_log_options
 from greysheep.cli.outputs import TABLES, write_table
 from greysheep.data.columns import GROUP, SCORE, USER
 from greysheep.system.files import check_file, check_folder, new_folder
 
 
-@expand
+@with_log_options
 def mainstream(
     *,
     log: Log,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="File for user_id, score, group: .parquet, .csv or .tsv.")
-    ],
+    output: Annotated[Path, output_option("File for user_id, score, group: .parquet, .csv or .tsv.")],
     sample: Annotated[
         int | None,
         typer.Option(
@@ -56,11 +54,11 @@ def mainstream(
     typer.echo(f"wrote {scores.height:,} users to {output}")
 
 
-@expand
+@with_log_options
 def split(
     *,
     log: Log,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the parts.")],
+    output: Annotated[Path, output_option("Folder for the parts.")],
     protocol: Annotated[str, typer.Option(help="strict, paper, temporal or all.")] = "strict",
     seed: Seed = 0,
     overwrite: Overwrite = False,

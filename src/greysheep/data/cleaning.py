@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -139,10 +140,5 @@ def core_hint(users: Codes, items: Codes, min_user_items: int, min_item_users: i
 
 def _largest(requested: int, left: Callable[[int], int]) -> int | None:
     """The largest value below `requested` that leaves rows (fewer are left as the value grows), or None."""
-    if left(0) == 0:
-        return None
-    low, high = 0, requested
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if left(middle) else (low, middle)
-    return low
+    largest = bisect_left(range(1, requested), True, key=lambda value: left(value) == 0)
+    return largest if left(0) else None

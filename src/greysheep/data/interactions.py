@@ -6,7 +6,6 @@ import hashlib
 import math
 import numbers
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from greysheep.data.cleaning import Summary, core, core_hint, merge_pairs
 from greysheep.data.columns import ITEM, TIME, USER, WEIGHT
-from greysheep.data.reading import RATING, Columns, read_columns, read_id_column
+from greysheep.data.reading import RATING, Columns, read_columns
 from greysheep.errors import DataError
 
 # Ids looked up in one go: a join holds a copy of them and several of their codes.
@@ -285,8 +284,3 @@ def _gather(ids: pl.Series, codes: Any) -> pl.Series:
     if len(positions) and positions.min() < 0:
         index = pl.select(pl.when(index >= 0).then(index)).to_series()
     return ids.gather(index)
-
-
-def read_ids(source: str | Path, column: str) -> pl.Series:
-    """One column of ids from a .parquet, .csv or .tsv file, read by the same rules as a log's."""
-    return read_id_column(source, column)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,13 +15,13 @@ from scipy.sparse import csr_matrix, eye_array
 from torch import Tensor
 
 from greysheep.data.splitting import Split
-from greysheep.errors import ConfigError, GreysheepWarning
+from greysheep.errors import ConfigError, warn
 from greysheep.models.base import Model, take
 from greysheep.models.config import ModelConfig, RunOptions
 from greysheep.models.fitted import Fitted
 from greysheep.models.recommender import in_pieces
 from greysheep.models.registry import create
-from greysheep.models.training.objective import Objective
+from greysheep.models.training.objective import Objective, ObjectiveText
 from greysheep.models.training.progress import Steps
 from greysheep.models.training.validation import PerUser, Validation
 
@@ -42,7 +41,7 @@ class BlendConfig(ModelConfig):
     records its choice here; a loaded blend has the weights it was saved with, and keeps them."""
     grid: int = Field(10, ge=1)
     """Weights tried are all multiples of 1 / grid that sum to 1."""
-    objective: str = "mean-ndcg"
+    objective: ObjectiveText = "mean-ndcg"
     """What the weights maximise on validation rows: `mean-ndcg` (NDCG@1, 5, 10, 20), `recall@20` and the
     like; `:low` (any group) or `:worst` behind it asks for that group."""
 
@@ -50,12 +49,6 @@ class BlendConfig(ModelConfig):
     @classmethod
     def _read_weights(cls, given: Any) -> Any:
         return tuple(float(part) for part in given.split("+")) if isinstance(given, str) else given
-
-    @field_validator("objective")
-    @classmethod
-    def _can_be_measured(cls, text: str) -> str:
-        Objective.parse(text)  # its ConfigError passes through pydantic as it is
-        return text
 
     @model_validator(mode="after")
     def _fits_together(self) -> BlendConfig:
@@ -147,8 +140,7 @@ class Blend(Model):
             shares = self._choose(held)
         elif shares is None:
             shares = (1 / len(self.parts),) * len(self.parts)
-            message = f"no user has a validation row: the {len(shares)} parts of {self.name} weigh alike"
-            warnings.warn(message, GreysheepWarning, stacklevel=3)
+            warn(f"no user has a validation row: the {len(shares)} parts of {self.name} weigh alike", 3)
         if held is not split:
             for part in self.parts:
                 if not part.validates:
@@ -163,9 +155,8 @@ class Blend(Model):
         points = list(simplex(len(self.parts), self.config.grid))
         tables: list[PerUser] = [{} for _ in points]
         chunks = list(in_pieces(validation.users, split.log.n_items))
-        with Steps(
-            f"{self.label}: weights", len(chunks), self.options.progress, "part of the users"
-        ) as steps:
+        label, show = f"{self.label}: weights", self.options.progress
+        with Steps(label, len(chunks), show, "part of the users") as steps:
             for chunk in chunks:
                 states = [None if part.user_state is None else part.user_state[chunk] for part in self.parts]
                 each = self._standard_scores(validation.given[chunk], states)
@@ -183,12 +174,9 @@ class Blend(Model):
     def _standard_scores(self, rows: csr_matrix, states: list[Any]) -> NDArray[Any]:
         """Z-scores [M, B, I] of the parts for users whose input is `rows`; states: each part's, or None."""
         ones = csr_matrix((np.ones_like(rows.data), rows.indices, rows.indptr), rows.shape)
-        return np.stack(
-            [
-                standardised(part._scores(ones if part.binary else rows, state), rows)
-                for part, state in zip(self.parts, states, strict=True)
-            ]
-        )
+        parts = zip(self.parts, states, strict=True)
+        scores = (part._scores(ones if part.binary else rows, state) for part, state in parts)
+        return np.stack([standardised(own, rows) for own in scores])
 
     def _refit(self) -> None:
         first = self.split
@@ -263,10 +251,8 @@ def standardised(scores: NDArray[Any], seen: csr_matrix) -> NDArray[Any]:
     left = np.maximum(seen.shape[1] - np.diff(seen.indptr), 1)
 
     def mean(values: NDArray[Any]) -> NDArray[np.float64]:
-        total: NDArray[np.float64] = values.sum(1, dtype=np.float64)
-        total -= np.bincount(row, values[row, seen.indices], minlength=len(total))
-        total /= left
-        return total
+        of_seen = np.bincount(row, values[row, seen.indices], minlength=len(values))
+        return np.asarray((values.sum(1, dtype=np.float64) - of_seen) / left)
 
     middle = mean(scores)
     centred: NDArray[Any] = scores - middle[:, None].astype(scores.dtype)

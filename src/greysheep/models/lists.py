@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,8 @@ from scipy.sparse import csr_matrix
 from greysheep.data.columns import ITEM, RANK, SCORE, USER
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import unseen_gate_mask
-from greysheep.errors import DataError, GreysheepWarning, UnknownUserError
+from greysheep.errors import DataError, UnknownUserError, warn
+from greysheep.metrics.ranking import top_n
 
 ON_UNKNOWN = ("raise", "skip", "popular")
 
@@ -69,8 +69,7 @@ def _known_items(log: Interactions, ids: Any, what: str, quiet: bool = False) ->
     codes = log.encode_items(ids)
     unknown = int((codes < 0).sum())
     if unknown and not quiet:
-        warnings.warn(f"{unknown} of {len(codes)} {what} are unknown items and were dropped",
-                      GreysheepWarning, stacklevel=4)  # fmt: skip
+        warn(f"{unknown} of {len(codes)} {what} are unknown items and were dropped", 4)
     return codes[codes >= 0]
 
 
@@ -130,8 +129,7 @@ def read_history(
     codes = log.encode_items(new.item_ids)
     lost = int((codes < 0).sum())
     if lost:
-        warnings.warn(f"{lost} of {len(codes)} items in history are unknown to the model and were dropped",
-                      GreysheepWarning, stacklevel=4)  # fmt: skip
+        warn(f"{lost} of {len(codes)} items in history are unknown to the model and were dropped", 4)
     keep = codes[new.items] >= 0
     people, items = new.users[keep], codes[new.items[keep]]
     weights = np.ones(len(items), np.float32)
@@ -164,19 +162,25 @@ def check_unknown(audience: Audience, on_unknown: str, has_history: bool) -> Non
         )
 
 
+def best_of(scores: NDArray[Any], k: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Codes [n, k] of the largest scores [n, I], best first, -1 where nothing is left, and their scores."""
+    codes = top_n(scores, k)
+    return codes, np.take_along_axis(scores, np.maximum(codes, 0), axis=1)
+
+
 def list_frame(
     log: Interactions,
     ids: pl.Series,
     positions: NDArray[Any],
-    lists: list[NDArray[np.int64]],
-    values: list[NDArray[Any]],
+    lists: list[tuple[NDArray[np.int64], NDArray[Any]]],
 ) -> pl.DataFrame:
     """Lists as long rows: user_id, item_id, score, rank; padding is dropped.
 
-    ids: of all people; positions: those of them whose `lists` [n, k] of codes and `values` [n, k] follow.
+    ids: of all people; positions: those of them whose lists (of `best_of`) follow, one after the other.
     """
-    best = np.concatenate(lists) if lists else np.empty((0, 1), np.int64)
-    score = np.concatenate(values) if values else np.empty((0, 1))
+    best, score = np.empty((0, 1), np.int64), np.empty((0, 1))
+    if lists:
+        best, score = (np.concatenate(parts) for parts in zip(*lists, strict=True))
     rank = np.broadcast_to(np.arange(1, best.shape[1] + 1), best.shape)
     filled = best >= 0
     who = np.broadcast_to(positions[:, None], best.shape)[filled]

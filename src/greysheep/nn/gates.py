@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from greysheep.nn.sparse_rows import SparseRows
 
@@ -61,9 +60,6 @@ class MLPGate(nn.Module):
 
     def forward(self, rows: SparseRows) -> Tensor:
         """Gate of B rows: [B, K]."""
-        values = rows.unit_values(self.hidden_weight.dtype)
-        h = F.embedding_bag(
-            rows.items, self.hidden_weight, rows.offsets[:-1], mode="sum", per_sample_weights=values
-        )
+        h = rows.gather_sum(self.hidden_weight, rows.unit_values(self.hidden_weight.dtype))
         h = torch.tanh(h + self.hidden_bias)
         return torch.softmax(h @ self.output_weight + self.output_bias, dim=1)

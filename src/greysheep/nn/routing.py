@@ -54,7 +54,7 @@ class Routes:
         return cls(row, gate.T[expert, row], [0, *ends])
 
     def __iter__(self) -> Any:
-        """Each expert's number and its pairs, as a slice; experts nobody uses are passed over."""
+        """Each expert's number and its pairs, as a slice; experts without users are left out."""
         for k, (start, stop) in enumerate(zip(self.first[:-1], self.first[1:], strict=True)):
             if stop > start:
                 yield k, slice(start, stop)

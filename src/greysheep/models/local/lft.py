@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,14 +14,13 @@ from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.models.autoencoders import search_spaces as vae_space
-from greysheep.models.autoencoders.multvae import MultVAE
 from greysheep.models.base import take
-from greysheep.models.local.base import GlobalFirst, refuse_without_rows, train_global
+from greysheep.models.local.base import GlobalFirst, train_global
 from greysheep.models.local.config import GlobalConfig
 from greysheep.models.local.neighbours import Jaccard, nearest
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.validation import PerUser, Validation
-from greysheep.nn.local_experts import fine_tuned, latents
+from greysheep.nn.local_experts import fine_tuned
 from greysheep.nn.sparse_rows import SparseRows
 
 ROWS = 128
@@ -80,6 +78,7 @@ class LFT(GlobalFirst):
 
     name = "lft"
     Config = LFTConfig
+    needs_rows = "a user's copy is tuned on her neighbours' rows when asked for"
     search_space, search_starts = vae_space.NEIGHBOUR_STEPS, vae_space.STARTS
     curve: NDArray[np.float64]
     """[steps + 1] m(t): the objective on validation rows after t steps, the same t for everybody."""
@@ -88,7 +87,11 @@ class LFT(GlobalFirst):
     _known: tuple[csr_matrix, Jaccard, Tensor] | None = None
 
     def _fit(self, split: Split) -> None:
-        self._take_global(train_global(self, split), split)
+        trained = train_global(self, split)
+        record, of_global = self.fitted, trained.fitted
+        record.history, record.epochs = of_global.history, of_global.epochs
+        self.global_epochs = record.best_epoch = of_global.best_epoch
+        self.bank, self._known = trained.net.bank, None
         self._choose_steps(split)
 
     def _train_again(self, split: Split) -> bool:
@@ -96,11 +99,6 @@ class LFT(GlobalFirst):
         self.bank = train_global(self, split, self.global_epochs).net.bank
         self._known = None
         return False
-
-    def _take_global(self, trained: MultVAE, split: Split) -> None:
-        record, own = self.fitted, trained.fitted
-        record.history, record.epochs, record.best_epoch = own.history, own.epochs, own.best_epoch
-        self.global_epochs, self.bank, self._known = own.best_epoch, trained.net.bank, None
 
     def _choose_steps(self, split: Split) -> None:
         """Every user's number of steps, from her validation rows and everybody's."""
@@ -138,17 +136,13 @@ class LFT(GlobalFirst):
         """Train rows [U, I] of those who can be neighbours, how near they are, their latents [U, D]."""
         if self._known is None:
             rows = self.split.train_rows(gated=False)
-            starts = range(0, rows.shape[0], 512)
-            parts = [
-                latents(self.bank, 0, SparseRows.from_csr(rows[i : i + 512], self.device)) for i in starts
-            ]
-            self._known = rows, Jaccard(rows), torch.cat(parts)
+            self._known = rows, Jaccard(rows), self._latents(rows, self.bank)
         return self._known
 
     def _copies(self, rows: csr_matrix) -> Iterator[Iterator[Tensor]]:
         """For each of B users: her scores [I] after 0, 1, ... steps; the next step overwrites them."""
         train, nearness, z = self._neighbourhood()
-        own = latents(self.bank, 0, SparseRows.from_csr(rows, self.device))
+        own = self._latents(rows, self.bank)
         decoder = self.bank.decoder_weight.detach()[0], self.bank.decoder_bias.detach()[0]
         for mine, line in zip(own, nearness(rows), strict=True):
             near = nearest(line, self.config.threshold, self.config.n_neighbours)
@@ -174,17 +168,6 @@ class LFT(GlobalFirst):
     def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
         one = np.eye(self.config.steps + 1, dtype=np.float32)[np.argmax(self.curve)]
         return np.tile(one, (seen.shape[0], 1))
-
-    def save(self, directory: str | Path, *, include_history: bool = True) -> Path:
-        """Write the model as a folder; see `Model.save`.
-
-        Raises:
-            DataError: `include_history` is False: the rows of the neighbours are needed.
-        """
-        refuse_without_rows(
-            self, include_history, "a user's copy is tuned on her neighbours' rows when asked for"
-        )
-        return super().save(directory, include_history=include_history)
 
     def _state(self) -> dict[str, Tensor]:
         return {**super()._state(), "curve": torch.from_numpy(self.curve)}

@@ -18,10 +18,7 @@ from greysheep.models.local.base import LocalModel
 from greysheep.models.local.config import LocalConfig
 from greysheep.models.local.neighbours import greedy_cover
 from greysheep.nn.bank import ExpertBank
-from greysheep.nn.local_experts import angular_distance, epanechnikov, latents
-from greysheep.nn.sparse_rows import SparseRows
-
-ROWS = 512
+from greysheep.nn.local_experts import angular_distance, epanechnikov
 
 
 class LOCAConfig(LocalConfig):
@@ -67,13 +64,11 @@ class LOCA(LocalModel):
     """[K, D] the anchors' latent means in the global model."""
 
     def _choose(self, split: Split, origin: ExpertBank) -> int:
-        with torch.no_grad():
-            self.latents = self._latents(split.train_rows(gated=False), origin)
+        self.latents = self._latents(split.train_rows(gated=False), origin)
 
         def covers(users: NDArray[np.int64]) -> NDArray[np.bool_]:
             distance = angular_distance(self.latents[users], self.latents)
-            near: NDArray[np.bool_] = (distance < self.config.bandwidth).cpu().numpy()
-            return near
+            return np.asarray((distance < self.config.bandwidth).cpu())
 
         chosen = greedy_cover(self.config.n_experts, len(self.latents), covers)
         self.anchors = self.latents[chosen].clone()
@@ -82,13 +77,6 @@ class LOCA(LocalModel):
     def _user_weights(self, train: csr_matrix) -> NDArray[np.float32]:
         distance = angular_distance(self.anchors, self.latents)
         return epanechnikov(distance, self.config.train_bandwidth).cpu().numpy()
-
-    @torch.no_grad()
-    def _latents(self, rows: csr_matrix, bank: ExpertBank) -> Tensor:
-        """[B, D] latent means in expert 0."""
-        starts = range(0, rows.shape[0], ROWS)
-        parts = [latents(bank, 0, SparseRows.from_csr(rows[i : i + ROWS], self.device)) for i in starts]
-        return torch.cat(parts)
 
     def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
         distance = angular_distance(self._latents(seen, self.bank), self.anchors)

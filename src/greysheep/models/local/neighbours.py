@@ -26,8 +26,7 @@ class Jaccard:
         """Similarity of binary rows [B, I] with all: [B, V]; 0 where both are empty."""
         common = (_binary(rows) @ self.columns).toarray().astype(np.float64)
         union = np.diff(rows.indptr)[:, None] + self.sizes - common
-        similarity: NDArray[np.float64] = common / np.maximum(union, 1)
-        return similarity
+        return np.asarray(common / np.maximum(union, 1))
 
 
 def _binary(rows: csr_matrix) -> csr_matrix:
@@ -36,9 +35,8 @@ def _binary(rows: csr_matrix) -> csr_matrix:
 
 def nearest(similarity: NDArray[np.float64], threshold: float, most: int) -> NDArray[np.int64]:
     """Positions of at most `most` values of [V], those above `threshold`, largest first, ties in order."""
-    found = np.flatnonzero(similarity > threshold)
-    best: NDArray[np.int64] = found[np.argsort(-similarity[found], kind="stable")[:most]]
-    return best
+    above = np.flatnonzero(similarity > threshold)
+    return np.asarray(above[np.argsort(-similarity[above], kind="stable")[:most]])
 
 
 def greedy_cover(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from greysheep.errors import ConfigError
 from greysheep.mainstream.groups import GROUPS
@@ -70,6 +72,15 @@ class Objective:
         if self.who == "worst":
             return float(np.nanmin(means)) if not np.isnan(means).all() else float("nan")
         return means[GROUPS.index(self.who)]
+
+
+def _check(text: str) -> str:
+    Objective.parse(text)  # its ConfigError passes through pydantic as it is
+    return text
+
+
+ObjectiveText = Annotated[str, AfterValidator(_check)]
+"""The text of an objective, as a field of a config."""
 
 
 def mean(values: NDArray[np.float64]) -> float:
