@@ -74,19 +74,20 @@ def compare(
     except KeyboardInterrupt:
         typer.echo(f"finished runs are kept in {output}: the same command goes on", err=True)
         raise
-    _check_any_succeeded(comparison)
+    _finish(comparison, output)
+
+
+def _finish(comparison: "Comparison", output: Path) -> None:
+    """Print the comparison and write its page; an error if every run failed."""
+    if comparison.failures and not comparison.runs:
+        first = comparison.failures[0]
+        what = f"{len(comparison.failures)} runs failed and none ended well; the first"
+        raise ConfigError(f"{what}: {first.label}, seed {first.seed}: {first.message}")
     if comparison.runs and find_spec("matplotlib") is not None:
         from greysheep.report.pages import write_html
 
         write_html(comparison, output / "report.html")
     typer.echo(f"\n{comparison}\n\nwrote {', '.join(path.name for path in written(output))} to {output}")
-
-
-def _check_any_succeeded(comparison: "Comparison") -> None:
-    if comparison.failures and not comparison.runs:
-        first = comparison.failures[0]
-        what = f"{len(comparison.failures)} runs failed and none ended well; the first"
-        raise ConfigError(f"{what}: {first.label}, seed {first.seed}: {first.message}")
 
 
 def _command(log: Path, request: "CompareRequest", options: LogOptions, seeds: str, output: Path) -> str:

@@ -77,9 +77,8 @@ def run_demo(
     echo(str(data.log.summary))
     progress(f"splitting each user's rows, protocol strict, seed {seed}")
     split = splitting.split(data.log, protocol="strict", seed=seed)
-    echo(
-        ", ".join(f"{row['part']} {row['rows']:,}" for row in split.summary().iter_rows(named=True)) + " rows"
-    )
+    parts = [f"{row['part']} {row['rows']:,}" for row in split.summary().iter_rows(named=True)]
+    echo(f"{', '.join(parts)} rows")
     models = _models(seed, EPOCHS if epochs is None else epochs)
     for model in models:
         most = getattr(model.config, "epochs", 0)

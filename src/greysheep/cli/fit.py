@@ -47,9 +47,8 @@ def fit(
     from greysheep.models.config import read_settings
 
     options_given = {"model": model, "preset": preset, "seed": seed, "threads": threads, "device": device}
-    keywords = (
-        {"model": "tall", "seed": 0, "progress": True} | read_config(config) | read_settings(settings or [])
-    )
+    keywords = {"model": "tall", "seed": 0, "progress": True} | read_config(config)
+    keywords |= read_settings(settings or [])
     keywords |= {name: value for name, value in options_given.items() if value is not None}
 
     from greysheep.data.splitting import split

@@ -17,10 +17,7 @@ def mainstream(
     log: Log,
     output: Annotated[Path, output_option("File for user_id, score, group: .parquet, .csv or .tsv.")],
     sample: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Compare each user with N others, not with all; large logs do so by themselves."
-        ),
+        int | None, typer.Option(min=1, help="Compare each user with N others only; large logs always do.")
     ] = None,
     seed: Seed = 0,
     options: LogOptions,
@@ -36,10 +33,8 @@ def mainstream(
     typer.echo(str(interactions.summary))
     rows = interactions.matrix()
     known = Mainstream.fit(rows, interactions.user_ids, sample=sample, seed=seed)
-    names = pl.Series(GROUP, GROUPS)
-    scores = pl.DataFrame(
-        {USER: interactions.user_ids, SCORE: known.scores, GROUP: names.gather(known.groups)},
-    )
+    groups = pl.Series(GROUP, GROUPS).gather(known.groups)
+    scores = pl.DataFrame({USER: interactions.user_ids, SCORE: known.scores, GROUP: groups})
     write_table(scores, output)
     counts = scores.with_columns(rows=pl.Series(rows.getnnz(axis=1)))
     by_group = counts.group_by(GROUP).agg(

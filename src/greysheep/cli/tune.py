@@ -27,12 +27,8 @@ def tune(
     minutes: Annotated[
         float | None, typer.Option(help="Time of this call; 20 if neither this nor --trials is given.")
     ] = None,
-    trials: Annotated[
-        int | None, typer.Option(help="Trials in all, those of earlier calls among them.")
-    ] = None,
-    objective: Annotated[
-        str, typer.Option(help="Validation NDCG to raise: mean, worst or no-harm.")
-    ] = "mean",
+    trials: Annotated[int | None, typer.Option(help="Trials in all, with those of earlier calls.")] = None,
+    objective: Annotated[str, typer.Option(help="Validation NDCG to raise: mean, worst, no-harm.")] = "mean",
     reference: Annotated[
         str | None, typer.Option(help="For no-harm: the model that no group may fall below.")
     ] = None,

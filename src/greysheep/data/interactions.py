@@ -138,9 +138,8 @@ class Interactions:
 
     def __repr__(self) -> str:
         """Sizes and types in one line."""
-        extra = "".join(
-            f", {w}" for w, x in (("weights", self.weights), ("times", self.times)) if x is not None
-        )
+        columns = {"weights": self.weights, "times": self.times}
+        extra = "".join(f", {name}" for name, values in columns.items() if values is not None)
         return f"Interactions({len(self):,} rows, {self.n_users:,} users, {self.n_items:,} items{extra})"
 
     def matrix(self, mask: NDArray[np.bool_] | None = None, *, weighted: bool = False) -> sp.csr_matrix:
@@ -204,9 +203,8 @@ class Interactions:
 def _time_bytes(times: pl.Series) -> bytes:
     """Times as bytes that don't depend on how wide the source stored them."""
     if times.dtype.is_numeric():
-        wide = (
-            pl.Int64 if times.dtype.is_integer() and times.dtype not in (pl.UInt64, pl.Int128) else pl.Float64
-        )
+        fits_int64 = times.dtype.is_integer() and times.dtype not in (pl.UInt64, pl.Int128)
+        wide = pl.Int64 if fits_int64 else pl.Float64
         return str(wide).encode() + times.cast(wide).to_numpy().tobytes()
     return str(times.dtype).encode() + times.to_physical().cast(pl.Int64).to_numpy().tobytes()
 
@@ -266,13 +264,8 @@ def _as_series(dtype: pl.DataType, ids: Any) -> pl.Series:
         if series.dtype == pl.String if is_text else series.dtype.is_integer():
             return series.cast(dtype, strict=False)
         return pl.Series([None] * len(series), dtype=pl.Null)
-    fits: list[Any] = []
-    for value in ids:
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if is_text:
-            fits.append(str(value) if isinstance(value, str) else None)
-        else:
-            fits.append(int(value) if whole else None)
+    kinds, convert = ((str,), str) if is_text else ((int, np.integer), int)
+    fits = [convert(v) if isinstance(v, kinds) and not isinstance(v, bool) else None for v in ids]
     return pl.Series(fits, dtype=dtype, strict=False)
 
 

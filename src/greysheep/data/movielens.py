@@ -133,9 +133,8 @@ def _read_wheel(path: Path) -> Tables:
         movies = _table(wheel.read(f"{WHEEL_FOLDER}/ml-100k.item"), "\t", "utf-8", header=True)
     name, year = pl.nth(1), pl.nth(2)
     dated = pl.when(year.str.contains(r"^\d{4}$")).then(name + " (" + year + ")").otherwise(name)
-    return _rows(rows), _titles(
-        movies, dated.replace("unkonwn", "unknown")
-    )  # one film, misspelt in the wheel
+    spelt = dated.replace("unkonwn", "unknown")  # one film, misspelt in the wheel
+    return _rows(rows), _titles(movies, spelt)
 
 
 def _read_zip(name: str, path: Path) -> Tables:

@@ -138,13 +138,11 @@ def read(folder: Path) -> Saved:
 
 def _read_split(folder: Path, manifest: dict[str, Any], user_ids: pl.Series, item_ids: pl.Series) -> Split:
     """The split that a model was fitted on; without rows where the model was saved without them."""
+    log = Interactions(user_ids, item_ids, np.empty(0, np.int32), np.empty(0, np.int32))
     if not manifest["has_history"]:
-        none = np.empty(0, np.int32)
-        log = Interactions(user_ids, item_ids, none, none)
         return Split(log, np.empty(0, np.int8), manifest["protocol"], manifest["seed"])
     rows = pl.read_parquet(folder / "interactions.parquet", glob=False)
-    ids = Interactions(user_ids, item_ids, np.empty(0, np.int32), np.empty(0, np.int32))
-    users, items = ids.encode_users(rows[USER]), ids.encode_items(rows[ITEM])
+    users, items = log.encode_users(rows[USER]), log.encode_items(rows[ITEM])
     if (users < 0).any() or (items < 0).any():
         raise ValueError("interactions.parquet names users or items that the model does not have")
     weights = rows[WEIGHT].to_numpy().astype(np.float32) if WEIGHT in rows.columns else None

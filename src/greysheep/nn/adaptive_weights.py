@@ -22,8 +22,7 @@ def adaptive_weights(signal: Tensor, alpha: float) -> Tensor:
     j = torch.arange(1, len(signal) + 1, dtype=signal.dtype, device=signal.device)
     lambdas = (ordered.cumsum(0) - 2 * alpha * len(signal)) / j
     m = int((ordered > lambdas).sum())  # the condition holds for a prefix
-    weights: Tensor = ((signal - lambdas[m - 1]) / (2 * alpha)).clamp(min=0)
-    return weights
+    return (signal - lambdas[m - 1]).div(2 * alpha).clamp(min=0)
 
 
 def authors_weights(signal: Tensor, alpha: float) -> Tensor:
@@ -100,5 +99,4 @@ class AdaptiveWeights:
         if self.scale == "mean":
             return signal / n
         excess = (signal - n * signal.sum() / n.sum()) / n.sqrt()
-        scaled: Tensor = (excess - excess.mean()) / excess.std(correction=0).clamp(min=1e-12)
-        return scaled
+        return (excess - excess.mean()).div(excess.std(correction=0).clamp(min=1e-12))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from greysheep.nn.likelihood import held_out_nll, kept_nll, log_softmax_without
+from greysheep.nn.likelihood import apply, held_out_nll, kept_nll, log_softmax_without
 from greysheep.nn.matmul import product
 from greysheep.nn.parallel import cut, in_parallel
 from greysheep.nn.sparse_rows import SparseRows
@@ -157,9 +157,8 @@ class ExpertBank(nn.Module):
         values = rows.unit_values(self.encoder_weight.dtype)
         if keep is not None:
             values = values * keep
-        h = _SparseLinear.apply(self.encoder_weight, rows, values)  # type: ignore[no-untyped-call]
-        h = h + self.encoder_bias[:, None]
-        mu, logvar = h.split(self.latent, dim=-1)
+        h = apply(_SparseLinear, self.encoder_weight, rows, values) + self.encoder_bias[:, None]
+        mu, logvar = h.chunk(2, dim=-1)
         return mu, logvar
 
     @torch.no_grad()
@@ -178,10 +177,7 @@ class ExpertBank(nn.Module):
 
         Users without held-out items get 0. `fill` is explained at `log_softmax_without`.
         """
-        losses: Tensor = _HeldOutLosses.apply(  # type: ignore[no-untyped-call]
-            z, self.decoder_weight, self.decoder_bias, seen, held_out, fill
-        )
-        return losses
+        return apply(_HeldOutLosses, z, self.decoder_weight, self.decoder_bias, seen, held_out, fill)
 
     @torch.no_grad()
     def similarity(self, items: Tensor) -> Tensor:
@@ -210,10 +206,7 @@ class ExpertBank(nn.Module):
         """
         with torch.no_grad():
             gate, logits = self._gated_logits(z.detach(), seen, held_out, gate_of, fill)
-        mixed: Tensor = _Mixture.apply(  # type: ignore[no-untyped-call]
-            z, self.decoder_weight, self.decoder_bias, gate, logits, self.low
-        )
-        return gate, mixed
+        return gate, apply(_Mixture, z, self.decoder_weight, self.decoder_bias, gate, logits, self.low)
 
     def _gated_logits(
         self,

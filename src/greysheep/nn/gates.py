@@ -10,11 +10,6 @@ from torch import Tensor, nn
 from greysheep.nn.sparse_rows import SparseRows
 
 
-def uniform_gate(n_rows: int, n_experts: int, like: Tensor) -> Tensor:
-    """[B, K] filled with 1 / K, of the type and device of `like`."""
-    return like.new_full((n_rows, n_experts), 1 / n_experts)
-
-
 def loss_gate(losses: Tensor, n_held_out: Tensor) -> Tensor:
     """The published gate, softmax over experts of 1 / L_k: losses [B, K], n_held_out [B] -> [B, K].
 

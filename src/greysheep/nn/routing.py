@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from greysheep.nn.bank import ExpertBank
+from greysheep.nn.likelihood import apply
 from greysheep.nn.sparse_rows import SparseRows
 
 
@@ -117,16 +118,13 @@ def encode(
     values = rows.unit_values(bank.encoder_weight.dtype)
     if keep is not None:
         values = values * keep
-    h = _RoutedLinear.apply(bank.encoder_weight, rows, routes, values)  # type: ignore[no-untyped-call]
+    h = apply(_RoutedLinear, bank.encoder_weight, rows, routes, values)
     counts = torch.tensor(routes.first).diff().to(h.device)
     h = h + torch.repeat_interleave(bank.encoder_bias, counts, dim=0)
-    mu, logvar = h.split(bank.latent, dim=-1)
+    mu, logvar = h.chunk(2, dim=-1)
     return mu, logvar
 
 
 def mix(bank: ExpertBank, z: Tensor, routes: Routes, n_rows: int) -> Tensor:
     """As `ExpertBank.mix` for the pairs alone: z [P, D] -> [B, I]."""
-    mixed: Tensor = _RoutedMixture.apply(  # type: ignore[no-untyped-call]
-        z, bank.decoder_weight, bank.decoder_bias, routes, n_rows
-    )
-    return mixed
+    return apply(_RoutedMixture, z, bank.decoder_weight, bank.decoder_bias, routes, n_rows)

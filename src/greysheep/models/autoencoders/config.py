@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from greysheep.models.autoencoders import paper_settings
 from greysheep.models.config import ModelConfig
 from greysheep.models.training.objective import ObjectiveText
 
 LARGEST_BATCH, STEPS_AN_EPOCH = 512, 10
-"""Of a default batch: never more users, and at least so many steps."""
+"""Limits of the default batch: at most so many users, and at least so many steps per epoch."""
 
 
 class MultVAEConfig(ModelConfig):
@@ -71,6 +74,20 @@ class MultVAEConfig(ModelConfig):
     def users_a_step(self, n_users: int) -> int:
         """B of a log with so many users to train on."""
         return self.batch_size or min(LARGEST_BATCH, max(1, n_users // STEPS_AN_EPOCH))
+
+    def adam(
+        self, parameters: Iterable[Tensor], learning_rate: float, steps_an_epoch: int, n_experts: int = 1
+    ) -> torch.optim.Optimizer:
+        """Adam with `l2` (coupled) where it is not 0, else with `weight_decay` (decoupled, per epoch).
+
+        l2 is divided by the number of experts, as an expert's gradient carries the gate's 1 / K; a decoupled
+        decay does not meet the gradient.
+        """
+        if self.l2:
+            return torch.optim.Adam(parameters, learning_rate, weight_decay=self.l2 / n_experts, fused=True)
+        # AdamW multiplies by 1 - lr * weight_decay at each step
+        decay = self.weight_decay / (learning_rate * steps_an_epoch)
+        return torch.optim.AdamW(parameters, learning_rate, weight_decay=decay, fused=True)
 
     def kl_weight(self, step: int, steps_an_epoch: int) -> float:
         """Weight of the KL term after so many steps."""

@@ -208,12 +208,9 @@ def by_group(ranker: Recommender, stage: Stage = "validation") -> dict[str, floa
         return {}
     ranked = ranker.rank(users, k=20, stage=stage)
     values = per_user(hits(ranked, truth[users]), np.diff(truth.indptr)[users], 20)["ndcg@20"]
-    means = {"overall": float(values.mean())}
-    for code, name in enumerate(GROUPS):
-        mine = values[groups[users] == code]
-        if len(mine):
-            means[name] = float(mine.mean())
-    return means
+    members = {name: values[groups[users] == code] for code, name in enumerate(GROUPS)}
+    of_groups = {name: float(own.mean()) for name, own in members.items() if len(own)}
+    return {"overall": float(values.mean()), **of_groups}
 
 
 def no_worse(full: dict[str, float], compiled: dict[str, float], tolerance: float) -> bool:

@@ -37,8 +37,8 @@ class ItemKNN(Model):
 
     x_i is item i's column of the (weighted) rows, [U]. Item i's neighbours are its `neighbours` most similar
     other items with a similarity above 0; of equally similar ones those with the smaller code (the earlier
-    id) come first. An item with no rows has no neighbours and is nobody's. So each of a person's items votes
-    for its neighbours, as in the package `implicit`.
+    id) come first. An item with no rows has no neighbours and is a neighbour of none. So each of a user's
+    items votes for its neighbours, as in the package `implicit`.
 
     >>> import greysheep as gs
     >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
