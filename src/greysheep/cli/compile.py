@@ -13,8 +13,7 @@ def compile(
     model: ModelFolder,
     output: Annotated[Path, output_option("Folder for users.parquet and items.parquet: id and vector.")],
     rank: Annotated[
-        int | None,
-        typer.Option(min=1, help="Length of the vectors; the smallest that loses little if not given."),
+        int | None, typer.Option(min=1, help="Vector length; the smallest that loses little if not given.")
     ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, help="Share of its validation NDCG that any group may lose.")

@@ -85,9 +85,7 @@ def recommend(
     candidates: Annotated[Path | None, typer.Option(help="File of the only item ids to choose from.")] = None,
     exclude_items: Annotated[Path | None, typer.Option(help="File of item ids never to recommend.")] = None,
     on_unknown: Annotated[str, typer.Option(help="Unknown users: raise, skip or popular.")] = "raise",
-    output: Annotated[
-        Path | None, output_option("File: .parquet, .csv or .tsv; a table if not given.")
-    ] = None,
+    output: Annotated[Path | None, output_option("File: .parquet, .csv or .tsv; else a table.")] = None,
     options: LogOptions,
 ) -> None:
     """Recommend items to users of a saved model; to all of them if none are named."""

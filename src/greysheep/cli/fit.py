@@ -17,16 +17,14 @@ def fit(
     log: shared.Log,
     output: Annotated[Path, shared.output_option("Model folder. It holds personal data: ids and rows.")],
     model: Annotated[
-        str | None,
-        typer.Option(help="A registry name, or a variant: 'tall[gate=uniform]'; tall if not given."),
+        str | None, typer.Option(help="Registry name or variant: 'tall[gate=uniform]'; tall if not given.")
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="The paper's settings for ml-1m, yelp or cds; the options below go over it."),
+        typer.Option(help="The paper's settings for ml-1m, yelp or cds; the options below override."),
     ] = None,
     config: Annotated[
-        Path | None,
-        typer.Option(help="YAML file of settings by name; `model` and `preset` may be among them."),
+        Path | None, typer.Option(help="YAML file of settings by name, `model` and `preset` included.")
     ] = None,
     settings: Annotated[list[str] | None, shared.set_option("One setting, over --config; repeat it.")] = None,
     protocol: Annotated[str, typer.Option(help="all, strict, paper or temporal.")] = "all",

@@ -45,9 +45,7 @@ class LogOptions:
     time_col: Annotated[
         str | None, typer.Option(help="Column of times: numbers, dates; `timestamp` if there is one.")
     ] = None
-    weight_col: Annotated[str | None, typer.Option(help="Column of weights; `weight` if there is one.")] = (
-        None
-    )
+    weight_col: Annotated[str | None, typer.Option(help="Column of weights; `weight` if present.")] = None
     rating_col: Annotated[
         str | None, typer.Option(help="Column that --min-rating reads; `rating` if there is one.")
     ] = None

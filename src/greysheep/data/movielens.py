@@ -81,9 +81,8 @@ def _cached(file: str, fetch: Callable[[str, Path], None]) -> Path:
         with new_file(target) as draft:
             fetch(file, draft)
     except OSError as error:
-        raise Unreachable(
-            f"{target.parent} cannot be written ({error.strerror or first_line(error)})"
-        ) from error
+        reason = error.strerror or first_line(error)
+        raise Unreachable(f"{target.parent} cannot be written ({reason})") from error
     return target
 
 

@@ -58,9 +58,9 @@ class Model(Recommender):
     needs_rows: ClassVar[str | None] = None
     """Why the model cannot be saved without its rows; None where it can."""
     search_space: ClassVar[dict[str, Dimension]] = {}
-    """What `tune` may change; a condition reads settings that stand before it."""
+    """What `tune` may change; a condition reads settings that come before it."""
     search_starts: ClassVar[tuple[dict[str, Any], ...]] = ()
-    """Changes of the defaults that `tune` tries first, the most telling one first."""
+    """Changes of the defaults that `tune` tries first, the most effective one first."""
     config: Any
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -93,7 +93,7 @@ class Model(Recommender):
         """K, for mixtures."""
         return None
 
-    # What a model brings, beside `_scores`
+    # What a model defines, beside `_scores`
 
     @abstractmethod
     def _fit(self, split: Split) -> None:
@@ -108,9 +108,9 @@ class Model(Recommender):
         """Take learned tensors back."""
 
     def _train_again(self, split: Split) -> bool:
-        """Train anew on a split without validation, as long as was best; whether Ctrl-C ended it.
+        """Train anew on a split without validation, for the best number of epochs; True if Ctrl-C ended it.
 
-        Asked of models that keep validation rows back (`validates`).
+        Called for models that keep validation rows back (`validates`).
         """
         return False
 
@@ -138,9 +138,8 @@ class Model(Recommender):
         if isinstance(data, Interactions):
             data = split(data, protocol="all", seed=self.options.seed)
         if refit and data.protocol != "all":
-            raise ConfigError(
-                f"refit is for protocol 'all', not {data.protocol!r}: there validation stays unseen"
-            )
+            why = "there validation stays unseen"
+            raise ConfigError(f"refit is for protocol 'all', not {data.protocol!r}: {why}")
         if self.binary and data.log.weights is not None:
             warn(f"{self.name} is binary: the {len(data.log)} weights of the log are not used", 2)
         self.fitted, self.user_state = Fitted(data, weighted=not self.binary), None
@@ -182,7 +181,7 @@ class Model(Recommender):
         warn(f"the refit of {self.name} {failure}: the first model is kept, without validation rows", 3)
 
     def _finish(self) -> None:
-        """Work out once what scoring and lists need of the users and items that were trained on."""
+        """Compute once what scoring and lists need of the users and items that were trained on."""
         seen = self.split.train_rows(gated=self.uses_gate_rows)
         self.user_state = self._known_state(seen, self.split.gate_rows())
         self.fitted.gate_entropy = self._mixing_entropy()
@@ -244,7 +243,7 @@ class IterativeModel(Model):
 
     validates = True
     watch: Watch | None = None
-    """Asked after each validated epoch whether training shall end there."""
+    """Called after each validated epoch; True ends the training there."""
 
     @property
     def start_epoch(self) -> int:
@@ -261,7 +260,7 @@ class IterativeModel(Model):
         """Fresh weights and what the loop needs to train them."""
 
     def _trained(self, trainer: Any) -> None:
-        """Take what the trainer settled beside the weights."""
+        """Take what the trainer learned beside the weights."""
 
     def _fit(self, split: Split) -> None:
         objective: Objective | None = Objective.parse(self.config.objective)
@@ -308,7 +307,7 @@ def take(state: dict[str, Tensor], name: str, *shape: int) -> NDArray[Any]:
 
 
 def mean_entropy(weights: NDArray[Any]) -> float | None:
-    """Mean over users of the entropy of their experts' weights [n, K]; None for one expert, or nobody."""
+    """Mean over users of the entropy of their experts' weights [n, K]; None for one expert, or no users."""
     if weights.shape[1] == 1 or not len(weights):
         return None
     logs = np.log(weights, where=weights > 0, out=np.zeros_like(weights))

@@ -75,7 +75,7 @@ class BlendConfig(ModelConfig):
 class Blend(Model):
     """Weighted sum of z-scores: score(u, i) = sum over parts m of w_m (s_m(u, i) - mean) / deviation.
 
-    Mean and standard deviation are a user's own, a part at a time, over the items that are not in her input:
+    Mean and standard deviation are taken per user and part, over the items that are not in her input:
     her own items score far above the rest and would set the scale. A part that gives all of these the same
     score adds nothing.
 
@@ -164,8 +164,8 @@ class Blend(Model):
                     scores = np.tensordot(np.asarray(point, each.dtype), each, axes=1)
                     validation.put(table, chunk, validation.metrics(chunk, scores))
                 steps.step()
-        nobody = np.zeros(split.log.n_users, dtype=np.int8)
-        groups = nobody if objective.who is None else split.mainstream.groups
+        one_group = np.zeros(split.log.n_users, dtype=np.int8)
+        groups = one_group if objective.who is None else split.mainstream.groups
         value = [objective.value(table, groups) for table in tables]
         if np.isnan(value).all():
             raise ConfigError(f"objective {self.config.objective!r}: no user of it has validation rows")
@@ -240,7 +240,7 @@ def _side_by_side(states: list[NDArray[Any] | None]) -> NDArray[Any] | None:
 
 
 def standardised(scores: NDArray[Any], seen: csr_matrix) -> NDArray[Any]:
-    """Scores [B, I] less their mean, over their standard deviation, both a row over the items not in `seen`.
+    """Scores [B, I] minus their mean, over their standard deviation, per row over the items not in `seen`.
 
     A row whose unseen items all have one score becomes 0.
 

@@ -17,7 +17,7 @@ from greysheep.mainstream.groups import Mainstream
 
 @dataclass(eq=False)
 class Fitted:
-    """The record of one fit. Cached values are worked out on first use, or set by whoever read them."""
+    """The record of one fit. Cached values are computed on first use, or set when a folder is read."""
 
     split: Split
     """The rows and their parts; without rows where the model was saved without them."""

@@ -111,7 +111,7 @@ def _manifest(record: Fitted, include_history: bool) -> dict[str, Any]:
 
 
 def read(folder: Path) -> Saved:
-    """Read what `save` wrote; whoever asks knows what a damaged folder raises."""
+    """Read what `save` wrote; `registry.load` turns what a damaged folder raises into one error."""
     manifest = json.loads((folder / "manifest.json").read_text())
     if manifest["format"] != FORMAT:
         raise ValueError(f"format {manifest['format']} (this library reads {FORMAT})")

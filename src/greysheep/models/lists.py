@@ -1,4 +1,4 @@
-"""Between ids and codes: who gets lists, what may stand in them, and the lists as a frame."""
+"""Between ids and codes: who gets lists, which items they may hold, and the lists as a frame."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ON_UNKNOWN = ("raise", "skip", "popular")
 
 @dataclass(frozen=True)
 class Audience:
-    """Who gets lists: n people in the order asked for.
+    """Who gets lists: n people in the requested order.
 
     ids: [n]. code: [n] code of a known user, -1 = none. place: [n] row in `history`, -1 = none.
     history: rows given for this call, [m, I]; user_state: [m, S] theirs, or None.
@@ -83,7 +83,7 @@ def find_audience(
 ) -> Audience:
     """Find out who is meant: `users`, or everybody in the history `new`, or every known user.
 
-    rows, user_state: those of the history. has_history: False = nobody has stored rows.
+    rows, user_state: those of the history. has_history: False = no user has stored rows.
     """
     everybody = log.user_ids if new is None else new.user_ids
     ids = everybody if users is None else as_ids(users, "users")
@@ -147,7 +147,7 @@ def read_history(
 
 
 def check_unknown(audience: Audience, on_unknown: str, has_history: bool) -> None:
-    """Refuse unknown people where none were asked for.
+    """Refuse unknown people where they are not allowed.
 
     Raises:
         UnknownUserError: there are some, and `on_unknown` is "raise".

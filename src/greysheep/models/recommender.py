@@ -1,4 +1,4 @@
-"""What answers with lists, whatever it learned: ranks known users, serves new ones, finds similar items."""
+"""What every model can do once fitted: rank items for known users, serve new ones, find similar items."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Recommender(ABC):
     user_state: NDArray[Any] | None = None
     _fitted: Fitted | None = None
 
-    # What a subclass brings
+    # What a subclass defines
 
     @abstractmethod
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
@@ -191,7 +191,7 @@ class Recommender(ABC):
             k: length of the lists; shorter where fewer items are left.
             exclude_seen: leave out every stored row of the user, test rows included, and her history.
             candidates: item ids to choose among. Items without train rows come only when named here.
-            exclude_items: item ids nobody gets.
+            exclude_items: item ids that are never recommended.
             history: rows of people, known or not (anything `Interactions.read` takes); for a known id they
                 replace the stored rows, as input and as seen items.
             on_unknown: users with neither stored rows nor history: "raise", "skip", or "popular" items.
@@ -240,7 +240,7 @@ class Recommender(ABC):
         return similar.rename({ITEM: "similar_item_id"}).rename({USER: ITEM})
 
     def _audience(self, users: Any, history: Any) -> Audience:
-        """Who is meant, and what is known of them."""
+        """Who gets lists, and the rows known of them."""
         new = None
         if history is not None:
             new = history if isinstance(history, Interactions) else Interactions.read(history)
@@ -249,21 +249,19 @@ class Recommender(ABC):
         return find_audience(self.log, users, new, rows, state, self.has_history)
 
     def _states(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any] | None:
-        """State [n, S] of many people, worked out in pieces."""
-        parts = [
-            self._user_state(seen[some], held_out[some])
-            for some in in_pieces(np.arange(seen.shape[0]), seen.shape[1])
-        ]
-        known = [part for part in parts if part is not None]
+        """State [n, S] of many users, computed in pieces."""
+        pieces = in_pieces(np.arange(seen.shape[0]), seen.shape[1])
+        states = [self._user_state(seen[some], held_out[some]) for some in pieces]
+        known = [state for state in states if state is not None]
         return np.concatenate(known) if known else None
 
     def _scored(self, audience: Audience, chunk: NDArray[Any]) -> tuple[NDArray[Any], csr_matrix]:
         """Scores [B, I] and seen rows of some of the audience; the history comes before the stored rows."""
         code, place = audience.code[chunk], audience.place[chunk]
-        stored, given, nobody = (place < 0) & (code >= 0), place >= 0, audience.unknown[chunk]
+        given, stored, unknown = place >= 0, (place < 0) & (code >= 0), audience.unknown[chunk]
         blank = csr_matrix((1, self.log.n_items), dtype=np.float32)
         pool = vstack([blank, audience.history[place[given]], self.rows[code[stored]]], format="csr")
-        pick = np.zeros(len(chunk), dtype=np.int64)  # nobody's row is the blank one
+        pick = np.zeros(len(chunk), dtype=np.int64)  # row 0, the blank one, for unknown users
         pick[given] = 1 + np.arange(given.sum())
         pick[stored] = 1 + given.sum() + np.arange(stored.sum())
         seen = pool[pick]
@@ -275,7 +273,7 @@ class Recommender(ABC):
             if audience.user_state is not None:
                 state[given] = audience.user_state[place[given]]
         scores = np.array(self._scores(seen, state))
-        scores[nobody] = self.item_counts
+        scores[unknown] = self.item_counts
         return scores, seen
 
 

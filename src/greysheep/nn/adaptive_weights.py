@@ -41,7 +41,7 @@ class AdaptiveWeights:
     L_u(s-1) - L_u(s) of the epochs s = 2 to t-1.
     scale "sum": L_u as it is, summed over the user's held-out rows; "mean": divided by their number;
     "standardised": what the sum exceeds the average of as many rows by, divided by the root of their number,
-    so that everybody's is about equally noisy; then mean 0 and standard deviation 1 over users: alpha counts
+    so that all users' are about equally noisy; then mean 0 and standard deviation 1 over users: alpha counts
     standard deviations, whatever the log and however many held-out rows a user has in it.
     """
 
@@ -71,7 +71,7 @@ class AdaptiveWeights:
     def of_epoch(self, epoch: int) -> Tensor:
         """Weights [U] of this epoch (counted from 1); everything recorded so far is of the epochs before.
 
-        1 for everybody up to and including epoch `start_epoch`, and as long as there is no signal.
+        1 for all users up to and including epoch `start_epoch`, and as long as there is no signal.
         """
         if epoch > 2:
             self.changes[:, self.n_changes % self.changes.shape[1]] = self.before - self.latest

@@ -14,7 +14,7 @@ def loss_gate(losses: Tensor, n_held_out: Tensor) -> Tensor:
     """The published gate, softmax over experts of 1 / L_k: losses [B, K], n_held_out [B] -> [B, K].
 
     Users without held-out items get the uniform gate. With L summed over many held-out items
-    this gate is nearly uniform for everybody (docs/method.md, "Gate").
+    this gate is nearly uniform for all users (docs/method.md, "Gate").
     """
     known = (n_held_out > 0).unsqueeze(1)
     safe = torch.where(known, losses, torch.ones_like(losses)).clamp(min=1e-12)  # 0 = certain, not NaN

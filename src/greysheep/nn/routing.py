@@ -19,7 +19,7 @@ def strongest(gate: Tensor, m: int, rows: SparseRows) -> Tensor:
     So users whose gate is uniform, as without held-out rows, spread over all experts, and who else is in the
     batch changes nothing.
     """
-    order = _scatter(rows, gate.shape[1]).argsort(dim=1)
+    order = _hashes(rows, gate.shape[1]).argsort(dim=1)
     shuffled = gate.gather(1, order)
     best = shuffled.argsort(dim=1, descending=True, stable=True)[:, :m]
     kept = order.gather(1, best)
@@ -27,8 +27,8 @@ def strongest(gate: Tensor, m: int, rows: SparseRows) -> Tensor:
     return cut / cut.sum(1, keepdim=True)
 
 
-def _scatter(rows: SparseRows, n_experts: int) -> Tensor:
-    """[B, K] numbers that look random and depend on the expert and a user's items alone: a hash of both."""
+def _hashes(rows: SparseRows, n_experts: int) -> Tensor:
+    """[B, K] pseudo-random numbers: hashes of the expert and the user's items."""
     of_items = rows.items.new_zeros(rows.n_rows).index_add_(0, rows.row, rows.items * rows.items + 1)
     of_expert = torch.arange(1, n_experts + 1, device=rows.items.device)
     mixed = of_items.unsqueeze(1) * 0x9E3779B1 + of_expert * 0x85EBCA77

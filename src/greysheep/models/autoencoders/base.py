@@ -24,7 +24,7 @@ from greysheep.nn.sparse_rows import SparseRows
 def niche_weights(scores: NDArray[np.float64], power: float) -> NDArray[np.float64]:
     """WL's weights of users (Zhu & Caverlee, WSDM 2022): mainstream scores S [U] -> weights [U] of mean 1.
 
-    ((max S - S_u) / (max S - min S))^power, so the most mainstream user weighs 0; all 1 where everybody is
+    ((max S - S_u) / (max S - min S))^power, so the most mainstream user weighs 0; all 1 where all users are
     equally mainstream.
 
     >>> niche_weights(np.array([0.1, 0.2, 0.3]), power=1.0)
@@ -38,7 +38,7 @@ def niche_weights(scores: NDArray[np.float64], power: float) -> NDArray[np.float
 
 
 class MixtureModel(IterativeModel):
-    """A model whose scores are a gated mixture of experts; subclasses only bring a config."""
+    """A model whose scores are a gated mixture of experts; subclasses only define a config."""
 
     binary = True
     fixed: ClassVar[dict[str, Any]] = {}

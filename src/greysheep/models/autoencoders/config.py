@@ -31,19 +31,19 @@ class MultVAEConfig(ModelConfig):
     """Epochs without a better objective before training stops."""
     objective: ObjectiveText = "mean-ndcg"
     """What early stopping maximises on validation rows: `mean-ndcg` (NDCG@1, 5, 10, 20) or `recall@20`
-    and the like; `:low` (any group) or `:worst` behind it asks for that group instead of everybody."""
+    and the like; `:low` (any group) or `:worst` behind it asks for that group instead of all users."""
     batch_size: int | None = Field(None, ge=1)
-    """B, users a step. None = 512, or as many fewer as make ten steps an epoch: with two steps an epoch a
-    small log would run out of patience before it has learned anything."""
+    """B, users per step. None = 512, or fewer so that an epoch has ten steps: with two steps per epoch, early
+    stopping would end before a small log is learned."""
     learning_rate: float = Field(2e-3, gt=0)
     """Adam's step size."""
     weight_decay: float = Field(0.03, ge=0, lt=1)
     """Share of every weight that decays in an epoch, apart from Adam's step (decoupled, Loshchilov & Hutter,
-    ICLR 2019): the same on every log, whatever its rows an item and the batch size."""
+    ICLR 2019): the same on every log, whatever its rows per item and the batch size."""
     l2: float = Field(0.0, ge=0)
     """The authors' weight decay, coupled with Adam's step, before its division by the number of experts;
-    other than 0 it takes the place of `weight_decay`. It stands beside the gradient of a mean over the
-    batch, so that items of few rows are pulled to nothing."""
+    if not 0, it replaces `weight_decay`. It is added to the gradient of a mean over the batch, so that
+    weights of items with few rows decay to 0."""
     beta: float = Field(1.0, ge=0)
     """Cap of the KL weight: the most that a user's KL weighs against her cross-entropy (with `kl_reduction`
     "sum" the batch size times as much)."""
@@ -52,10 +52,10 @@ class MultVAEConfig(ModelConfig):
     min(beta, t / anneal_epochs). 0 = `beta` from the start."""
     anneal_steps: int | None = Field(None, ge=1)
     """The authors' ramp, in place of `anneal_epochs`: after s steps the KL weight is
-    min(beta, s / anneal_steps). With the sum of KL a user's own then grows by users / anneal_steps an epoch
+    min(beta, s / anneal_steps). With the sum of KL a user's own then grows by users / anneal_steps per epoch
     (200,000 steps: .03 on ML-1M, .17 on Yelp): another model on each log."""
     kl_reduction: Literal["mean", "sum"] = "mean"
-    """How a batch's KL stands beside its mean cross-entropy: the mean over its users, or the authors' sum."""
+    """How a batch's KL terms are reduced: mean over users, like the cross-entropy, or the authors' sum."""
     noise: float = Field(0.01, ge=0)
     """Factor of the latent's random part while training."""
     dropout: float = Field(0.4, ge=0, lt=1)

@@ -42,7 +42,7 @@ class Index(Recommender):
     """A compiled mixture: recommends like the model it was made from, at r multiplications per item.
 
     item_vectors: [I, r]. user_vectors: [U, r], of every stored row. projection: [K (D + 1), r], P.
-    quality: validation NDCG@20 by group: group, full, compiled, loss (relative; null where nobody is judged).
+    quality: validation NDCG@20 by group: group, full, compiled, loss (relative; null where NDCG is 0).
     """
 
     name = "index"
@@ -119,7 +119,7 @@ def compile_index(
     """Compile a fitted mixture (MultVAE, WL, MoE, LMoE, TALL).
 
     rank: r; None = the smallest of RANKS with which no group loses more than `tolerance` (relative) of its
-        NDCG@20 on validation rows; the largest where none does, or where nobody has validation rows.
+        NDCG@20 on validation rows; the largest where none does, or where no user has validation rows.
 
     Raises:
         ConfigError: not a mixture, or a rank below 1.
@@ -200,7 +200,7 @@ def right_vectors(model: MixtureModel, rank: int, seed: int) -> NDArray[Any]:
 
 
 def by_group(ranker: Recommender, stage: Stage = "validation") -> dict[str, float]:
-    """NDCG@20 on a stage's rows of each group that has some, and of everybody."""
+    """NDCG@20 on a stage's rows of each group that has some, and of all users."""
     split, groups = ranker.split, ranker.mainstream.groups
     truth = split.rows(stage)
     users = np.flatnonzero(np.diff(truth.indptr))
@@ -214,7 +214,7 @@ def by_group(ranker: Recommender, stage: Stage = "validation") -> dict[str, floa
 
 
 def no_worse(full: dict[str, float], compiled: dict[str, float], tolerance: float) -> bool:
-    """Whether no group loses more than `tolerance`; False where nobody is judged."""
+    """Whether no group loses more than `tolerance`; False where no user has validation rows."""
     return bool(full) and all(compiled[name] >= value * (1 - tolerance) for name, value in full.items())
 
 

@@ -73,7 +73,7 @@ class MixtureTrainer:
             self.folder = tempfile.TemporaryDirectory(prefix="greysheep-")  # goes when the trainer does
             self.spill = str(Path(self.folder.name) / "best.safetensors")
         self.gates: Tensor | None = None
-        """[U, K] where gates are refreshed once an epoch: those of the last validation."""
+        """[U, K] where gates are refreshed once per epoch: those of the last validation."""
         self.routes: Tensor | None = None
         """[U, K] gates of sparse routing, once the warm-up is over."""
         self.best_routes: Tensor | None = None
@@ -121,7 +121,7 @@ class MixtureTrainer:
         else:
             logits, kl = self._routed_pass(users, rows, self.routes)
         self._record(users, logits, rows, held_out)
-        # a batch in which nobody weighs anything, as WL's most mainstream user alone, teaches nothing
+        # a batch in which all weights are 0, as of WL's most mainstream user alone, has loss 0
         total = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
         ce = (weight * row_nll(logits, rows)).sum() / total
         loss = ce + self.config.kl_weight(self.step, self.steps_an_epoch) * kl

@@ -50,7 +50,7 @@ class IALS(Model):
     Only item vectors are kept. A user's vector is solved exactly from her input rows at every stage, so
     people seen in training and new ones are served alike.
 
-    Fitting runs on the CPU. `implicit`'s own solver takes 3 conjugate-gradient steps a vector; the result
+    Fitting runs on the CPU. `implicit`'s own solver takes 3 conjugate-gradient steps per vector; the result
     depends on the seed, not on the number of threads.
 
     Raises:

@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.splitting import Split
-from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders import search_spaces
 from greysheep.models.base import take
 from greysheep.models.local.base import LocalModel
 from greysheep.models.local.config import LocalConfig
@@ -55,7 +55,7 @@ class EnLFT(LocalModel):
     name = "enlft"
     Config = EnLFTConfig
     needs_rows = "it compares everybody with its anchors' rows"
-    search_space, search_starts = vae_space.NEIGHBOUR_EXPERTS, vae_space.STARTS
+    search_space, search_starts = search_spaces.NEIGHBOUR_EXPERTS, search_spaces.STARTS
     anchors: NDArray[np.int64]
     """[K] codes of the anchors."""
     anchor_rows: csr_matrix

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.splitting import Split
-from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders import search_spaces
 from greysheep.models.base import take
 from greysheep.models.local.base import GlobalFirst, train_global
 from greysheep.models.local.config import GlobalConfig
@@ -24,7 +24,7 @@ from greysheep.nn.local_experts import fine_tuned
 from greysheep.nn.sparse_rows import SparseRows
 
 ROWS = 128
-"""Users handled at once; each brings the scores of all her stages while she is validated."""
+"""Users scored at once; in validation each has scores for every number of steps."""
 
 
 class LFTConfig(GlobalConfig):
@@ -49,19 +49,19 @@ class LFTConfig(GlobalConfig):
 
 
 class LFT(GlobalFirst):
-    """A copy of the global model's decoder for every user, fine-tuned on her neighbours, kept nowhere.
+    """A copy of the global model's decoder for every user, fine-tuned on her neighbours; no copy is stored.
 
     Neighbours: users whose train rows have a Jaccard similarity above `threshold` with her input rows, at
     most `n_neighbours`, weighted by similarity to the power of `power`; her own train rows are among them
     (with weight 1 where they are her input). Every full-batch gradient step on their mean cross-entropy is a
     stage; the number of steps maximises n_u m_u(t) + shrinkage m(t), m_u(t) the objective on her n_u
     validation rows after t steps and m(t) its mean over users, so that a user with few rows follows
-    everybody. People unseen in training stop at the best m(t). `user_state` [U, steps + 1] is 1 at a user's
+    the others. People unseen in training stop at the best m(t). `user_state` [U, steps + 1] is 1 at a user's
     stage.
 
     A copy serves one person and follows from the global weights and the train rows, so none is stored: it
-    is tuned again whenever her scores are asked for, which takes about as long, a user, as `fit` took for her
-    after the global model (10 to 25 ms on ML-1M). The neighbours' rows are needed for that, so the model
+    is tuned again for each of her lists, which takes about as long as `fit` took for her after the global
+    model (10 to 25 ms per user on ML-1M). The neighbours' rows are needed for that, so the model
     cannot be saved without rows.
 
     Simplified against the paper: the encoder stays as it is, so that a step is exact without forming the copy
@@ -79,9 +79,9 @@ class LFT(GlobalFirst):
     name = "lft"
     Config = LFTConfig
     needs_rows = "a user's copy is tuned on her neighbours' rows when asked for"
-    search_space, search_starts = vae_space.NEIGHBOUR_STEPS, vae_space.STARTS
+    search_space, search_starts = search_spaces.NEIGHBOUR_STEPS, search_spaces.STARTS
     curve: NDArray[np.float64]
-    """[steps + 1] m(t): the objective on validation rows after t steps, the same t for everybody."""
+    """[steps + 1] m(t): the objective on validation rows after t steps, the same t for all users."""
     chosen: NDArray[np.int64]
     """[U] steps of each user's copy."""
     _known: tuple[csr_matrix, Jaccard, Tensor] | None = None
@@ -101,7 +101,7 @@ class LFT(GlobalFirst):
         return False
 
     def _choose_steps(self, split: Split) -> None:
-        """Every user's number of steps, from her validation rows and everybody's."""
+        """Every user's number of steps, from her validation rows and all users'."""
         n_stages = self.config.steps + 1
         objective, groups = Objective.parse(self.config.objective), split.mainstream.groups
         validation = Validation(split, objective)

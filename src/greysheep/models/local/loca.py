@@ -12,7 +12,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.splitting import Split
-from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders import search_spaces
 from greysheep.models.base import take
 from greysheep.models.local.base import LocalModel
 from greysheep.models.local.config import LocalConfig
@@ -29,13 +29,13 @@ class LOCAConfig(LocalConfig):
     train_bandwidth: float = Field(1.0, gt=0, le=1)
     """Distance from an anchor below which users weigh in its local model; 1 = a right angle."""
     bandwidth: float = Field(0.8, gt=0, le=1)
-    """Distance from an anchor below which it is asked for a user; anchors are chosen to cover at it."""
+    """Distance below which an anchor's model scores a user; anchors are chosen to cover within it."""
     global_weight: float = Field(0.5, ge=0, le=1)
     """Share of the global model in the scores of a user whom an anchor covers."""
 
 
 class LOCA(LocalModel):
-    """K local models around anchors, each trained on everybody weighted by distance to its anchor.
+    """K local models around anchors, each trained on all users weighted by distance to its anchor.
 
     Distance d = min(1, (2 / pi) arccos(cosine)) of the users' latent means in a trained global model. Anchors
     are chosen greedily to cover the most users within `bandwidth`. An anchor's model weighs a user by the
@@ -58,7 +58,7 @@ class LOCA(LocalModel):
 
     name = "loca"
     Config = LOCAConfig
-    search_space, search_starts = vae_space.KERNEL_EXPERTS, vae_space.STARTS
+    search_space, search_starts = search_spaces.KERNEL_EXPERTS, search_spaces.STARTS
     keeps_global = True
     anchors: Tensor
     """[K, D] the anchors' latent means in the global model."""

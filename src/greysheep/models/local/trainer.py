@@ -21,10 +21,10 @@ from greysheep.nn.sparse_rows import SparseRows
 
 
 class LocalTrainer:
-    """Trains all local models side by side, one pass of each over its own users an epoch.
+    """Trains all local models; in an epoch each passes once over its own users.
 
     weights: [K, U] how much each user counts in each local model, which is expert `first` + k of the bank.
-    gates: [U, first + K] how the experts are mixed when validating; they stay, whatever is trained.
+    gates: [U, first + K] how the experts are mixed when validating; fixed during training.
     objective: None = no validation. global_epochs: those of the global model, trained before.
     """
 

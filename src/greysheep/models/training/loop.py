@@ -25,11 +25,11 @@ class Trainer(Protocol):
 
     def train_epoch(self, epoch: int, tick: Tick) -> dict[str, Any]:
         """Pass once over the users; `tick` takes the share done. Returns the epoch's losses;
-        the key `weight`, if there, holds one training weight a user [U], NaN = not trained on.
+        the key `weight`, if there, holds one training weight per user [U], NaN = not trained on.
         """
 
     def validate(self) -> dict[str, NDArray[np.float64]]:
-        """Metrics on validation rows, one value a user [U], NaN = no validation rows.
+        """Metrics on validation rows, one value per user [U], NaN = no validation rows.
 
         `gate_entropy` may be among them.
         """
@@ -65,7 +65,7 @@ def run(
 
     objective: None = no validation rows: all epochs are run and the last weights kept.
     groups: [U] mainstream group of each user, for the means in the history.
-    watch: may end the run early; not asked after an epoch that was the last one anyway.
+    watch: may end the run early; not called after the last epoch.
     Ctrl-C ends the run with the best weights so far; before the end of the first epoch it is passed on.
     """
     outcome, best_value, best = Outcome(), -np.inf, None
