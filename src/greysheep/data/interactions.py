@@ -1,4 +1,4 @@
-"""An interaction log: unique user-item pairs as integer codes, with the way back to the ids."""
+"""An interaction log: unique user-item pairs as integer codes, and their ids."""
 
 from __future__ import annotations
 

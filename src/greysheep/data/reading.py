@@ -142,7 +142,7 @@ def _refuse_nulls(series: pl.Series, where: str) -> None:
 def _ids(series: pl.Series, where: str, *, is_text: bool) -> pl.Series:
     """Ids as integers or text; ids of a text file are integers only if all of them are written as such."""
     if isinstance(series.dtype, (pl.Categorical, pl.Enum)):
-        series = series.cast(pl.String)  # the values stay, the order of categories is no business of ours
+        series = series.cast(pl.String)  # the values stay; the order of categories is not used
     if series.dtype == pl.String:
         return _integers_if_canonical(series) if is_text else series
     if not series.dtype.is_integer():

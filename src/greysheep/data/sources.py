@@ -217,5 +217,5 @@ def _from_pandas(source: Any, wanted: list[str]) -> pl.DataFrame:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, short enough for one line of ours."""
+    """The first line of an error's message, cut to a length that fits into another message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -125,7 +125,7 @@ class Model(Recommender):
     # What it gets
 
     def fit(self, data: Interactions | Split, *, refit: bool = False) -> Self:
-        """Train on a log (protocol `all`: every row serves) or on a split's train rows.
+        """Train on a log (protocol `all`: every row is used) or on a split's train rows.
 
         refit: protocol `all` only: after the best number of epochs is known, train once more with the
             validation rows among the train rows (rows of a gate stay held out, a gate needs them).

@@ -54,7 +54,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def build(kind: type[Settings], values: dict[str, Any], owner: str) -> Settings:
-    """Validate `values` into `kind`; pydantic's complaints become one line of ours.
+    """Validate `values` into `kind`; pydantic's errors become a ConfigError of one line.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.

@@ -127,7 +127,7 @@ def read(folder: Path) -> Saved:
     codes = users[GROUP].replace_strict({g: i for i, g in enumerate(GROUPS)}, return_dtype=pl.Int8).to_numpy()
     cuts = np.array([np.inf if cut is None else cut for cut in manifest["cuts_serving"]])
     sample = (manifest.get("mainstream_sample", 0), manifest.get("mainstream_bound", 0.0))
-    # what is worked out of the rows was saved beside them, which may not be here
+    # what is computed from the rows was saved, as the rows may not be
     record.serving_mainstream = Mainstream(users[MAINSTREAM].to_numpy(), codes, cuts, *sample)
     record.item_counts = items["n_rows"].to_numpy()
     record.fingerprint, record.cuts_train = manifest["fingerprint"], manifest["cuts_train"]

@@ -91,7 +91,7 @@ def find_audience(
     if not has_history:
         code = np.full(len(ids), -1)
     place = np.full(len(ids), -1) if new is None else new.encode_users(ids)
-    # a history without a known item leaves an unknown user, also where the log has rows of hers
+    # a user whose history has no known item is unknown, even if the log has rows of her
     empty = place >= 0
     empty[empty] = np.diff(rows.indptr)[place[empty]] == 0
     code[empty] = place[empty] = -1

@@ -1,4 +1,4 @@
-"""Gates: how much each expert speaks for each user. Every row of a gate sums to 1."""
+"""Gates: the weight of each expert for each user. Every row of a gate sums to 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EASE with user rows and item columns weighted: the closed form that serves niche users."""
+"""EASE with user rows and item columns weighted: a closed form that is good for niche users."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class ItemKNNConfig(ModelConfig):
     neighbours: int = Field(100, ge=1)
     """Most similar items kept of each item, the item itself not counted."""
     shrinkage: float = Field(0.0, ge=0)
-    """Added to the product of lengths under the cosine: similarities that few users speak for get smaller."""
+    """Added to the product of lengths under the cosine: it lowers similarities that rest on few users."""
 
 
 class ItemKNN(Model):

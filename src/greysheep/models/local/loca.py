@@ -31,7 +31,7 @@ class LOCAConfig(LocalConfig):
     bandwidth: float = Field(0.8, gt=0, le=1)
     """Distance below which an anchor's model scores a user; anchors are chosen to cover within it."""
     global_weight: float = Field(0.5, ge=0, le=1)
-    """Share of the global model in the scores of a user whom an anchor covers."""
+    """Share of the global model in the scores of a user within `bandwidth` of an anchor."""
 
 
 class LOCA(LocalModel):

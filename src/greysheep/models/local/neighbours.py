@@ -44,9 +44,9 @@ def greedy_cover(
 ) -> NDArray[np.int64]:
     """Anchors [min(K, U)] chosen one by one, each covering the most users not covered yet; ties by order.
 
-    When all users are covered, covering starts anew for the remaining anchors.
-    `covers` takes candidates [n] and says whom each covers, [n, U]. Gains only shrink within a round, so an
-    old gain is an upper bound: a candidate is counted again only when it comes to the top of a heap.
+    When all users are covered, covering starts anew for the remaining anchors. `covers` takes candidates [n]
+    and returns which users each covers, [n, U]. Gains only shrink within a round, so an old gain is an upper
+    bound: a candidate is counted again only when it comes to the top of a heap.
     """
     everybody = np.arange(n_users)
     start = np.concatenate(
