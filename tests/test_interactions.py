@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greysheep.data import interactions
-from greysheep.data.interactions import Interactions, read_ids
+from greysheep.data.interactions import Interactions
+from greysheep.data.reading import read_id_column
 from greysheep.errors import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -539,13 +540,13 @@ def test_filters_that_leave_nothing_say_what_would():
         refused(frame, **options)
 
 
-def test_read_ids(tmp_path):
-    assert read_ids(text(tmp_path, "user_id\n007\n8\n"), "user_id").to_list() == ["007", "8"]
-    assert read_ids(text(tmp_path, "user_id\n7\n8\n"), "user_id").to_list() == [7, 8]
+def test_read_id_column(tmp_path):
+    assert read_id_column(text(tmp_path, "user_id\n007\n8\n"), "user_id").to_list() == ["007", "8"]
+    assert read_id_column(text(tmp_path, "user_id\n7\n8\n"), "user_id").to_list() == [7, 8]
     with pytest.raises(DataError, match="no column 'item_id'"):
-        read_ids(text(tmp_path, "user_id\n7\n"), "item_id")
+        read_id_column(text(tmp_path, "user_id\n7\n"), "item_id")
     with pytest.raises(DataError, match="no rows"):
-        read_ids(text(tmp_path, "user_id\n"), "user_id")
+        read_id_column(text(tmp_path, "user_id\n"), "user_id")
 
 
 # --- real logs

@@ -3,6 +3,8 @@
 Each message is one line: what is wrong, which, how many, what to do.
 """
 
+import warnings
+
 
 class GreysheepError(Exception):
     """Base class: the command turns it into one line on stderr and exit code 2."""
@@ -41,3 +43,8 @@ class MissingExtraError(GreysheepError):
 
 class GreysheepWarning(UserWarning):
     """Something was dropped, ignored or defaulted; the message counts it."""
+
+
+def warn(message: str, level: int) -> None:
+    """Give a GreysheepWarning; level 1 is the line that calls this, 2 its caller's, and so on."""
+    warnings.warn(message, GreysheepWarning, stacklevel=level + 1)

@@ -1,13 +1,13 @@
 """The command `greysheep`: arguments in, tables out; everything else is the public Python API.
 
-Exit code 0 = done, 2 = a mistake that the user can mend, told in one line on stderr, 130 = interrupted,
+Exit code 0 = done, 2 = a mistake that the user can correct, one line on stderr says which, 130 = interrupted,
 141 = the reader of a pipe left.
 Torch and the data frames are imported inside the commands, so that `--help` answers at once.
 """
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, TextIO
 
 import typer
@@ -24,17 +24,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo.demo)
+commands: list[Callable[..., None]] = [demo.demo, logs.mainstream, logs.split, fit.fit, evaluate.evaluate]
+commands += [evaluate.recommend, compare.compare, tune.tune, compile.compile, doctor.doctor]
+for command in commands:
+    app.command()(command)
 app.add_typer(data.app, name="data")
-app.command()(logs.mainstream)
-app.command()(logs.split)
-app.command()(fit.fit)
-app.command()(evaluate.evaluate)
-app.command()(evaluate.recommend)
-app.command()(compare.compare)
-app.command()(tune.tune)
-app.command()(compile.compile)
-app.command()(doctor.doctor)
 
 # typer exports only this one of its usage errors; the class they all share is found through it, because its
 # own home moved from click to typer between versions.

@@ -4,16 +4,19 @@ import shlex
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from greysheep.cli.evaluate import ListLength
-from greysheep.cli.options import Log, LogOptions, expand
+from greysheep.cli.options import ListLength, Log, LogOptions, TestedProtocol, output_option, with_log_options
 from greysheep.errors import ConfigError
 
+if TYPE_CHECKING:
+    from greysheep.comparison.request import CompareRequest
+    from greysheep.comparison.result import Comparison
 
-@expand
+
+@with_log_options
 def compare(
     *,
     log: Log,
@@ -25,11 +28,8 @@ def compare(
             "'flat=tall[gate=uniform]'; or @FILE, a YAML list of them.",
         ),
     ],
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Folder for runs and results; finished runs are not repeated."),
-    ],
-    protocol: Annotated[str, typer.Option(help="strict, paper or temporal.")] = "strict",
+    output: Annotated[Path, output_option("Folder for runs and results; finished runs are not repeated.")],
+    protocol: TestedProtocol = "strict",
     seeds: Annotated[
         str, typer.Option(help="How many (3 = 0, 1, 2) or a list (4,7); each drives split and training.")
     ] = "3",
@@ -52,7 +52,7 @@ def compare(
     """
     output = output.expanduser()
     from greysheep.comparison.compare import run_request
-    from greysheep.comparison.request import CompareRequest, joined, read_seeds, read_texts
+    from greysheep.comparison.request import CompareRequest, read_seeds, read_texts
     from greysheep.comparison.run_folder import check_place
 
     check_place(output)
@@ -66,19 +66,19 @@ def compare(
         max_minutes=max_minutes,
         jobs=jobs,
     )
-    texts = ",".join(joined(request.models))
-    command = ["greysheep", "compare", str(log), "--models", texts, "--protocol", protocol]
-    command += ["--seeds", seeds, "-k", str(k), "--reference", request.reference]
-    command += ["--margin", str(margin), *_given(options), "-o", str(output)]
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
     try:
-        comparison = run_request(
-            request, interactions, output, progress=progress, command=shlex.join(command)
-        )
+        command = _command(log, request, options, seeds, output)
+        comparison = run_request(request, interactions, output, progress=progress, command=command)
     except KeyboardInterrupt:
         typer.echo(f"finished runs are kept in {output}: the same command goes on", err=True)
         raise
+    _finish(comparison, output)
+
+
+def _finish(comparison: "Comparison", output: Path) -> None:
+    """Print the comparison and write its page; an error if every run failed."""
     if comparison.failures and not comparison.runs:
         first = comparison.failures[0]
         what = f"{len(comparison.failures)} runs failed and none ended well; the first"
@@ -90,14 +90,19 @@ def compare(
     typer.echo(f"\n{comparison}\n\nwrote {', '.join(path.name for path in written(output))} to {output}")
 
 
-def _given(options: LogOptions) -> list[str]:
-    """The options of the log that are not as they would be anyway, as a person writes them."""
-    usual = asdict(LogOptions())
-    given: list[str] = []
+def _command(log: Path, request: "CompareRequest", options: LogOptions, seeds: str, output: Path) -> str:
+    """The command that repeats a comparison, with those options of the log that are not the default."""
+    from greysheep.comparison.request import joined
+
+    texts = ",".join(joined(request.models))
+    command = ["greysheep", "compare", str(log), "--models", texts, "--protocol", request.protocol]
+    command += ["--seeds", seeds, "-k", str(request.k), "--reference", request.reference]
+    command += ["--margin", str(request.margin)]
+    defaults = asdict(LogOptions())
     for name, value in asdict(options).items():
-        if value != usual[name]:
-            given += ["--" + name.replace("_", "-"), str(value)]
-    return given
+        if value != defaults[name]:
+            command += ["--" + name.replace("_", "-"), str(value)]
+    return shlex.join([*command, "-o", str(output)])
 
 
 def written(output: Path) -> list[Path]:

@@ -5,19 +5,15 @@ from typing import Annotated
 
 import typer
 
-from greysheep.cli.options import ModelFolder
+from greysheep.cli.options import ModelFolder, output_option
 from greysheep.system.files import check_parent
 
 
 def compile(
     model: ModelFolder,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", help="Folder for users.parquet and items.parquet: id and vector."),
-    ],
+    output: Annotated[Path, output_option("Folder for users.parquet and items.parquet: id and vector.")],
     rank: Annotated[
-        int | None,
-        typer.Option(min=1, help="Length of the vectors; the smallest that loses little if not given."),
+        int | None, typer.Option(min=1, help="Vector length; the smallest that loses little if not given.")
     ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0, help="Share of its validation NDCG that any group may lose.")

@@ -5,15 +5,13 @@ from typing import Annotated
 
 import typer
 
-from greysheep.cli.options import Seed
+from greysheep.cli.options import Seed, output_option
 from greysheep.cli.outputs import write_table
 from greysheep.system.files import check_parent, no_empty_folders
 
 app = typer.Typer(help="Named data sets, and simulated ones.", rich_markup_mode=None)
 
-Output = Annotated[
-    Path, typer.Option("--output", "-o", help="Folder; the files go into a folder of the set's name there.")
-]
+Output = Annotated[Path, output_option("Folder; the files go into a folder of the set's name there.")]
 
 
 @app.callback(invoke_without_command=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from greysheep.cli.options import Seed
+from greysheep.cli.options import Seed, output_option
 from greysheep.errors import ConfigError, DataError, MissingExtraError
 from greysheep.system.files import check_file
 
@@ -28,7 +28,7 @@ REFERENCE = "multvae"
 
 def demo(
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Page to write.")] = Path("report.html"),
+    output: Annotated[Path, output_option("Page to write.")] = Path("report.html"),
     data: Annotated[str, typer.Option(help="A name of `greysheep data list`.")] = "ml-100k",
     seed: Seed = 0,
     epochs: Annotated[int | None, typer.Option(min=1, help="The most epochs; 40 if not given.")] = None,
@@ -77,9 +77,8 @@ def run_demo(
     echo(str(data.log.summary))
     progress(f"splitting each user's rows, protocol strict, seed {seed}")
     split = splitting.split(data.log, protocol="strict", seed=seed)
-    echo(
-        ", ".join(f"{row['part']} {row['rows']:,}" for row in split.summary().iter_rows(named=True)) + " rows"
-    )
+    parts = [f"{row['part']} {row['rows']:,}" for row in split.summary().iter_rows(named=True)]
+    echo(f"{', '.join(parts)} rows")
     models = _models(seed, EPOCHS if epochs is None else epochs)
     for model in models:
         most = getattr(model.config, "epochs", 0)

@@ -38,6 +38,7 @@ def facts() -> list[Fact]:
     import torch
 
     cores = usable_cores()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none: training runs on the CPU"
     return [
         Fact("greysheep", own_version()),
         Fact("python", f"{platform.python_version()} on {platform.platform(terse=True)}"),
@@ -48,10 +49,7 @@ def facts() -> list[Fact]:
         Fact("memory", f"{total_bytes() / 2**30:.1f} GiB"),
         Fact("torch threads", str(torch.get_num_threads())),
         *thread_facts(os.environ, cores),
-        Fact(
-            "cuda",
-            torch.cuda.get_device_name() if torch.cuda.is_available() else "none: training runs on the CPU",
-        ),
+        Fact("cuda", gpu),
         *extras(),
         data_folder(),
     ]
@@ -91,11 +89,8 @@ def extras() -> Iterator[Fact]:
             wanted.setdefault(match[2], []).append(match[1])
     for extra, packages in sorted(wanted.items()):
         absent = [name for name in packages if not _version(name)]
-        if absent:
-            missing = f"not installed ({', '.join(absent)})"
-            yield Fact(f"extra {extra}", f"{missing}: pip install 'greysheep[{extra}]'")
-        else:
-            yield Fact(f"extra {extra}", "installed")
+        missing = f"not installed ({', '.join(absent)}): pip install 'greysheep[{extra}]'"
+        yield Fact(f"extra {extra}", missing if absent else "installed")
 
 
 def _numpy_blas() -> str:

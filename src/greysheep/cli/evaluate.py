@@ -1,24 +1,21 @@
 """`greysheep evaluate` and `greysheep recommend`: what a saved model, or another library's list, is worth."""
 
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from greysheep.cli.options import LogOptions, ModelFolder, expand
+from greysheep.cli.options import ListLength, LogOptions, ModelFolder, output_option, with_log_options
 from greysheep.cli.outputs import TABLES, write_table
 from greysheep.data.columns import USER
-from greysheep.errors import ConfigError, GreysheepWarning
+from greysheep.errors import ConfigError, warn
 from greysheep.system.files import check_file
 
 if TYPE_CHECKING:
     from greysheep.evaluation.report import Report
 
-ListLength = Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the lists.")]
 
-
-@expand
+@with_log_options
 def evaluate(
     *,
     model: Annotated[
@@ -45,10 +42,7 @@ def evaluate(
         check_file(html, suffixes=(".html", ".htm"), inputs=inputs)
 
     report = _report(model, recs, split, test, options, k)
-    if json == "-":
-        typer.echo(report.to_json())
-    else:
-        typer.echo(str(report))
+    typer.echo(report.to_json() if json == "-" else str(report))
     if json_file is not None:
         report.to_json(json_file)
     if html is not None:
@@ -75,7 +69,7 @@ def _report(
     return measure(read_lists(recs, options, parts.log), parts, k=k, test=read_log(test, options, parts.log))
 
 
-@expand
+@with_log_options
 def recommend(
     *,
     model: ModelFolder,
@@ -91,10 +85,7 @@ def recommend(
     candidates: Annotated[Path | None, typer.Option(help="File of the only item ids to choose from.")] = None,
     exclude_items: Annotated[Path | None, typer.Option(help="File of item ids never to recommend.")] = None,
     on_unknown: Annotated[str, typer.Option(help="Unknown users: raise, skip or popular.")] = "raise",
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="File: .parquet, .csv or .tsv; a table if not given."),
-    ] = None,
+    output: Annotated[Path | None, output_option("File: .parquet, .csv or .tsv; else a table.")] = None,
     options: LogOptions,
 ) -> None:
     """Recommend items to users of a saved model; to all of them if none are named."""
@@ -106,24 +97,24 @@ def recommend(
     from greysheep.models import load
 
     recommender = load(model)
-    item_type = recommender.log.item_ids.dtype
     wanted, people = read_people(recommender, user, users, history, options)
+    chosen, excluded = (
+        None if path is None else read_ids(path, options.item_col, recommender.log.item_ids.dtype)
+        for path in (candidates, exclude_items)
+    )
     frame = recommender.recommend(
         wanted,
         k=k,
         exclude_seen=exclude_seen,
-        candidates=read_ids(candidates, options.item_col, item_type) if candidates is not None else None,
-        exclude_items=read_ids(exclude_items, options.item_col, item_type)
-        if exclude_items is not None
-        else None,
+        candidates=chosen,
+        exclude_items=excluded,
         history=people,
         on_unknown=on_unknown,
     )
     requested = (people or recommender.log).user_ids if wanted is None else wanted.unique()
     if without := len(requested) - frame[USER].n_unique():
         why = "they are unknown, or " if on_unknown == "skip" else ""
-        message = f"{without} of {len(requested)} users get no list: {why}no item is left for them"
-        warnings.warn(message, GreysheepWarning, stacklevel=2)
+        warn(f"{without} of {len(requested)} users get no list: {why}no item is left for them", 2)
     if output is not None:
         write_table(frame, output)
         typer.echo(f"wrote {frame.height:,} rows for {frame[USER].n_unique():,} users to {output}")

@@ -6,55 +6,47 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from greysheep.cli.options import Log, LogOptions, Overwrite, expand
+from greysheep.cli import options as shared
 from greysheep.errors import ConfigError
 from greysheep.system.files import check_folder
 
 
-@expand
+@shared.with_log_options
 def fit(
     *,
-    log: Log,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Model folder. It holds personal data: ids and rows.")
-    ],
+    log: shared.Log,
+    output: Annotated[Path, shared.output_option("Model folder. It holds personal data: ids and rows.")],
     model: Annotated[
-        str | None,
-        typer.Option(help="A registry name, or a variant: 'tall[gate=uniform]'; tall if not given."),
+        str | None, typer.Option(help="Registry name or variant: 'tall[gate=uniform]'; tall if not given.")
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="The paper's settings for ml-1m, yelp or cds; the options below go over it."),
+        typer.Option(help="The paper's settings for ml-1m, yelp or cds; the options below override."),
     ] = None,
     config: Annotated[
-        Path | None,
-        typer.Option(help="YAML file of settings by name; `model` and `preset` may be among them."),
+        Path | None, typer.Option(help="YAML file of settings by name, `model` and `preset` included.")
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One setting, over --config; repeat it."),
-    ] = None,
+    settings: Annotated[list[str] | None, shared.set_option("One setting, over --config; repeat it.")] = None,
     protocol: Annotated[str, typer.Option(help="all, strict, paper or temporal.")] = "all",
     refit: Annotated[
         bool, typer.Option("--refit", help="Train once more on all rows for the best number of epochs.")
     ] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the split and of training; 0.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core if not given.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    threads: shared.Threads = None,
+    device: shared.Device = None,
     history: Annotated[
         bool, typer.Option(help="Keep the log's rows in the folder; evaluate and recommend need them.")
     ] = True,
-    overwrite: Overwrite = False,
-    options: LogOptions,
+    overwrite: shared.Overwrite = False,
+    options: shared.LogOptions,
 ) -> None:
     """Train a model on a log and save it as a folder."""
     check_folder(output, marker="manifest.json", overwrite=overwrite, inputs=[log, config])
     from greysheep.models.config import read_settings
 
     options_given = {"model": model, "preset": preset, "seed": seed, "threads": threads, "device": device}
-    keywords = (
-        {"model": "tall", "seed": 0, "progress": True} | read_config(config) | read_settings(settings or [])
-    )
+    keywords = {"model": "tall", "seed": 0, "progress": True} | read_config(config)
+    keywords |= read_settings(settings or [])
     keywords |= {name: value for name, value in options_given.items() if value is not None}
 
     from greysheep.data.splitting import split

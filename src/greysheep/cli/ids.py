@@ -2,8 +2,8 @@
 
 A text file does not say whether 12 is a number or a text, and a short one may hold only ids that look like
 numbers while the model's log had others too. So the model decides; an id that cannot be of its type is
-nobody's, not a reason to refuse the others. Parquet files carry types, which are kept where they are not
-people to recommend to.
+an unknown id, not a reason to refuse the others. Parquet files carry types, which are kept except for users
+to recommend to.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ import polars as pl
 
 from greysheep.data.columns import ITEM, RANK, SCORE, USER
 from greysheep.data.interactions import Interactions
-from greysheep.data.interactions import read_ids as read_column
+from greysheep.data.reading import read_id_column
 from greysheep.data.sources import open_source
 from greysheep.errors import DataError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TEXT_FILES = (".csv", ".tsv", ".txt")
 NO_ID = pl.Series([2**126], dtype=pl.Int128)
-"""Integers from here on are no log's ids."""
+"""Integers from here up are in no log."""
 
 
 def read_ids(path: Path, column: str, dtype: pl.DataType) -> pl.Series:
@@ -58,8 +58,8 @@ def as_stored(ids: pl.Series, dtype: pl.DataType, path: Path) -> pl.Series:
             f"{path}: none of the {len(ids)} ids can be one of this model, which are {dtype}; "
             f"the first is {ids[0]!r}"
         )
-    nobody = ids.rank("dense").cast(pl.Int128) + NO_ID
-    return fits.cast(pl.Int128).zip_with(fits.is_not_null(), nobody)
+    unknown = ids.rank("dense").cast(pl.Int128) + NO_ID
+    return fits.cast(pl.Int128).zip_with(fits.is_not_null(), unknown)
 
 
 def read_log(path: Path | None, options: "LogOptions", known: Interactions) -> Interactions | None:
@@ -87,18 +87,14 @@ def read_people(
         log = options.read(history)
         log = replace(log, item_ids=as_stored(log.item_ids, model.log.item_ids.dtype, history))
     dtype = model.log.user_ids.dtype
-    given = [ids for ids in (wanted, None if log is None else log.user_ids) if ids is not None]
-    if any(_convert(ids, dtype).null_count() for ids in given):
+    people = [ids for ids in (wanted, None if log is None else log.user_ids) if ids is not None]
+    if any(_convert(ids, dtype).null_count() for ids in people):
         dtype = pl.String()
-        model.fitted.split = replace(model.split, log=_with_users(model.log, dtype))
-    return (
-        None if wanted is None else wanted.cast(dtype),
-        None if log is None else _with_users(log, dtype),
-    )
-
-
-def _with_users(log: Interactions, dtype: pl.DataType) -> Interactions:
-    return replace(log, user_ids=log.user_ids.cast(dtype))
+        as_text = replace(model.log, user_ids=model.log.user_ids.cast(dtype))
+        model.fitted.split = replace(model.split, log=as_text)
+    if log is not None:
+        log = replace(log, user_ids=log.user_ids.cast(dtype))
+    return None if wanted is None else wanted.cast(dtype), log
 
 
 def read_lists(path: Path, options: "LogOptions", known: Interactions) -> pl.DataFrame:
@@ -108,8 +104,8 @@ def read_lists(path: Path, options: "LogOptions", known: Interactions) -> pl.Dat
         DataError: A column is missing or of the wrong type.
     """
     ids = [
-        as_stored(read_column(path, options.user_col), known.user_ids.dtype, path).alias(USER),
-        as_stored(read_column(path, options.item_col), known.item_ids.dtype, path).alias(ITEM),
+        as_stored(read_id_column(path, options.user_col), known.user_ids.dtype, path).alias(USER),
+        as_stored(read_id_column(path, options.item_col), known.item_ids.dtype, path).alias(ITEM),
     ]
     source = open_source(path)
     order = [name for name in (RANK, SCORE) if name in source.columns]
@@ -122,7 +118,7 @@ def read_lists(path: Path, options: "LogOptions", known: Interactions) -> pl.Dat
 
 
 def _ids_in(path: Path, column: str) -> pl.Series:
-    return _lines(path) if path.suffix.lower() == ".txt" else read_column(path, column)
+    return _lines(path) if path.suffix.lower() == ".txt" else read_id_column(path, column)
 
 
 def _lines(path: Path) -> pl.Series:
@@ -138,6 +134,6 @@ def _lines(path: Path) -> pl.Series:
 
 def _convert(ids: pl.Series, dtype: pl.DataType) -> pl.Series:
     """The ids in another type, null where writing the result again would not give back the same text."""
-    there = ids.cast(dtype, strict=False)
-    back = there.cast(pl.String) == ids.cast(pl.String)
-    return there.zip_with(back.fill_null(False), pl.Series([None], dtype=dtype)).alias(ids.name)
+    converted = ids.cast(dtype, strict=False)
+    same = converted.cast(pl.String) == ids.cast(pl.String)
+    return converted.zip_with(same.fill_null(False), pl.Series([None], dtype=dtype)).alias(ids.name)

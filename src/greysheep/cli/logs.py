@@ -5,24 +5,19 @@ from typing import Annotated
 
 import typer
 
-from greysheep.cli.options import Log, LogOptions, Overwrite, Seed, expand
+from greysheep.cli.options import Log, LogOptions, Overwrite, Seed, output_option, with_log_options
 from greysheep.cli.outputs import TABLES, write_table
 from greysheep.data.columns import GROUP, SCORE, USER
 from greysheep.system.files import check_file, check_folder, new_folder
 
 
-@expand
+@with_log_options
 def mainstream(
     *,
     log: Log,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="File for user_id, score, group: .parquet, .csv or .tsv.")
-    ],
+    output: Annotated[Path, output_option("File for user_id, score, group: .parquet, .csv or .tsv.")],
     sample: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Compare each user with N others, not with all; large logs do so by themselves."
-        ),
+        int | None, typer.Option(min=1, help="Compare each user with N others only; large logs always do.")
     ] = None,
     seed: Seed = 0,
     options: LogOptions,
@@ -38,10 +33,8 @@ def mainstream(
     typer.echo(str(interactions.summary))
     rows = interactions.matrix()
     known = Mainstream.fit(rows, interactions.user_ids, sample=sample, seed=seed)
-    names = pl.Series(GROUP, GROUPS)
-    scores = pl.DataFrame(
-        {USER: interactions.user_ids, SCORE: known.scores, GROUP: names.gather(known.groups)},
-    )
+    groups = pl.Series(GROUP, GROUPS).gather(known.groups)
+    scores = pl.DataFrame({USER: interactions.user_ids, SCORE: known.scores, GROUP: groups})
     write_table(scores, output)
     counts = scores.with_columns(rows=pl.Series(rows.getnnz(axis=1)))
     by_group = counts.group_by(GROUP).agg(
@@ -56,11 +49,11 @@ def mainstream(
     typer.echo(f"wrote {scores.height:,} users to {output}")
 
 
-@expand
+@with_log_options
 def split(
     *,
     log: Log,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the parts.")],
+    output: Annotated[Path, output_option("Folder for the parts.")],
     protocol: Annotated[str, typer.Option(help="strict, paper, temporal or all.")] = "strict",
     seed: Seed = 0,
     overwrite: Overwrite = False,

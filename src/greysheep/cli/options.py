@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,20 @@ Log = Annotated[
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="Folder written by `greysheep fit`.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder if it exists.")]
+ListLength = Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the lists.")]
+TestedProtocol = Annotated[str, typer.Option(help="strict, paper or temporal.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; one per core if not given.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def output_option(help: str) -> Any:
+    """The option that says where a command writes."""
+    return typer.Option("--output", "-o", help=help)
+
+
+def set_option(help: str) -> Any:
+    """The option for single settings."""
+    return typer.Option("--set", metavar="KEY=VALUE", help=help)
 
 
 @dataclass(frozen=True)
@@ -31,9 +45,7 @@ class LogOptions:
     time_col: Annotated[
         str | None, typer.Option(help="Column of times: numbers, dates; `timestamp` if there is one.")
     ] = None
-    weight_col: Annotated[str | None, typer.Option(help="Column of weights; `weight` if there is one.")] = (
-        None
-    )
+    weight_col: Annotated[str | None, typer.Option(help="Column of weights; `weight` if present.")] = None
     rating_col: Annotated[
         str | None, typer.Option(help="Column that --min-rating reads; `rating` if there is one.")
     ] = None
@@ -48,35 +60,25 @@ class LogOptions:
         return Interactions.read(log, **asdict(self))
 
 
-def expand(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn a parameter annotated with an option dataclass into one command-line option per field.
+def with_log_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn the parameter `options` of a command, a LogOptions, into one command-line option per field.
 
-    Typer reads a function's signature; this gives it the flat one, and gives the function its dataclass back.
+    Typer reads a function's signature: it gets one with the fields in place of `options`.
     """
     signature = inspect.signature(command, eval_str=True)
-    groups = {
-        name: parameter.annotation
-        for name, parameter in signature.parameters.items()
-        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation)
-    }
+    parameters = [parameter for name, parameter in signature.parameters.items() if name != "options"]
+    parameters += [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
+        )
+        for field in fields(LogOptions)
+    ]
 
     @wraps(command)
     def flat(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
-        command(**values)
+        options = LogOptions(**{field.name: values.pop(field.name) for field in fields(LogOptions)})
+        command(**values, options=options)
 
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        for parameter in signature.parameters.values()
-        for name, annotation, default in (
-            [(field.name, field.type, field.default) for field in fields(groups[parameter.name])]
-            if parameter.name in groups
-            else [(parameter.name, parameter.annotation, parameter.default)]
-        )
-    ]
     vars(flat)["__signature__"] = signature.replace(parameters=parameters)
-    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters} | {
-        "return": None
-    }
+    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return flat

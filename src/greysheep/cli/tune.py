@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from greysheep.cli.options import Log, LogOptions, Seed, expand
+from greysheep.cli import options as shared
 from greysheep.cli.outputs import write_table
 from greysheep.system.files import check_folder, no_empty_folders, write_text
 
@@ -16,39 +16,30 @@ if TYPE_CHECKING:
 STUDY = "study.journal"
 
 
-@expand
+@shared.with_log_options
 def tune(
     *,
-    log: Log,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder; one with an earlier search goes on with it.")
-    ],
+    log: shared.Log,
+    output: Annotated[Path, shared.output_option("Folder; one with an earlier search goes on with it.")],
     model: Annotated[
         str, typer.Option(help="A registry name, or a variant: 'tall[gate=uniform]'; what it names is fixed.")
     ] = "tall",
     minutes: Annotated[
         float | None, typer.Option(help="Time of this call; 20 if neither this nor --trials is given.")
     ] = None,
-    trials: Annotated[
-        int | None, typer.Option(help="Trials in all, those of earlier calls among them.")
-    ] = None,
-    objective: Annotated[
-        str, typer.Option(help="Validation NDCG to raise: mean, worst or no-harm.")
-    ] = "mean",
+    trials: Annotated[int | None, typer.Option(help="Trials in all, with those of earlier calls.")] = None,
+    objective: Annotated[str, typer.Option(help="Validation NDCG to raise: mean, worst, no-harm.")] = "mean",
     reference: Annotated[
         str | None, typer.Option(help="For no-harm: the model that no group may fall below.")
     ] = None,
     margin: Annotated[float, typer.Option(help="For no-harm: the relative loss still allowed.")] = 0.02,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One setting that stays fixed; repeat it."),
-    ] = None,
+    settings: Annotated[list[str] | None, shared.set_option("One setting, kept fixed; repeat it.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="The most epochs of a trial.")] = None,
-    protocol: Annotated[str, typer.Option(help="strict, paper or temporal.")] = "strict",
-    seed: Seed = 0,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; one a core if not given.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    options: LogOptions,
+    protocol: shared.TestedProtocol = "strict",
+    seed: shared.Seed = 0,
+    threads: shared.Threads = None,
+    device: shared.Device = None,
+    options: shared.LogOptions,
 ) -> None:
     """Search the settings of a model on validation rows; test rows are never read.
 
@@ -74,7 +65,7 @@ def tune(
         minutes=20 if trials is None and minutes is None else minutes,
         reference=reference,
         margin=margin,
-        fixed=fixed,
+        fixed=read_settings(settings or []) | fixed,
         epochs=epochs,
     )
     interactions = options.read(log)
@@ -110,10 +101,6 @@ def _write(tuning: "Tuning", output: Path) -> None:
 
 def _short(value: object) -> str | None:
     """A setting in full: 1e-05, not the 0.0000 that a table makes of it."""
-    return (
-        value
-        if value is None or isinstance(value, str)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if value is None:
+        return None
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,8 @@
-"""Merging equal pairs, the k-core filter and the account of what left a log."""
+"""Merge equal pairs, filter to the k-core, and count the rows that were removed."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ Codes = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Summary:
-    """What came into a log, what left it and why; `str()` is a few readable lines."""
+    """Rows, users and items read, removed (and why) and kept; `str()` is a few readable lines."""
 
     source: str = ""
     rows_in: int = 0
@@ -30,7 +31,7 @@ class Summary:
     duplicates_merged: int = 0
     """Rows that went into another row of the same user and item."""
     outside_core: int = 0
-    """Rows that the filter on items a user and users an item took away."""
+    """Rows removed by the filter on items per user and users per item."""
     rows: int = 0
     users: int = 0
     items: int = 0
@@ -59,9 +60,9 @@ def _sizes(rows: int, users: int, items: int) -> str:
 def merge_pairs(
     users: Codes, items: Codes, n_items: int, weights: pl.Series | None, times: pl.Series | None
 ) -> tuple[Codes, Codes, NDArray[np.float32] | None, pl.Series | None]:
-    """One row a pair, sorted by (user, item): the latest time, the sum of the weights.
+    """One row per pair, sorted by (user, item): the latest time, the sum of the weights.
 
-    All arguments and results have one entry a row.
+    All arguments and results have one entry per row.
 
     Raises:
         DataError: If a sum of weights is too large for float32.
@@ -139,10 +140,5 @@ def core_hint(users: Codes, items: Codes, min_user_items: int, min_item_users: i
 
 def _largest(requested: int, left: Callable[[int], int]) -> int | None:
     """The largest value below `requested` that leaves rows (fewer are left as the value grows), or None."""
-    if left(0) == 0:
-        return None
-    low, high = 0, requested
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if left(middle) else (low, middle)
-    return low
+    largest = bisect_left(range(1, requested), True, key=lambda value: left(value) == 0)
+    return largest if left(0) else None

@@ -273,7 +273,7 @@ def _draw_in_rounds(
 
 
 def _repeats(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mark entries that stand further left in the same row, too."""
+    """Mark entries that occur further left in the same row, too."""
     order = np.argsort(rows, axis=1, kind="stable")
     ordered = np.take_along_axis(rows, order, axis=1)
     repeats = np.zeros(rows.shape, dtype=bool)
@@ -298,6 +298,5 @@ def _check_simulation(sizes: list[int], n_items: int, rows_per_user: int, noise:
         raise ConfigError(f"noise={noise} must lie between 0 and 1")
     most = n_items if noise else n_items // len(sizes)
     if not 1 <= rows_per_user <= most:
-        raise ConfigError(
-            f"rows_per_user={rows_per_user} must lie between 1 and {most}, the items she can draw"
-        )
+        limits = f"between 1 and {most}, the items she can draw"
+        raise ConfigError(f"rows_per_user={rows_per_user} must lie {limits}")

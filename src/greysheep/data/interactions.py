@@ -1,4 +1,4 @@
-"""An interaction log: unique user-item pairs as integer codes, with the way back to the ids."""
+"""An interaction log: unique user-item pairs as integer codes, and their ids."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import math
 import numbers
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from greysheep.data.cleaning import Summary, core, core_hint, merge_pairs
 from greysheep.data.columns import ITEM, TIME, USER, WEIGHT
-from greysheep.data.reading import RATING, Columns, read_columns, read_id_column
+from greysheep.data.reading import RATING, Columns, read_columns
 from greysheep.errors import DataError
 
 # Ids looked up in one go: a join holds a copy of them and several of their codes.
@@ -25,7 +24,7 @@ _JOINED_AT_ONCE = 1 << 22
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """A cleaned log with one row a (user, item) pair, rows sorted by user, then item.
+    """A cleaned log with one row per (user, item) pair, rows sorted by user, then item.
 
     "Code" is the position of a user or item in `user_ids` or `item_ids`; "id" is what the source calls it.
     U users, I items, n rows.
@@ -50,7 +49,7 @@ class Interactions:
     times: pl.Series | None = None
     """[n] numbers, dates or datetimes, or None."""
     summary: Summary = field(default_factory=Summary)
-    """What came in, what left and why."""
+    """Rows, users and items read, removed and kept."""
 
     @classmethod
     def read(
@@ -66,17 +65,14 @@ class Interactions:
         min_user_items: int = 0,
         min_item_users: int = 0,
     ) -> Interactions:
-        """Read a log: rows below `min_rating` leave, then equal pairs merge, then the k-core is cut.
+        """Read a log: drop rows below `min_rating`, merge equal pairs, then filter to the k-core.
 
-        Merged pairs keep the latest time and the sum of their weights. Ids come back as they are: with their
-        type from a frame or parquet file (categories become text); from a text file as integers only if
-        every one is a canonical integer ('12', not '012' or '+12'), else as text.
+        Merged pairs keep the latest time and summed weights. Ids keep their type, categories become text;
+        of a text file they are integers if all are canonical ('12', not '012' or '+12'), else text.
 
         Args:
-            source: Path of a .parquet, .csv or .tsv file or of a folder of .parquet parts, or a pandas,
-                polars or Arrow frame.
-            user_col: Column of user ids.
-            item_col: Column of item ids.
+            source: Path (.parquet, .csv, .tsv or folder of .parquet parts) or pandas, polars or Arrow frame.
+            user_col, item_col: Columns of user ids and of item ids.
             time_col: Column of times; None takes "timestamp" if there is one.
             weight_col: Column of weights; None takes "weight" if there is one.
             rating_col: Column of ratings; None takes "rating". Read only with `min_rating`.
@@ -92,13 +88,7 @@ class Interactions:
         label, frame = read_columns(source, names, need_rating=min_rating is not None)
         rows_in, users_in, items_in = frame.height, frame[USER].n_unique(), frame[ITEM].n_unique()
         if min_rating is not None:
-            highest = float(frame[RATING].max())  # type: ignore[arg-type]
-            frame = frame.filter(pl.col(RATING) >= min_rating)
-            if frame.height == 0:
-                raise DataError(
-                    f"min_rating={min_rating:g} leaves none of the {rows_in} rows of {label}; "
-                    f"the highest rating is {highest:g}, so min_rating={highest:g} would leave some"
-                )
+            frame = _rated_from(frame, min_rating, label)
         rated = frame.height
         user_ids, users = _encode(frame[USER])
         item_ids, items = _encode(frame[ITEM])
@@ -139,9 +129,8 @@ class Interactions:
 
     def __repr__(self) -> str:
         """Sizes and types in one line."""
-        extra = "".join(
-            f", {w}" for w, x in (("weights", self.weights), ("times", self.times)) if x is not None
-        )
+        columns = {"weights": self.weights, "times": self.times}
+        extra = "".join(f", {name}" for name, values in columns.items() if values is not None)
         return f"Interactions({len(self):,} rows, {self.n_users:,} users, {self.n_items:,} items{extra})"
 
     def matrix(self, mask: NDArray[np.bool_] | None = None, *, weighted: bool = False) -> sp.csr_matrix:
@@ -205,9 +194,8 @@ class Interactions:
 def _time_bytes(times: pl.Series) -> bytes:
     """Times as bytes that don't depend on how wide the source stored them."""
     if times.dtype.is_numeric():
-        wide = (
-            pl.Int64 if times.dtype.is_integer() and times.dtype not in (pl.UInt64, pl.Int128) else pl.Float64
-        )
+        fits_int64 = times.dtype.is_integer() and times.dtype not in (pl.UInt64, pl.Int128)
+        wide = pl.Int64 if fits_int64 else pl.Float64
         return str(wide).encode() + times.cast(wide).to_numpy().tobytes()
     return str(times.dtype).encode() + times.to_physical().cast(pl.Int64).to_numpy().tobytes()
 
@@ -219,6 +207,17 @@ def _check_options(min_rating: Any, min_user_items: Any, min_item_users: Any) ->
     for name, value in (("min_user_items", min_user_items), ("min_item_users", min_item_users)):
         if not isinstance(value, numbers.Integral) or value < 0:
             raise DataError(f"{name}={value!r} is not a whole number from 0 (no filter) up")
+
+
+def _rated_from(frame: pl.DataFrame, min_rating: float, label: str) -> pl.DataFrame:
+    rated = frame.filter(pl.col(RATING) >= min_rating)
+    if rated.height == 0:
+        highest = float(frame[RATING].max())  # type: ignore[arg-type]
+        raise DataError(
+            f"min_rating={min_rating:g} leaves none of the {frame.height} rows of {label}; "
+            f"the highest rating is {highest:g}, so min_rating={highest:g} would leave some"
+        )
+    return rated
 
 
 def _encode(column: pl.Series) -> tuple[pl.Series, NDArray[np.int32]]:
@@ -267,13 +266,8 @@ def _as_series(dtype: pl.DataType, ids: Any) -> pl.Series:
         if series.dtype == pl.String if is_text else series.dtype.is_integer():
             return series.cast(dtype, strict=False)
         return pl.Series([None] * len(series), dtype=pl.Null)
-    fits: list[Any] = []
-    for value in ids:
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if is_text:
-            fits.append(str(value) if isinstance(value, str) else None)
-        else:
-            fits.append(int(value) if whole else None)
+    kinds, convert = ((str,), str) if is_text else ((int, np.integer), int)
+    fits = [convert(v) if isinstance(v, kinds) and not isinstance(v, bool) else None for v in ids]
     return pl.Series(fits, dtype=dtype, strict=False)
 
 
@@ -285,8 +279,3 @@ def _gather(ids: pl.Series, codes: Any) -> pl.Series:
     if len(positions) and positions.min() < 0:
         index = pl.select(pl.when(index >= 0).then(index)).to_series()
     return ids.gather(index)
-
-
-def read_ids(source: str | Path, column: str) -> pl.Series:
-    """One column of ids from a .parquet, .csv or .tsv file, read by the same rules as a log's."""
-    return read_id_column(source, column)

@@ -81,9 +81,8 @@ def _cached(file: str, fetch: Callable[[str, Path], None]) -> Path:
         with new_file(target) as draft:
             fetch(file, draft)
     except OSError as error:
-        raise Unreachable(
-            f"{target.parent} cannot be written ({error.strerror or first_line(error)})"
-        ) from error
+        reason = error.strerror or first_line(error)
+        raise Unreachable(f"{target.parent} cannot be written ({reason})") from error
     return target
 
 
@@ -133,9 +132,8 @@ def _read_wheel(path: Path) -> Tables:
         movies = _table(wheel.read(f"{WHEEL_FOLDER}/ml-100k.item"), "\t", "utf-8", header=True)
     name, year = pl.nth(1), pl.nth(2)
     dated = pl.when(year.str.contains(r"^\d{4}$")).then(name + " (" + year + ")").otherwise(name)
-    return _rows(rows), _titles(
-        movies, dated.replace("unkonwn", "unknown")
-    )  # one film, misspelt in the wheel
+    spelt = dated.replace("unkonwn", "unknown")  # one film, misspelt in the wheel
+    return _rows(rows), _titles(movies, spelt)
 
 
 def _read_zip(name: str, path: Path) -> Tables:

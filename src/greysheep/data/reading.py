@@ -58,17 +58,13 @@ def read_columns(source: Any, names: Columns, *, need_rating: bool) -> tuple[str
     frame = opened.load(list(dict.fromkeys(chosen.values())))
     if frame.height == 0:
         raise DataError(f"{opened.label} has no rows, only column names")
+    types = {USER: _ids, ITEM: _ids, TIME: _times, WEIGHT: _numbers, RATING: _numbers}
     out = {}
     for canonical, column in chosen.items():
         series = frame.get_column(column).alias(canonical)
         where = f"column '{column}' of {opened.label}"
         _refuse_nulls(series, where)
-        if canonical in (USER, ITEM):
-            out[canonical] = _ids(series, where, is_text=opened.is_text)
-        elif canonical == TIME:
-            out[canonical] = _times(series, where, is_text=opened.is_text)
-        else:
-            out[canonical] = _numbers(series, where, is_text=opened.is_text)
+        out[canonical] = types[canonical](series, where, is_text=opened.is_text)
     weights = out.get(WEIGHT)
     if weights is not None and (bad := int((weights < 0).sum())):
         where = f"column '{chosen[WEIGHT]}' of {opened.label}"
@@ -105,24 +101,17 @@ def _choose(source: Source, names: Columns, need_rating: bool) -> dict[str, str]
             chosen[canonical] = named
         elif canonical in source.columns or canonical == RATING:
             chosen[canonical] = canonical
-    options = {
-        USER: "user_col",
-        ITEM: "item_col",
-        TIME: "time_col",
-        WEIGHT: "weight_col",
-        RATING: "rating_col",
-    }
+    options = dict(zip((USER, ITEM, TIME, WEIGHT, RATING), fields(names), strict=True))
     for canonical, column in chosen.items():
-        _require(source, column, options[canonical])
+        _require(source, column, f"{options[canonical].name}_col")
     return chosen
 
 
 def _require(source: Source, column: str, option: str | None) -> None:
     if column not in source.columns:
         near = nearest(column, source.columns)
-        shown = ", ".join(repr(c[:40]) for c in source.columns[:8]) + (
-            ", ..." if len(source.columns) > 8 else ""
-        )
+        more = ", ..." if len(source.columns) > 8 else ""
+        shown = ", ".join(repr(c[:40]) for c in source.columns[:8]) + more
         hint = f"nearest: {', '.join(repr(c[:40]) for c in near)}" if near else f"columns: {shown}"
         if source.is_text and len(source.columns) == 1:
             hint = f"its only column is {source.columns[0][:60]!r}: .csv means commas and .tsv means tabs"
@@ -147,14 +136,13 @@ def nearest(word: str, known: Iterable[str]) -> list[str]:
 
 def _refuse_nulls(series: pl.Series, where: str) -> None:
     if missing := series.null_count():
-        of = f"{missing} of {len(series)} rows"
-        raise DataError(f"{where} has no value in {of}; drop or fill them first")
+        raise DataError(f"{where} has no value in {missing} of {len(series)} rows; drop or fill them first")
 
 
 def _ids(series: pl.Series, where: str, *, is_text: bool) -> pl.Series:
     """Ids as integers or text; ids of a text file are integers only if all of them are written as such."""
     if isinstance(series.dtype, (pl.Categorical, pl.Enum)):
-        series = series.cast(pl.String)  # the values stay, the order of categories is no business of ours
+        series = series.cast(pl.String)  # the values stay; the order of categories is not used
     if series.dtype == pl.String:
         return _integers_if_canonical(series) if is_text else series
     if not series.dtype.is_integer():

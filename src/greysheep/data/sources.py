@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,14 @@ def open_source(source: Any) -> Source:
         try:
             return _open_path(Path(source).expanduser())
         except OSError as error:
-            raise DataError(
-                f"{str(source)[:200]} cannot be read: {error.strerror or first_line(error)}"
-            ) from error
+            reason = error.strerror or first_line(error)
+            raise DataError(f"{str(source)[:200]} cannot be read: {reason}") from error
     if isinstance(source, pl.LazyFrame):
         source = source.collect()
     if isinstance(source, pl.DataFrame):
         return Source("the frame", source.columns, source.select)
     if type(source).__module__.split(".")[0] == "pandas" and hasattr(source, "columns"):
-        return Source(
-            "the pandas frame", [str(c) for c in source.columns], lambda cols: _from_pandas(source, cols)
-        )
+        return Source("the pandas frame", [str(c) for c in source.columns], partial(_from_pandas, source))
     if hasattr(source, "__arrow_c_stream__") or hasattr(source, "__arrow_c_array__"):
         try:
             frame = pl.DataFrame(source)
@@ -219,5 +217,5 @@ def _from_pandas(source: Any, wanted: list[str]) -> pl.DataFrame:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, short enough for one line of ours."""
+    """The first line of an error's message, cut to a length that fits into another message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -1,4 +1,4 @@
-"""Deal the rows of a log into train, gate, validation and test parts."""
+"""Split the rows of a log into train, gate, validation and test parts."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Split:
         """[U, I] rows that parameters are trained on.
 
         A model that reads gate rows otherwise (`gated`) trains on train; any other model on train and gate:
-        no model sees a row another may not. In `paper`, every model trains on train.
+        all models see the same rows. In `paper`, every model trains on train.
         """
         return self.rows("train", *(() if gated else ("gate",)), weighted=weighted)
 
@@ -82,7 +82,7 @@ class Split:
         return self.rows("train", "gate", *later, weighted=weighted)
 
     def summary(self) -> pl.DataFrame:
-        """One line a part: part, rows, users, items."""
+        """One row per part: part, rows, users, items."""
         masks = [self.part == code for code in range(len(PARTS))]
         return pl.DataFrame(
             {
@@ -153,9 +153,8 @@ class Split:
 def _read_facts(folder: Path) -> dict[str, Any]:
     file = folder / "split.json"
     if not file.is_file():
-        raise DataError(
-            f"{folder} is no split: it has no split.json (greysheep split LOG -o {folder} writes one)"
-        )
+        hint = f"greysheep split LOG -o {folder} writes one"
+        raise DataError(f"{folder} is no split: it has no split.json ({hint})")
     try:
         facts = json.loads(file.read_text(encoding="utf-8"))
         if facts["format"] != 1 or set(facts["rows"]) != set(PARTS) or not any(facts["rows"].values()):
@@ -218,7 +217,7 @@ def _paper(log: Interactions, seed: int) -> Parts:
         _, first = np.unique(log.users[mine], return_index=True)
         part[mine[first]] = target
 
-    # Nobody without a train row: there would be no input for her.
+    # Every user gets a train row: without one she has no input.
     move(TRAIN, TEST, lambda c: (c[:, TRAIN] == 0) & (c[:, TEST] >= c[:, VALIDATION]))
     move(TRAIN, VALIDATION, lambda c: c[:, TRAIN] == 0)
     move(VALIDATION, TRAIN, lambda c: (c[:, VALIDATION] == 0) & (c[:, TRAIN] > 1))

@@ -8,7 +8,6 @@ users, lists and files is done once, here and in `Recommender`.
 from __future__ import annotations
 
 import time
-import warnings
 from abc import abstractmethod
 from dataclasses import replace
 from functools import cached_property
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import TRAIN, VALIDATION, Split, split
-from greysheep.errors import ConfigError, DataError, GreysheepWarning
+from greysheep.errors import ConfigError, DataError, warn
 from greysheep.mainstream.groups import GROUPS
 from greysheep.models import folder
 from greysheep.models.config import ModelConfig, divide
@@ -43,7 +42,7 @@ REGISTRY: dict[str, type[Model]] = {}
 class Model(Recommender):
     """Base of all models. Keywords go to the model's config or to RunOptions, by name.
 
-    After `fit`: `split` (the rows and their parts), `user_state` ([U, S] or None), `history` (one dict an
+    After `fit`: `split` (the rows and their parts), `user_state` ([U, S] or None), `history` (one dict per
     epoch), `train_seconds`, `epochs`, `best_epoch`, `gate_entropy`, `peak_memory_bytes`.
 
     A subclass with a `name` of its own is registered by it: `create`, `parse`, `load`, `compare` and `tune`
@@ -56,10 +55,12 @@ class Model(Recommender):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     validates: ClassVar[bool] = False
     """True where `fit` keeps validation rows back under every protocol, to stop or to choose by."""
+    needs_rows: ClassVar[str | None] = None
+    """Why the model cannot be saved without its rows; None where it can."""
     search_space: ClassVar[dict[str, Dimension]] = {}
-    """What `tune` may change; a condition reads settings that stand before it."""
+    """What `tune` may change; a condition reads settings that come before it."""
     search_starts: ClassVar[tuple[dict[str, Any], ...]] = ()
-    """Changes of the defaults that `tune` tries first, the most telling one first."""
+    """Changes of the defaults that `tune` tries first, the most effective one first."""
     config: Any
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -92,7 +93,7 @@ class Model(Recommender):
         """K, for mixtures."""
         return None
 
-    # What a model brings, beside `_scores`
+    # What a model defines, beside `_scores`
 
     @abstractmethod
     def _fit(self, split: Split) -> None:
@@ -107,9 +108,9 @@ class Model(Recommender):
         """Take learned tensors back."""
 
     def _train_again(self, split: Split) -> bool:
-        """Train anew on a split without validation, as long as was best; whether Ctrl-C ended it.
+        """Train anew on a split without validation, for the best number of epochs; True if Ctrl-C ended it.
 
-        Asked of models that keep validation rows back (`validates`).
+        Called for models that keep validation rows back (`validates`).
         """
         return False
 
@@ -124,7 +125,7 @@ class Model(Recommender):
     # What it gets
 
     def fit(self, data: Interactions | Split, *, refit: bool = False) -> Self:
-        """Train on a log (protocol `all`: every row serves) or on a split's train rows.
+        """Train on a log (protocol `all`: every row is used) or on a split's train rows.
 
         refit: protocol `all` only: after the best number of epochs is known, train once more with the
             validation rows among the train rows (rows of a gate stay held out, a gate needs them).
@@ -134,21 +135,18 @@ class Model(Recommender):
         """
         if not isinstance(data, Interactions | Split):
             raise DataError(f"fit takes what Interactions.read or split gives, not {type(data).__name__}")
-        given = (
-            split(data, protocol="all", seed=self.options.seed) if isinstance(data, Interactions) else data
-        )
-        if refit and given.protocol != "all":
-            raise ConfigError(
-                f"refit is for protocol 'all', not {given.protocol!r}: there validation stays unseen"
-            )
-        if self.binary and given.log.weights is not None:
-            message = f"{self.name} is binary: the {len(given.log)} weights of the log are not used"
-            warnings.warn(message, GreysheepWarning, stacklevel=2)
-        self.fitted, self.user_state = Fitted(given, weighted=not self.binary), None
+        if isinstance(data, Interactions):
+            data = split(data, protocol="all", seed=self.options.seed)
+        if refit and data.protocol != "all":
+            why = "there validation stays unseen"
+            raise ConfigError(f"refit is for protocol 'all', not {data.protocol!r}: {why}")
+        if self.binary and data.log.weights is not None:
+            warn(f"{self.name} is binary: the {len(data.log)} weights of the log are not used", 2)
+        self.fitted, self.user_state = Fitted(data, weighted=not self.binary), None
         begun = time.perf_counter()
         try:
             with torch_threads(self.options.threads):
-                self._fit(given)
+                self._fit(data)
                 if refit:
                     self._refit()
                 self.fitted.train_seconds = time.perf_counter() - begun
@@ -180,21 +178,15 @@ class Model(Recommender):
             return
         self.fitted, first.interrupted = first, True
         self._restore(tensors, self.log.n_items)
-        message = f"the refit of {self.name} {failure}: the first model is kept, without validation rows"
-        warnings.warn(message, GreysheepWarning, stacklevel=3)
+        warn(f"the refit of {self.name} {failure}: the first model is kept, without validation rows", 3)
 
     def _finish(self) -> None:
-        """Work out once what scoring and lists need of the users and items that were trained on."""
+        """Compute once what scoring and lists need of the users and items that were trained on."""
         seen = self.split.train_rows(gated=self.uses_gate_rows)
         self.user_state = self._known_state(seen, self.split.gate_rows())
         self.fitted.gate_entropy = self._mixing_entropy()
         learned = seen if self.validates else self.fit_rows
         self.fitted.trained_items = np.bincount(learned.indices, minlength=self.log.n_items) > 0
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended the training, or a refit failed."""
-        return self.fitted.interrupted
 
     @property
     def fit_rows(self) -> csr_matrix:
@@ -225,7 +217,14 @@ class Model(Recommender):
         """Write the model as a folder (README: it holds personal data); all of it or nothing.
 
         include_history: False leaves the users' rows out; recommending then needs `history`.
+
+        Raises:
+            DataError: `include_history` is False for a model that cannot do without the rows (`needs_rows`).
+            ModelFolderError: the path is taken by something that is not a saved model, or cannot be written.
         """
+        if self.needs_rows and not include_history:
+            why = f"{self.needs_rows}; save with include_history=True"
+            raise DataError(f"{self.name} cannot be saved without its rows: {why}")
         about = {
             "model": self.name,
             "label": self.label,
@@ -244,7 +243,7 @@ class IterativeModel(Model):
 
     validates = True
     watch: Watch | None = None
-    """Asked after each validated epoch whether training shall end there."""
+    """Called after each validated epoch; True ends the training there."""
 
     @property
     def start_epoch(self) -> int:
@@ -261,7 +260,7 @@ class IterativeModel(Model):
         """Fresh weights and what the loop needs to train them."""
 
     def _trained(self, trainer: Any) -> None:
-        """Take what the trainer settled beside the weights."""
+        """Take what the trainer learned beside the weights."""
 
     def _fit(self, split: Split) -> None:
         objective: Objective | None = Objective.parse(self.config.objective)
@@ -273,29 +272,26 @@ class IterativeModel(Model):
             )
         if not judged.any():
             objective = None
-            message = f"no user has a validation row: {self.name} runs all its epochs"
-            warnings.warn(message, GreysheepWarning, stacklevel=3)
+            warn(f"no user has a validation row: {self.name} runs all its epochs", 3)
         outcome, record = self._run(split, objective, self.config.epochs, self.label), self.fitted
         record.history, record.best_epoch = outcome.history, outcome.best_epoch
         record.epochs, record.interrupted = len(outcome.history), outcome.interrupted
         if outcome.interrupted:
-            message = (
-                f"{self.name} was interrupted after {self.epochs} epochs; epoch {self.best_epoch} is kept"
-            )
-            warnings.warn(message, GreysheepWarning, stacklevel=3)
+            kept = f"epoch {self.best_epoch} is kept"
+            warn(f"{self.name} was interrupted after {self.epochs} epochs; {kept}", 3)
 
     def _train_again(self, split: Split) -> bool:
         return self._run(split, None, self.best_epoch, f"{self.label} (refit)").interrupted
 
     def _run(self, split: Split, objective: Objective | None, epochs: int, label: str) -> Outcome:
-        groups, trainer = split.mainstream.groups, self._trainer(split, objective)
+        trainer = self._trainer(split, objective)
         outcome = run(
             trainer,
             epochs=epochs,
             patience=self.patience,
             start_epoch=self.start_epoch,
             objective=objective,
-            groups=groups,
+            groups=split.mainstream.groups,
             progress=Progress(label, epochs, self.options.progress),
             watch=None if objective is None else self.watch,
         )
@@ -311,7 +307,7 @@ def take(state: dict[str, Tensor], name: str, *shape: int) -> NDArray[Any]:
 
 
 def mean_entropy(weights: NDArray[Any]) -> float | None:
-    """Mean over users of the entropy of their experts' weights [n, K]; None for one expert, or nobody."""
+    """Mean over users of the entropy of their experts' weights [n, K]; None for one expert, or no users."""
     if weights.shape[1] == 1 or not len(weights):
         return None
     logs = np.log(weights, where=weights > 0, out=np.zeros_like(weights))

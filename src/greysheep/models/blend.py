@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,13 +15,13 @@ from scipy.sparse import csr_matrix, eye_array
 from torch import Tensor
 
 from greysheep.data.splitting import Split
-from greysheep.errors import ConfigError, GreysheepWarning
+from greysheep.errors import ConfigError, warn
 from greysheep.models.base import Model, take
 from greysheep.models.config import ModelConfig, RunOptions
 from greysheep.models.fitted import Fitted
 from greysheep.models.recommender import in_pieces
 from greysheep.models.registry import create
-from greysheep.models.training.objective import Objective
+from greysheep.models.training.objective import Objective, ObjectiveText
 from greysheep.models.training.progress import Steps
 from greysheep.models.training.validation import PerUser, Validation
 
@@ -42,7 +41,7 @@ class BlendConfig(ModelConfig):
     records its choice here; a loaded blend has the weights it was saved with, and keeps them."""
     grid: int = Field(10, ge=1)
     """Weights tried are all multiples of 1 / grid that sum to 1."""
-    objective: str = "mean-ndcg"
+    objective: ObjectiveText = "mean-ndcg"
     """What the weights maximise on validation rows: `mean-ndcg` (NDCG@1, 5, 10, 20), `recall@20` and the
     like; `:low` (any group) or `:worst` behind it asks for that group."""
 
@@ -50,12 +49,6 @@ class BlendConfig(ModelConfig):
     @classmethod
     def _read_weights(cls, given: Any) -> Any:
         return tuple(float(part) for part in given.split("+")) if isinstance(given, str) else given
-
-    @field_validator("objective")
-    @classmethod
-    def _can_be_measured(cls, text: str) -> str:
-        Objective.parse(text)  # its ConfigError passes through pydantic as it is
-        return text
 
     @model_validator(mode="after")
     def _fits_together(self) -> BlendConfig:
@@ -82,7 +75,7 @@ class BlendConfig(ModelConfig):
 class Blend(Model):
     """Weighted sum of z-scores: score(u, i) = sum over parts m of w_m (s_m(u, i) - mean) / deviation.
 
-    Mean and standard deviation are a user's own, a part at a time, over the items that are not in her input:
+    Mean and standard deviation are taken per user and part, over the items that are not in her input:
     her own items score far above the rest and would set the scale. A part that gives all of these the same
     score adds nothing.
 
@@ -147,8 +140,7 @@ class Blend(Model):
             shares = self._choose(held)
         elif shares is None:
             shares = (1 / len(self.parts),) * len(self.parts)
-            message = f"no user has a validation row: the {len(shares)} parts of {self.name} weigh alike"
-            warnings.warn(message, GreysheepWarning, stacklevel=3)
+            warn(f"no user has a validation row: the {len(shares)} parts of {self.name} weigh alike", 3)
         if held is not split:
             for part in self.parts:
                 if not part.validates:
@@ -163,9 +155,8 @@ class Blend(Model):
         points = list(simplex(len(self.parts), self.config.grid))
         tables: list[PerUser] = [{} for _ in points]
         chunks = list(in_pieces(validation.users, split.log.n_items))
-        with Steps(
-            f"{self.label}: weights", len(chunks), self.options.progress, "part of the users"
-        ) as steps:
+        label, show = f"{self.label}: weights", self.options.progress
+        with Steps(label, len(chunks), show, "part of the users") as steps:
             for chunk in chunks:
                 states = [None if part.user_state is None else part.user_state[chunk] for part in self.parts]
                 each = self._standard_scores(validation.given[chunk], states)
@@ -173,8 +164,8 @@ class Blend(Model):
                     scores = np.tensordot(np.asarray(point, each.dtype), each, axes=1)
                     validation.put(table, chunk, validation.metrics(chunk, scores))
                 steps.step()
-        nobody = np.zeros(split.log.n_users, dtype=np.int8)
-        groups = nobody if objective.who is None else split.mainstream.groups
+        one_group = np.zeros(split.log.n_users, dtype=np.int8)
+        groups = one_group if objective.who is None else split.mainstream.groups
         value = [objective.value(table, groups) for table in tables]
         if np.isnan(value).all():
             raise ConfigError(f"objective {self.config.objective!r}: no user of it has validation rows")
@@ -183,12 +174,9 @@ class Blend(Model):
     def _standard_scores(self, rows: csr_matrix, states: list[Any]) -> NDArray[Any]:
         """Z-scores [M, B, I] of the parts for users whose input is `rows`; states: each part's, or None."""
         ones = csr_matrix((np.ones_like(rows.data), rows.indices, rows.indptr), rows.shape)
-        return np.stack(
-            [
-                standardised(part._scores(ones if part.binary else rows, state), rows)
-                for part, state in zip(self.parts, states, strict=True)
-            ]
-        )
+        parts = zip(self.parts, states, strict=True)
+        scores = (part._scores(ones if part.binary else rows, state) for part, state in parts)
+        return np.stack([standardised(own, rows) for own in scores])
 
     def _refit(self) -> None:
         first = self.split
@@ -252,7 +240,7 @@ def _side_by_side(states: list[NDArray[Any] | None]) -> NDArray[Any] | None:
 
 
 def standardised(scores: NDArray[Any], seen: csr_matrix) -> NDArray[Any]:
-    """Scores [B, I] less their mean, over their standard deviation, both a row over the items not in `seen`.
+    """Scores [B, I] minus their mean, over their standard deviation, per row over the items not in `seen`.
 
     A row whose unseen items all have one score becomes 0.
 
@@ -263,10 +251,8 @@ def standardised(scores: NDArray[Any], seen: csr_matrix) -> NDArray[Any]:
     left = np.maximum(seen.shape[1] - np.diff(seen.indptr), 1)
 
     def mean(values: NDArray[Any]) -> NDArray[np.float64]:
-        total: NDArray[np.float64] = values.sum(1, dtype=np.float64)
-        total -= np.bincount(row, values[row, seen.indices], minlength=len(total))
-        total /= left
-        return total
+        of_seen = np.bincount(row, values[row, seen.indices], minlength=len(values))
+        return np.asarray((values.sum(1, dtype=np.float64) - of_seen) / left)
 
     middle = mean(scores)
     centred: NDArray[Any] = scores - middle[:, None].astype(scores.dtype)

@@ -28,17 +28,17 @@ class RunOptions(BaseModel):
     device: str = "auto"
     """`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads of training and scoring; None leaves torch's own choice, one a core. What is computed once
+    """CPU threads of training and scoring; None leaves torch's choice, one per core. One-time computations
     (mainstream scores, the solver of a closed form) may use more."""
     precision: Literal["float32", "float64", "bfloat16"] = "float32"
     """Number type of parameters and losses. `bfloat16` is float32 but for the factors of the experts' large
     products: for GPUs; a CPU only emulates it, slowly."""
     progress: bool | None = None
-    """True: bar on a terminal, a line an epoch elsewhere. False: silent. None: bar on a terminal only."""
+    """True: bar on a terminal, one line per epoch elsewhere. False: silent. None: bar on a terminal only."""
 
 
 class Request(BaseModel):
-    """Base of what `compare` and `tune` are asked for: making one checks it, in one line of ours."""
+    """Base of the requests to `compare` and `tune`; an invalid one raises a ConfigError of one line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
@@ -54,7 +54,7 @@ Settings = TypeVar("Settings", bound=BaseModel)
 
 
 def build(kind: type[Settings], values: dict[str, Any], owner: str) -> Settings:
-    """Validate `values` into `kind`; pydantic's complaints become one line of ours.
+    """Validate `values` into `kind`; pydantic's errors become a ConfigError of one line.
 
     Raises:
         ConfigError: a value is of the wrong type or out of range.

@@ -17,7 +17,7 @@ from greysheep.mainstream.groups import Mainstream
 
 @dataclass(eq=False)
 class Fitted:
-    """The record of one fit. Cached values are worked out on first use, or set by whoever read them."""
+    """The record of one fit. Cached values are computed on first use, or set when a folder is read."""
 
     split: Split
     """The rows and their parts; without rows where the model was saved without them."""
@@ -26,7 +26,7 @@ class Fitted:
     has_history: bool = True
     """False after loading a model that was saved without its rows."""
     history: list[dict[str, Any]] = field(default_factory=list)
-    """One line an epoch."""
+    """Losses and metrics of each epoch."""
     train_seconds: float = 0.0
     epochs: int = 0
     best_epoch: int = 0
@@ -56,11 +56,6 @@ class Fitted:
         return np.bincount(self.log.items, minlength=self.log.n_items)
 
     @cached_property
-    def mainstream(self) -> Mainstream:
-        """Scores and groups on the split's train rows: those of evaluation."""
-        return self.split.mainstream
-
-    @cached_property
     def serving_mainstream(self) -> Mainstream:
         """Scores and groups on every stored row: those a new user is compared with."""
         return Mainstream.fit(self.log.matrix(), self.log.user_ids)
@@ -72,8 +67,8 @@ class Fitted:
 
     @cached_property
     def cuts_train(self) -> list[float | None]:
-        """Cut points of `mainstream`; None where a group is empty."""
-        return finite(self.mainstream.cuts)
+        """Cut points of the split's mainstream groups; None where a group is empty."""
+        return finite(self.split.mainstream.cuts)
 
 
 def finite(cuts: NDArray[np.float64]) -> list[float | None]:

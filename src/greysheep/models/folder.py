@@ -111,7 +111,7 @@ def _manifest(record: Fitted, include_history: bool) -> dict[str, Any]:
 
 
 def read(folder: Path) -> Saved:
-    """Read what `save` wrote; whoever asks knows what a damaged folder raises."""
+    """Read what `save` wrote; `registry.load` turns what a damaged folder raises into one error."""
     manifest = json.loads((folder / "manifest.json").read_text())
     if manifest["format"] != FORMAT:
         raise ValueError(f"format {manifest['format']} (this library reads {FORMAT})")
@@ -127,7 +127,7 @@ def read(folder: Path) -> Saved:
     codes = users[GROUP].replace_strict({g: i for i, g in enumerate(GROUPS)}, return_dtype=pl.Int8).to_numpy()
     cuts = np.array([np.inf if cut is None else cut for cut in manifest["cuts_serving"]])
     sample = (manifest.get("mainstream_sample", 0), manifest.get("mainstream_bound", 0.0))
-    # what is worked out of the rows was saved beside them, which may not be here
+    # what is computed from the rows was saved, as the rows may not be
     record.serving_mainstream = Mainstream(users[MAINSTREAM].to_numpy(), codes, cuts, *sample)
     record.item_counts = items["n_rows"].to_numpy()
     record.fingerprint, record.cuts_train = manifest["fingerprint"], manifest["cuts_train"]
@@ -138,13 +138,11 @@ def read(folder: Path) -> Saved:
 
 def _read_split(folder: Path, manifest: dict[str, Any], user_ids: pl.Series, item_ids: pl.Series) -> Split:
     """The split that a model was fitted on; without rows where the model was saved without them."""
+    log = Interactions(user_ids, item_ids, np.empty(0, np.int32), np.empty(0, np.int32))
     if not manifest["has_history"]:
-        none = np.empty(0, np.int32)
-        log = Interactions(user_ids, item_ids, none, none)
         return Split(log, np.empty(0, np.int8), manifest["protocol"], manifest["seed"])
     rows = pl.read_parquet(folder / "interactions.parquet", glob=False)
-    ids = Interactions(user_ids, item_ids, np.empty(0, np.int32), np.empty(0, np.int32))
-    users, items = ids.encode_users(rows[USER]), ids.encode_items(rows[ITEM])
+    users, items = log.encode_users(rows[USER]), log.encode_items(rows[ITEM])
     if (users < 0).any() or (items < 0).any():
         raise ValueError("interactions.parquet names users or items that the model does not have")
     weights = rows[WEIGHT].to_numpy().astype(np.float32) if WEIGHT in rows.columns else None

@@ -1,8 +1,7 @@
-"""Between ids and codes: who gets lists, what may stand in them, and the lists as a frame."""
+"""Between ids and codes: who gets lists, which items they may hold, and the lists as a frame."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +13,15 @@ from scipy.sparse import csr_matrix
 from greysheep.data.columns import ITEM, RANK, SCORE, USER
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import unseen_gate_mask
-from greysheep.errors import DataError, GreysheepWarning, UnknownUserError
+from greysheep.errors import DataError, UnknownUserError, warn
+from greysheep.metrics.ranking import top_n
 
 ON_UNKNOWN = ("raise", "skip", "popular")
 
 
 @dataclass(frozen=True)
 class Audience:
-    """Who gets lists: n people in the order asked for.
+    """Who gets lists: n people in the requested order.
 
     ids: [n]. code: [n] code of a known user, -1 = none. place: [n] row in `history`, -1 = none.
     history: rows given for this call, [m, I]; user_state: [m, S] theirs, or None.
@@ -69,8 +69,7 @@ def _known_items(log: Interactions, ids: Any, what: str, quiet: bool = False) ->
     codes = log.encode_items(ids)
     unknown = int((codes < 0).sum())
     if unknown and not quiet:
-        warnings.warn(f"{unknown} of {len(codes)} {what} are unknown items and were dropped",
-                      GreysheepWarning, stacklevel=4)  # fmt: skip
+        warn(f"{unknown} of {len(codes)} {what} are unknown items and were dropped", 4)
     return codes[codes >= 0]
 
 
@@ -84,7 +83,7 @@ def find_audience(
 ) -> Audience:
     """Find out who is meant: `users`, or everybody in the history `new`, or every known user.
 
-    rows, user_state: those of the history. has_history: False = nobody has stored rows.
+    rows, user_state: those of the history. has_history: False = no user has stored rows.
     """
     everybody = log.user_ids if new is None else new.user_ids
     ids = everybody if users is None else as_ids(users, "users")
@@ -92,7 +91,7 @@ def find_audience(
     if not has_history:
         code = np.full(len(ids), -1)
     place = np.full(len(ids), -1) if new is None else new.encode_users(ids)
-    # a history without a known item leaves an unknown user, also where the log has rows of hers
+    # a user whose history has no known item is unknown, even if the log has rows of her
     empty = place >= 0
     empty[empty] = np.diff(rows.indptr)[place[empty]] == 0
     code[empty] = place[empty] = -1
@@ -130,8 +129,7 @@ def read_history(
     codes = log.encode_items(new.item_ids)
     lost = int((codes < 0).sum())
     if lost:
-        warnings.warn(f"{lost} of {len(codes)} items in history are unknown to the model and were dropped",
-                      GreysheepWarning, stacklevel=4)  # fmt: skip
+        warn(f"{lost} of {len(codes)} items in history are unknown to the model and were dropped", 4)
     keep = codes[new.items] >= 0
     people, items = new.users[keep], codes[new.items[keep]]
     weights = np.ones(len(items), np.float32)
@@ -149,7 +147,7 @@ def read_history(
 
 
 def check_unknown(audience: Audience, on_unknown: str, has_history: bool) -> None:
-    """Refuse unknown people where none were asked for.
+    """Refuse unknown people where they are not allowed.
 
     Raises:
         UnknownUserError: there are some, and `on_unknown` is "raise".
@@ -164,19 +162,25 @@ def check_unknown(audience: Audience, on_unknown: str, has_history: bool) -> Non
         )
 
 
+def best_of(scores: NDArray[Any], k: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Codes [n, k] of the largest scores [n, I], best first, -1 where nothing is left, and their scores."""
+    codes = top_n(scores, k)
+    return codes, np.take_along_axis(scores, np.maximum(codes, 0), axis=1)
+
+
 def list_frame(
     log: Interactions,
     ids: pl.Series,
     positions: NDArray[Any],
-    lists: list[NDArray[np.int64]],
-    values: list[NDArray[Any]],
+    lists: list[tuple[NDArray[np.int64], NDArray[Any]]],
 ) -> pl.DataFrame:
     """Lists as long rows: user_id, item_id, score, rank; padding is dropped.
 
-    ids: of all people; positions: those of them whose `lists` [n, k] of codes and `values` [n, k] follow.
+    ids: of all people; positions: those of them whose lists (of `best_of`) follow, one after the other.
     """
-    best = np.concatenate(lists) if lists else np.empty((0, 1), np.int64)
-    score = np.concatenate(values) if values else np.empty((0, 1))
+    best, score = np.empty((0, 1), np.int64), np.empty((0, 1))
+    if lists:
+        best, score = (np.concatenate(parts) for parts in zip(*lists, strict=True))
     rank = np.broadcast_to(np.arange(1, best.shape[1] + 1), best.shape)
     filled = best >= 0
     who = np.broadcast_to(positions[:, None], best.shape)[filled]

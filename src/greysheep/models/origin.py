@@ -1,4 +1,4 @@
-"""Where a model class of somebody's own is defined, so that another process can import it."""
+"""Where a user's own model class is defined, so that another process can import it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def import_source(module: str, folder: str) -> None:
         ConfigError: it cannot be imported.
     """
     if folder not in sys.path:
-        sys.path.append(folder)  # last, so that nothing there stands for a module of ours
+        sys.path.append(folder)  # last, so that nothing there shadows other modules
     try:
         import_module(module)
     except (ImportError, ConfigError) as error:
@@ -66,7 +66,7 @@ def import_source(module: str, folder: str) -> None:
 
 
 def import_named(origin: str, not_in: Path) -> None:
-    """Import the module of an origin `module:Class`, unless a folder that is read would bring it along.
+    """Import the module of an origin `module:Class`, unless it lies in the folder that is being read.
 
     Raises:
         ImportError: it is not there, or it lies in `not_in`.

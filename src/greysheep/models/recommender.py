@@ -1,10 +1,11 @@
-"""What answers with lists, whatever it learned: ranks known users, serves new ones, finds similar items."""
+"""What every model can do once fitted: rank items for known users, serve new ones, find similar items."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +28,7 @@ from greysheep.models.lists import (
     Audience,
     allowed_items,
     as_ids,
+    best_of,
     check_unknown,
     find_audience,
     list_frame,
@@ -36,6 +38,11 @@ from greysheep.models.lists import (
 
 SCORING_CELLS = 1 << 24
 """Scores held at once (64 MB in float32)."""
+
+
+def recorded(name: str, meaning: str) -> Any:
+    """A read-only attribute that the record of the fit holds under this name."""
+    return property(attrgetter(f"fitted.{name}"), doc=meaning)
 
 
 class Recommender(ABC):
@@ -53,7 +60,7 @@ class Recommender(ABC):
     user_state: NDArray[Any] | None = None
     _fitted: Fitted | None = None
 
-    # What a subclass brings
+    # What a subclass defines
 
     @abstractmethod
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
@@ -73,9 +80,7 @@ class Recommender(ABC):
             raise DataError(f"this {self.name} was saved without its rows: similar items are read from them")
         columns = self.rows.T.tocsr()
         norm = np.sqrt(np.maximum(np.asarray(columns.multiply(columns).sum(1)).ravel(), 1e-12))
-        product: NDArray[Any] = (columns[items] @ columns.T).toarray()
-        cosine: NDArray[Any] = product / norm[items, None] / norm
-        return cosine
+        return np.asarray((columns[items] @ columns.T).toarray() / norm[items, None] / norm)
 
     # What is known of the fit
 
@@ -94,65 +99,26 @@ class Recommender(ABC):
     def fitted(self, record: Fitted | None) -> None:
         self._fitted = record
 
-    @property
-    def split(self) -> Split:
-        """The rows it was fitted on, and their parts."""
-        return self.fitted.split
-
-    @property
-    def log(self) -> Interactions:
-        """The log behind the split."""
-        return self.fitted.log
-
-    @property
-    def rows(self) -> csr_matrix:
-        """Every stored row, [U, I]: input and seen items of known users when recommending."""
-        return self.fitted.rows
-
-    @property
-    def has_history(self) -> bool:
-        """Whether it has its rows; False after loading a model that was saved without them."""
-        return self.fitted.has_history
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """One line an epoch."""
-        return self.fitted.history
-
-    @property
-    def epochs(self) -> int:
-        """Epochs that were trained."""
-        return self.fitted.epochs
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch whose weights are kept."""
-        return self.fitted.best_epoch
-
-    @property
-    def gate_entropy(self) -> float | None:
-        """Mean entropy of what mixes the experts for a user; None without experts."""
-        return self.fitted.gate_entropy
-
-    @property
-    def train_seconds(self) -> float:
-        """Seconds of `fit`."""
-        return self.fitted.train_seconds
-
-    @property
-    def peak_memory_bytes(self) -> int:
-        """The most memory the process held up to the end of `fit`."""
-        return self.fitted.peak_memory_bytes
-
-    @property
-    def trained_items(self) -> NDArray[np.bool_]:
-        """[I] whether the item had rows to learn from."""
-        return self.fitted.trained_items
-
-    @property
-    def item_counts(self) -> NDArray[np.int64]:
-        """[I] stored rows of each item."""
-        return self.fitted.item_counts
+    split: Split = recorded("split", "The rows it was fitted on, and their parts.")
+    log: Interactions = recorded("log", "The log behind the split.")
+    rows: csr_matrix = recorded("rows", "Every stored row, [U, I]: input and seen items when recommending.")
+    has_history: bool = recorded(
+        "has_history", "Whether it has its rows; False if it was saved without them."
+    )
+    history: list[dict[str, Any]] = recorded("history", "Losses and metrics of each epoch.")
+    epochs: int = recorded("epochs", "Epochs that were trained.")
+    best_epoch: int = recorded("best_epoch", "The epoch whose weights are kept.")
+    gate_entropy: float | None = recorded("gate_entropy", "Users' mean gate entropy; None without experts.")
+    train_seconds: float = recorded("train_seconds", "Seconds of `fit`.")
+    peak_memory_bytes: int = recorded("peak_memory_bytes", "Peak memory of the process at the end of `fit`.")
+    interrupted: bool = recorded("interrupted", "Whether Ctrl-C ended the training, or a refit failed.")
+    trained_items: NDArray[np.bool_] = recorded(
+        "trained_items", "[I] whether the item had rows to learn from."
+    )
+    item_counts: NDArray[np.int64] = recorded("item_counts", "[I] stored rows of each item.")
+    serving_mainstream: Mainstream = recorded(
+        "serving_mainstream", "Scores and groups on every stored row: those a new user is compared with."
+    )
 
     @property
     def mainstream(self) -> Mainstream:
@@ -163,12 +129,7 @@ class Recommender(ABC):
         """
         if not self.has_history:
             raise DataError(f"this {self.name} was saved without its rows: groups are read from them")
-        return self.fitted.mainstream
-
-    @property
-    def serving_mainstream(self) -> Mainstream:
-        """Scores and groups on every stored row: those a new user is compared with."""
-        return self.fitted.serving_mainstream
+        return self.split.mainstream
 
     def groups_of(self, history: Any) -> pl.DataFrame:
         """Group of people by their rows (known or not), by the stored cut points: user_id, score, group."""
@@ -189,9 +150,9 @@ class Recommender(ABC):
     def _leave_out_oneself(self, scores: NDArray[Any], rows: csr_matrix, codes: NDArray[np.int64]) -> None:
         """Take known users (code 0 up) out of the mean of similarities to all users: [n] scores, in place."""
         known = np.flatnonzero(codes >= 0)
-        given, stored = rows[known], self.log.matrix()[codes[known]]
-        common = np.asarray(given.multiply(stored).sum(1)).ravel()
-        either = np.diff(given.indptr) + np.diff(stored.indptr) - common
+        current, stored = rows[known], self.log.matrix()[codes[known]]
+        common = np.asarray(current.multiply(stored).sum(1)).ravel()
+        either = np.diff(current.indptr) + np.diff(stored.indptr) - common
         n_users = self.log.n_users
         scores[known] = (scores[known] * n_users - common / np.maximum(either, 1)) / max(1, n_users - 1)
 
@@ -203,12 +164,12 @@ class Recommender(ABC):
         users: [n] codes. stage: "validation", "test" or "serving".
         Returns [n, min(k, I)] item codes, best first, -1 where nothing is left.
         """
-        given = self.split.input_rows(stage, weighted=not self.binary)
+        input_rows = self.split.input_rows(stage, weighted=not self.binary)
         parts = [np.empty((0, min(k, self.log.n_items)), np.int64)]
         with torch_threads(self.options.threads):
             for chunk in in_pieces(np.asarray(users), self.log.n_items):
-                scores = self._scores(given[chunk], self._stage_state(chunk, stage))
-                mask(scores, given[chunk])
+                scores = self._scores(input_rows[chunk], self._stage_state(chunk, stage))
+                mask(scores, input_rows[chunk])
                 parts.append(top_n(scores, k))
         return np.concatenate(parts)
 
@@ -230,7 +191,7 @@ class Recommender(ABC):
             k: length of the lists; shorter where fewer items are left.
             exclude_seen: leave out every stored row of the user, test rows included, and her history.
             candidates: item ids to choose among. Items without train rows come only when named here.
-            exclude_items: item ids nobody gets.
+            exclude_items: item ids that are never recommended.
             history: rows of people, known or not (anything `Interactions.read` takes); for a known id they
                 replace the stored rows, as input and as seen items.
             on_unknown: users with neither stored rows nor history: "raise", "skip", or "popular" items.
@@ -249,15 +210,14 @@ class Recommender(ABC):
             positions = np.arange(len(audience.ids))
             if on_unknown == "skip":
                 positions = positions[~audience.unknown]
-            lists, values = [], []
+            best = []
             for chunk in in_pieces(positions, self.log.n_items):
                 scores, seen = self._scored(audience, chunk)
                 scores[:, ~allowed] = -np.inf
                 if exclude_seen:
                     mask(scores, seen)
-                lists.append(top_n(scores, k))
-                values.append(np.take_along_axis(scores, np.maximum(lists[-1], 0), axis=1))
-        return list_frame(self.log, audience.ids, positions, lists, values)
+                best.append(best_of(scores, k))
+        return list_frame(self.log, audience.ids, positions, best)
 
     def similar_items(self, items: Any, k: int = 20) -> pl.DataFrame:
         """The k items most like each given one: item_id, similar_item_id, score, rank.
@@ -270,18 +230,17 @@ class Recommender(ABC):
         if (codes < 0).any():
             strange = [str(x) for x in wanted.filter(pl.Series(codes < 0)).head(3)]
             raise DataError(f"{int((codes < 0).sum())} unknown items, among them {', '.join(strange)}")
-        lists, values = [], []
+        best = []
         for chunk in in_pieces(codes, self.log.n_items):
             scores = np.array(self._similarity(chunk))
             scores[:, ~self.trained_items] = -np.inf
             scores[np.arange(len(chunk)), chunk] = -np.inf
-            lists.append(top_n(scores, k))
-            values.append(np.take_along_axis(scores, np.maximum(lists[-1], 0), axis=1))
-        similar = list_frame(self.log, self.log.decode_items(codes), np.arange(len(codes)), lists, values)
+            best.append(best_of(scores, k))
+        similar = list_frame(self.log, self.log.decode_items(codes), np.arange(len(codes)), best)
         return similar.rename({ITEM: "similar_item_id"}).rename({USER: ITEM})
 
     def _audience(self, users: Any, history: Any) -> Audience:
-        """Who is meant, and what is known of them."""
+        """Who gets lists, and the rows known of them."""
         new = None
         if history is not None:
             new = history if isinstance(history, Interactions) else Interactions.read(history)
@@ -290,21 +249,19 @@ class Recommender(ABC):
         return find_audience(self.log, users, new, rows, state, self.has_history)
 
     def _states(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any] | None:
-        """State [n, S] of many people, worked out in pieces."""
-        parts = [
-            self._user_state(seen[some], held_out[some])
-            for some in in_pieces(np.arange(seen.shape[0]), seen.shape[1])
-        ]
-        known = [part for part in parts if part is not None]
+        """State [n, S] of many users, computed in pieces."""
+        pieces = in_pieces(np.arange(seen.shape[0]), seen.shape[1])
+        states = [self._user_state(seen[some], held_out[some]) for some in pieces]
+        known = [state for state in states if state is not None]
         return np.concatenate(known) if known else None
 
     def _scored(self, audience: Audience, chunk: NDArray[Any]) -> tuple[NDArray[Any], csr_matrix]:
         """Scores [B, I] and seen rows of some of the audience; the history comes before the stored rows."""
         code, place = audience.code[chunk], audience.place[chunk]
-        stored, given, nobody = (place < 0) & (code >= 0), place >= 0, audience.unknown[chunk]
+        given, stored, unknown = place >= 0, (place < 0) & (code >= 0), audience.unknown[chunk]
         blank = csr_matrix((1, self.log.n_items), dtype=np.float32)
         pool = vstack([blank, audience.history[place[given]], self.rows[code[stored]]], format="csr")
-        pick = np.zeros(len(chunk), dtype=np.int64)  # nobody's row is the blank one
+        pick = np.zeros(len(chunk), dtype=np.int64)  # row 0, the blank one, for unknown users
         pick[given] = 1 + np.arange(given.sum())
         pick[stored] = 1 + given.sum() + np.arange(stored.sum())
         seen = pool[pick]
@@ -316,7 +273,7 @@ class Recommender(ABC):
             if audience.user_state is not None:
                 state[given] = audience.user_state[place[given]]
         scores = np.array(self._scores(seen, state))
-        scores[nobody] = self.item_counts
+        scores[unknown] = self.item_counts
         return scores, seen
 
 

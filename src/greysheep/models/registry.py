@@ -1,4 +1,4 @@
-"""The models by name: made from a name, from a text, or from a folder; one's own as well as greysheep's.
+"""The models by name: made from a name, from a text, or from a folder; a user's own as well as greysheep's.
 
 A class is known once its module was imported. An installed package makes its model known to every process,
 those of `compare` and of the command line among them, by an entry point in the group `greysheep.models` that
@@ -33,7 +33,7 @@ _DAMAGE = (
 
 
 def find(name: str) -> type[Model]:
-    """The class of a registry name; an installed one is imported when it is asked for first.
+    """The class of a registry name; an installed one is imported on first use.
 
     Raises:
         ConfigError: no such model (the message names the nearest one), or it cannot be imported.
@@ -106,7 +106,7 @@ def sources(text: str) -> list[tuple[str, str]]:
 def load(directory: str | Path) -> Model:
     """Read a saved model; nothing in the folder is executed.
 
-    A class of somebody's own is imported by the name of its module, which the folder holds.
+    A user's own class is imported by the name of its module, which the folder holds.
 
     Raises:
         ModelFolderError: the folder is missing, incomplete, damaged or of another format, or the class
@@ -130,7 +130,7 @@ def load(directory: str | Path) -> Model:
 
 
 def _know(about: dict[str, Any], place: Path) -> None:
-    """Import the class of a saved model, if it is somebody's own and not known yet."""
+    """Import the class of a saved model, if it is a user's own and not known yet."""
     name, origin = about["model"], about.get("class")
     if origin is None or name in REGISTRY:
         return

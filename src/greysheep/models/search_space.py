@@ -1,8 +1,8 @@
-"""What `tune` may change of a model: one dimension a setting, kept in the model's class.
+"""What `tune` may change of a model: one dimension per setting, kept in the model's class.
 
-`Model.search_space` maps a setting's name to its dimension. A condition (`when`) reads settings that stand
+`Model.search_space` maps a setting's name to its dimension. A condition (`when`) reads settings that come
 before it. `Model.search_starts` are settings to try first, right after the defaults and each on top of them:
-where a trial takes minutes, only these are reached, so the most telling change stands first.
+where a trial takes minutes, only these are reached, so the most effective change comes first.
 """
 
 from __future__ import annotations

@@ -22,8 +22,7 @@ def adaptive_weights(signal: Tensor, alpha: float) -> Tensor:
     j = torch.arange(1, len(signal) + 1, dtype=signal.dtype, device=signal.device)
     lambdas = (ordered.cumsum(0) - 2 * alpha * len(signal)) / j
     m = int((ordered > lambdas).sum())  # the condition holds for a prefix
-    weights: Tensor = ((signal - lambdas[m - 1]) / (2 * alpha)).clamp(min=0)
-    return weights
+    return (signal - lambdas[m - 1]).div(2 * alpha).clamp(min=0)
 
 
 def authors_weights(signal: Tensor, alpha: float) -> Tensor:
@@ -42,7 +41,7 @@ class AdaptiveWeights:
     L_u(s-1) - L_u(s) of the epochs s = 2 to t-1.
     scale "sum": L_u as it is, summed over the user's held-out rows; "mean": divided by their number;
     "standardised": what the sum exceeds the average of as many rows by, divided by the root of their number,
-    so that everybody's is about equally noisy; then mean 0 and standard deviation 1 over users: alpha counts
+    so that all users' are about equally noisy; then mean 0 and standard deviation 1 over users: alpha counts
     standard deviations, whatever the log and however many held-out rows a user has in it.
     """
 
@@ -72,7 +71,7 @@ class AdaptiveWeights:
     def of_epoch(self, epoch: int) -> Tensor:
         """Weights [U] of this epoch (counted from 1); everything recorded so far is of the epochs before.
 
-        1 for everybody up to and including epoch `start_epoch`, and as long as there is no signal.
+        1 for all users up to and including epoch `start_epoch`, and as long as there is no signal.
         """
         if epoch > 2:
             self.changes[:, self.n_changes % self.changes.shape[1]] = self.before - self.latest
@@ -100,5 +99,4 @@ class AdaptiveWeights:
         if self.scale == "mean":
             return signal / n
         excess = (signal - n * signal.sum() / n.sum()) / n.sqrt()
-        scaled: Tensor = (excess - excess.mean()) / excess.std(correction=0).clamp(min=1e-12)
-        return scaled
+        return (excess - excess.mean()).div(excess.std(correction=0).clamp(min=1e-12))

@@ -1,7 +1,7 @@
 """K MultVAE experts as stacked tensors, and the passes a mixture makes over them.
 
 No function here holds anything of size B x K x I. Where the gate is a constant in backward, gate and mixture
-come from the same logits, a few rows at a time (`gated_logits`): three products of 2BKDI operations a
+come from the same logits, a few rows at a time (`gated_logits`): three products of 2BKDI operations per
 training step, as many as a mixture with a known gate. Where the gradient flows through the gate, its losses
 take the experts one after the other through one B x I buffer, and the mixture is a product of its own.
 """
@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from greysheep.nn.likelihood import held_out_nll, kept_nll, log_softmax_without
+from greysheep.nn.likelihood import apply, held_out_nll, kept_nll, log_softmax_without
 from greysheep.nn.matmul import product
 from greysheep.nn.parallel import cut, in_parallel
 from greysheep.nn.sparse_rows import SparseRows
 
 BLOCK_CELLS = 1 << 22
-"""Experts' logits held at once (16 MB in float32, which caches serve well), or BLOCK_ROWS rows of them."""
+"""Experts' logits in memory at once (16 MB in float32, which fits in caches), or BLOCK_ROWS rows of them."""
 CUDA_BLOCK_CELLS = 1 << 27
 """The same on a GPU, which wants large products: 512 MB."""
 BLOCK_ROWS = 32
-"""With fewer rows a product waits for the decoders to come from memory."""
+"""With fewer rows a matrix product is bound by reading the decoders from memory."""
 
 
 class _SparseLinear(torch.autograd.Function):
@@ -157,9 +157,8 @@ class ExpertBank(nn.Module):
         values = rows.unit_values(self.encoder_weight.dtype)
         if keep is not None:
             values = values * keep
-        h = _SparseLinear.apply(self.encoder_weight, rows, values)  # type: ignore[no-untyped-call]
-        h = h + self.encoder_bias[:, None]
-        mu, logvar = h.split(self.latent, dim=-1)
+        h = apply(_SparseLinear, self.encoder_weight, rows, values) + self.encoder_bias[:, None]
+        mu, logvar = h.chunk(2, dim=-1)
         return mu, logvar
 
     @torch.no_grad()
@@ -178,10 +177,13 @@ class ExpertBank(nn.Module):
 
         Users without held-out items get 0. `fill` is explained at `log_softmax_without`.
         """
-        losses: Tensor = _HeldOutLosses.apply(  # type: ignore[no-untyped-call]
-            z, self.decoder_weight, self.decoder_bias, seen, held_out, fill
-        )
-        return losses
+        return apply(_HeldOutLosses, z, self.decoder_weight, self.decoder_bias, seen, held_out, fill)
+
+    @torch.no_grad()
+    def similarity(self, items: Tensor) -> Tensor:
+        """Cosine [n, I] of items' decoder rows with those of all items, stacked over experts."""
+        vectors = nn.functional.normalize(self.decoder_weight.flatten(0, 1), dim=0)
+        return vectors[:, items].T @ vectors
 
     def mix(self, z: Tensor, gate: Tensor) -> Tensor:
         """Mixture logits s(u) = sum_k G_k(u) (z_k W_k + b_k): z [K, B, D], gate [B, K] -> [B, I]."""
@@ -198,16 +200,13 @@ class ExpertBank(nn.Module):
         gate_of: Callable[[Tensor, Tensor], Tensor],
         fill: float = -torch.inf,
     ) -> tuple[Tensor, Tensor]:
-        """Gate [B, K] and mixture logits [B, I] from one product an expert; backward takes the gate as given.
+        """Gate [B, K] and mixture logits [B, I] by one product per expert; backward takes the gate as fixed.
 
         gate_of: makes some rows' gate from their held-out losses [b, K] and numbers of held-out items [b].
         """
         with torch.no_grad():
             gate, logits = self._gated_logits(z.detach(), seen, held_out, gate_of, fill)
-        mixed: Tensor = _Mixture.apply(  # type: ignore[no-untyped-call]
-            z, self.decoder_weight, self.decoder_bias, gate, logits, self.low
-        )
-        return gate, mixed
+        return gate, apply(_Mixture, z, self.decoder_weight, self.decoder_bias, gate, logits, self.low)
 
     def _gated_logits(
         self,

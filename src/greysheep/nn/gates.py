@@ -1,4 +1,4 @@
-"""Gates: how much each expert speaks for each user. Every row of a gate sums to 1."""
+"""Gates: the weight of each expert for each user. Every row of a gate sums to 1."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from greysheep.nn.sparse_rows import SparseRows
-
-
-def uniform_gate(n_rows: int, n_experts: int, like: Tensor) -> Tensor:
-    """[B, K] filled with 1 / K, of the type and device of `like`."""
-    return like.new_full((n_rows, n_experts), 1 / n_experts)
 
 
 def loss_gate(losses: Tensor, n_held_out: Tensor) -> Tensor:
     """The published gate, softmax over experts of 1 / L_k: losses [B, K], n_held_out [B] -> [B, K].
 
     Users without held-out items get the uniform gate. With L summed over many held-out items
-    this gate is nearly uniform for everybody (docs/method.md, "Gate").
+    this gate is nearly uniform for all users (docs/method.md, "Gate").
     """
     known = (n_held_out > 0).unsqueeze(1)
     safe = torch.where(known, losses, torch.ones_like(losses)).clamp(min=1e-12)  # 0 = certain, not NaN
@@ -61,9 +55,6 @@ class MLPGate(nn.Module):
 
     def forward(self, rows: SparseRows) -> Tensor:
         """Gate of B rows: [B, K]."""
-        values = rows.unit_values(self.hidden_weight.dtype)
-        h = F.embedding_bag(
-            rows.items, self.hidden_weight, rows.offsets[:-1], mode="sum", per_sample_weights=values
-        )
+        h = rows.gather_sum(self.hidden_weight, rows.unit_values(self.hidden_weight.dtype))
         h = torch.tanh(h + self.hidden_bias)
         return torch.softmax(h @ self.output_weight + self.output_bias, dim=1)

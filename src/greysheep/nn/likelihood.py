@@ -36,6 +36,12 @@ def kept_nll(logits: Tensor, seen: SparseRows, held_out: SparseRows, fill: float
     return -held_out.sum_by_row(scratch.view(-1)[held_out.flat])
 
 
+def apply(function: type[torch.autograd.Function], *arguments: Any) -> Tensor:
+    """Apply an autograd function that returns one tensor."""
+    result: Tensor = function.apply(*arguments)  # type: ignore[no-untyped-call]
+    return result
+
+
 class _RowNLL(torch.autograd.Function):
     """Cross-entropy of sparse rows; keeps one [B, I] array for backward instead of four."""
 
@@ -62,8 +68,7 @@ def row_nll(logits: Tensor, rows: SparseRows) -> Tensor:
 
     logits: [B, I]; the softmax runs over all items.
     """
-    result: Tensor = _RowNLL.apply(logits, rows)  # type: ignore[no-untyped-call]
-    return result
+    return apply(_RowNLL, logits, rows)
 
 
 def gaussian_kl(mu: Tensor, logvar: Tensor) -> Tensor:

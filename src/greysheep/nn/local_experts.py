@@ -103,8 +103,8 @@ def fine_tuned(
     own: [D] her latent. z: [N, D] her neighbours' latents, rows: [N, I] their items, weight: [N].
     decoder: global weight [D, I] and bias [I]; they are read, no copy is made.
 
-    Loss of a copy: sum_v w_v CE_v / n_v / sum_v w_v, n_v the length of v's row, so that heavy users do not
-    drown the others. A gradient step changes the decoder by Z'R and the bias by 1'R, R [N, I] the slope of
+    Loss of a copy: sum_v w_v CE_v / n_v / sum_v w_v, n_v the length of v's row, so that users with many
+    rows don't dominate. A gradient step changes the decoder by Z'R and the bias by 1'R, R [N, I] the slope of
     the loss by the neighbours' logits; so all logits, hers included, change by (Z Z' + 1) R, which costs
     2 N^2 I instead of 4 N D I and needs no copy. Column i of R is multiplied by
     c_i = sqrt((1 + damping) / (I h_i + damping)), h_i the neighbours' mean probability of i before the first
@@ -120,12 +120,12 @@ def fine_tuned(
             yield logits[0]
     kernel = latent @ z.T + 1
     share = (weight / weight.sum()).unsqueeze(1)
-    there = (share.squeeze(1) / rows.lengths)[rows.row]
+    entry_share = (share.squeeze(1) / rows.lengths)[rows.row]
     rate: Tensor | None = None
     while True:
         slope = torch.softmax(logits[1:], dim=1).mul_(share)
         if rate is None:
             rate = ((1 + damping) / (slope.sum(0) * n_items + damping)).sqrt_().mul_(learning_rate)
-        slope.view(-1).index_add_(0, rows.flat, -there)
+        slope.view(-1).index_add_(0, rows.flat, -entry_share)
         logits.addmm_(kernel, slope.mul_(rate), alpha=-1)
         yield logits[0]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from greysheep.nn import routing
 from greysheep.nn.bank import ExpertBank
-from greysheep.nn.gates import MLPGate, loss_gate, temperature_gate, uniform_gate
+from greysheep.nn.gates import MLPGate, loss_gate, temperature_gate
 from greysheep.nn.likelihood import gaussian_kl
 from greysheep.nn.sparse_rows import SparseRows
 
@@ -88,7 +88,7 @@ class Mixture(nn.Module):
             gate: Tensor = self.mlp(seen)
             return gate
         if not self.settings.gate_reads_losses:
-            return uniform_gate(seen.n_rows, self.bank.n_experts, like=z)
+            return z.new_full((seen.n_rows, self.bank.n_experts), 1 / self.bank.n_experts)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.gradient_through_gate):
             losses = self.bank.held_out_losses(z, seen, held_out, self.seen_fill)
             return self._gate_of(losses, held_out.lengths)

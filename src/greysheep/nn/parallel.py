@@ -1,4 +1,4 @@
-"""Blocks of rows side by side, one a thread: so many small operations scale, as their own loops do not."""
+"""Blocks of rows in parallel, one block per thread: small operations scale better than by themselves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def cut(n_rows: int, size: int, threads: int) -> list[slice]:
-    """Runs of at most `size` rows, equally long but for one row, at least one a thread where rows suffice.
+    """Blocks of at most `size` rows, equally long but for one row, at least one per thread if rows suffice.
 
     >>> cut(10, 4, 2)
     [slice(0, 2, None), slice(2, 5, None), slice(5, 7, None), slice(7, 10, None)]
@@ -37,5 +37,5 @@ def in_parallel(work: Callable[[slice], None], blocks: list[slice]) -> None:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    # torch's number of threads is a thread's own
+    # in torch each thread has its own number of threads
     return ThreadPoolExecutor(threads, "greysheep", initializer=torch.set_num_threads, initargs=(1,))

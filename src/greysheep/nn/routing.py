@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from greysheep.nn.bank import ExpertBank
+from greysheep.nn.likelihood import apply
 from greysheep.nn.sparse_rows import SparseRows
 
 
@@ -18,7 +19,7 @@ def strongest(gate: Tensor, m: int, rows: SparseRows) -> Tensor:
     So users whose gate is uniform, as without held-out rows, spread over all experts, and who else is in the
     batch changes nothing.
     """
-    order = _scatter(rows, gate.shape[1]).argsort(dim=1)
+    order = _hashes(rows, gate.shape[1]).argsort(dim=1)
     shuffled = gate.gather(1, order)
     best = shuffled.argsort(dim=1, descending=True, stable=True)[:, :m]
     kept = order.gather(1, best)
@@ -26,8 +27,8 @@ def strongest(gate: Tensor, m: int, rows: SparseRows) -> Tensor:
     return cut / cut.sum(1, keepdim=True)
 
 
-def _scatter(rows: SparseRows, n_experts: int) -> Tensor:
-    """[B, K] numbers that look random and depend on the expert and a user's items alone: a hash of both."""
+def _hashes(rows: SparseRows, n_experts: int) -> Tensor:
+    """[B, K] pseudo-random numbers: hashes of the expert and the user's items."""
     of_items = rows.items.new_zeros(rows.n_rows).index_add_(0, rows.row, rows.items * rows.items + 1)
     of_expert = torch.arange(1, n_experts + 1, device=rows.items.device)
     mixed = of_items.unsqueeze(1) * 0x9E3779B1 + of_expert * 0x85EBCA77
@@ -54,7 +55,7 @@ class Routes:
         return cls(row, gate.T[expert, row], [0, *ends])
 
     def __iter__(self) -> Any:
-        """Each expert's number and its pairs, as a slice; experts nobody uses are passed over."""
+        """Each expert's number and its pairs, as a slice; experts without users are left out."""
         for k, (start, stop) in enumerate(zip(self.first[:-1], self.first[1:], strict=True)):
             if stop > start:
                 yield k, slice(start, stop)
@@ -117,16 +118,13 @@ def encode(
     values = rows.unit_values(bank.encoder_weight.dtype)
     if keep is not None:
         values = values * keep
-    h = _RoutedLinear.apply(bank.encoder_weight, rows, routes, values)  # type: ignore[no-untyped-call]
+    h = apply(_RoutedLinear, bank.encoder_weight, rows, routes, values)
     counts = torch.tensor(routes.first).diff().to(h.device)
     h = h + torch.repeat_interleave(bank.encoder_bias, counts, dim=0)
-    mu, logvar = h.split(bank.latent, dim=-1)
+    mu, logvar = h.chunk(2, dim=-1)
     return mu, logvar
 
 
 def mix(bank: ExpertBank, z: Tensor, routes: Routes, n_rows: int) -> Tensor:
     """As `ExpertBank.mix` for the pairs alone: z [P, D] -> [B, I]."""
-    mixed: Tensor = _RoutedMixture.apply(  # type: ignore[no-untyped-call]
-        z, bank.decoder_weight, bank.decoder_bias, routes, n_rows
-    )
-    return mixed
+    return apply(_RoutedMixture, z, bank.decoder_weight, bank.decoder_bias, routes, n_rows)

@@ -48,7 +48,7 @@ class SparseRows:
 
     @cached_property
     def flat(self) -> Tensor:
-        """[nnz] int64, each entry's place in a dense [B, I] array seen as one line."""
+        """[nnz] int64, each entry's index in a flattened dense [B, I] array."""
         return self.row * self.n_items + self.items
 
     def block(self, rows: slice) -> SparseRows:
@@ -59,8 +59,7 @@ class SparseRows:
 
     def take(self, rows: Tensor) -> SparseRows:
         """Some rows [n], in the order given."""
-        offsets, entries = self._entries(rows)
-        return SparseRows(offsets, self.items[entries], self.n_items)
+        return self.pick(rows, self.items)[0]
 
     def pick(self, rows: Tensor, values: Tensor) -> tuple[SparseRows, Tensor]:
         """Some rows [n] in the order given, and their entries' values."""
@@ -68,14 +67,14 @@ class SparseRows:
         return SparseRows(offsets, self.items[entries], self.n_items), values[entries]
 
     def _entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Offsets [n + 1] of these rows among themselves, and the places of their entries among all."""
+        """Offsets [n + 1] of these rows among themselves, and the indices of their entries among all."""
         lengths = self.lengths[rows]
         offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         first = torch.repeat_interleave(self.offsets[rows] - offsets[:-1], lengths)
         return offsets, first + torch.arange(len(first), device=first.device)
 
     def sum_by_row(self, values: Tensor) -> Tensor:
-        """Sum one value an entry, [nnz], into one a row, [B]."""
+        """Sum one value per entry, [nnz], into one per row, [B]."""
         return values.new_zeros(self.n_rows).index_add_(0, self.row, values)
 
     def unit_values(self, dtype: torch.dtype) -> Tensor:

@@ -14,7 +14,8 @@ from greysheep.data.splitting import Split
 from greysheep.models.autoencoders.config import MultVAEConfig
 from greysheep.models.autoencoders.trainer import MixtureTrainer
 from greysheep.models.base import IterativeModel, mean_entropy
-from greysheep.models.training.footprint import Footprint, best_weights_spill
+from greysheep.models.recommender import recorded
+from greysheep.models.training.footprint import best_weights_spill
 from greysheep.models.training.objective import Objective
 from greysheep.nn.mixture import Mixture, MixtureSettings
 from greysheep.nn.sparse_rows import SparseRows
@@ -23,7 +24,7 @@ from greysheep.nn.sparse_rows import SparseRows
 def niche_weights(scores: NDArray[np.float64], power: float) -> NDArray[np.float64]:
     """WL's weights of users (Zhu & Caverlee, WSDM 2022): mainstream scores S [U] -> weights [U] of mean 1.
 
-    ((max S - S_u) / (max S - min S))^power, so the most mainstream user weighs 0; all 1 where everybody is
+    ((max S - S_u) / (max S - min S))^power, so the most mainstream user weighs 0; all 1 where all users are
     equally mainstream.
 
     >>> niche_weights(np.array([0.1, 0.2, 0.3]), power=1.0)
@@ -32,13 +33,12 @@ def niche_weights(scores: NDArray[np.float64], power: float) -> NDArray[np.float
     spread = scores.max() - scores.min()
     if spread == 0:
         return np.ones(len(scores))
-    weights: NDArray[np.float64] = ((scores.max() - scores) / spread) ** power
-    weights /= weights.mean()
-    return weights
+    weights = ((scores.max() - scores) / spread) ** power
+    return np.asarray(weights / weights.mean())
 
 
 class MixtureModel(IterativeModel):
-    """A model whose scores are a gated mixture of experts; subclasses only bring a config."""
+    """A model whose scores are a gated mixture of experts; subclasses only define a config."""
 
     binary = True
     fixed: ClassVar[dict[str, Any]] = {}
@@ -68,11 +68,7 @@ class MixtureModel(IterativeModel):
         """[U, K] every known user's gate: her `user_state`."""
         return self.user_state
 
-    @property
-    def routes(self) -> Tensor | None:
-        """[U, K] gates of sparse routing, once training has settled them."""
-        settled: Tensor | None = self.fitted.routes
-        return settled
+    routes: Tensor | None = recorded("routes", "[U, K] gates of sparse routing, fixed after the warm-up.")
 
     @property
     def start_epoch(self) -> int:
@@ -86,7 +82,7 @@ class MixtureModel(IterativeModel):
         return niche_weights(split.mainstream.scores, self.settings.power)
 
     def _known_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any] | None:
-        """As every model's; who was routed while training stays with her experts."""
+        """As in every model; users who were routed in training keep their experts."""
         gates = super()._known_state(seen, held_out)
         if self.routes is not None and gates is not None:
             routed = np.diff(seen.indptr) > 0
@@ -94,20 +90,18 @@ class MixtureModel(IterativeModel):
         return gates
 
     def _mixing_entropy(self) -> float | None:
-        """Of the gates; one that had no held-out rows to read is left out."""
+        """Mean entropy of the gates, without users whose gate had no held-out rows to read."""
         assert self.gates is not None
         read = np.diff(self.split.gate_rows().indptr) > 0
         return mean_entropy(self.gates[read] if self.uses_gate_rows else self.gates)
 
     def _check_memory(self, split: Split) -> bool:
-        """Whether the best weights go to disk while training; ConfigError where memory is too short."""
+        """Whether the best weights go to disk while training; ConfigError if memory is too short."""
         if self.device.type != "cpu":
-            return False  # the device says itself when it is full
-        self.net = None  # type: ignore[assignment]  # a second fit needs no room for the first one's weights
-        size = 8 if self.dtype == torch.float64 else 4
+            return False  # a GPU raises by itself when its memory is full
+        self.net = None  # type: ignore[assignment]  # a second fit must not hold the first one's weights
         batch = min(self.config.users_a_step(split.log.n_users), split.log.n_users)
-        shape = (self.n_experts, self.config.latent, split.log.n_items, batch, size)
-        return best_weights_spill(Footprint(*shape))
+        return best_weights_spill(self.n_experts, self.config.latent, split.log.n_items, batch, self.dtype)
 
     def _build(self, n_items: int) -> None:
         random = torch.Generator().manual_seed(self.options.seed)
@@ -131,10 +125,8 @@ class MixtureModel(IterativeModel):
         self.fitted.routes = trainer.routes
 
     def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
-        gate = self.net.gates_of(
-            SparseRows.from_csr(seen, self.device), SparseRows.from_csr(held_out, self.device)
-        )
-        return gate.cpu().numpy()
+        rows = (SparseRows.from_csr(part, self.device) for part in (seen, held_out))
+        return self.net.gates_of(*rows).cpu().numpy()
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         assert user_state is not None
@@ -143,8 +135,7 @@ class MixtureModel(IterativeModel):
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
         """Cosine of the items' decoder rows, stacked over experts."""
-        vectors = torch.nn.functional.normalize(self.net.bank.decoder_weight.detach().flatten(0, 1), dim=0)
-        return (vectors[:, torch.from_numpy(items)].T @ vectors).cpu().numpy()
+        return self.net.bank.similarity(torch.from_numpy(items)).cpu().numpy()
 
     def _state(self) -> dict[str, Tensor]:
         return {key: value.detach().cpu() for key, value in self.net.state_dict().items()}

@@ -1,9 +1,9 @@
-"""A mixture of experts compiled into one vector a user and one an item.
+"""A mixture of experts compiled into one vector per user and one per item.
 
 With f_u = [g_1 z_1, ..., g_K z_K, g_1, ..., g_K] and H = [W_1; ...; W_K; b_1; ...; b_K] a mixture's scores
-are s_u = f_u H, K (D + 1) multiplications an item. The scores of all users, F H, are nearly of low rank: with
-V its first r right singular vectors, s_u is nearly (f_u H V) V^T. So an item's vector is its row of V, a
-user's is f_u P with P = H V, and anybody's, known or not, is found from her rows alone.
+are s_u = f_u H, K (D + 1) multiplications per item. The scores of all users, F H, are nearly of low rank:
+with V its first r right singular vectors, s_u is nearly (f_u H V) V^T. So an item's vector is its row of V, a
+user's is f_u P with P = H V, computed from her rows alone, whether she was seen in training or not.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from greysheep.models.recommender import Recommender
 from greysheep.nn.sparse_rows import SparseRows
 
 RANKS = (16, 32, 64, 128, 256, 512)
-"""Ranks that are tried, smallest first."""
+"""Ranks to try, smallest first."""
 PASSES = 3
-"""Over all users, to find the singular vectors: the scores' spectrum falls quickly."""
+"""Over all users, to find the singular vectors: few are enough, as the scores' spectrum falls quickly."""
 SPARE = 16
 """Directions beyond the largest rank, which make the last ones exact."""
 ROWS = 512
@@ -39,10 +39,10 @@ VECTOR = "vector"
 
 
 class Index(Recommender):
-    """A compiled mixture: recommends like the model it was made from, at r products an item.
+    """A compiled mixture: recommends like the model it was made from, at r multiplications per item.
 
     item_vectors: [I, r]. user_vectors: [U, r], of every stored row. projection: [K (D + 1), r], P.
-    quality: validation NDCG@20 by group: group, full, compiled, loss (relative; null where nobody is judged).
+    quality: validation NDCG@20 by group: group, full, compiled, loss (relative; null where NDCG is 0).
     """
 
     name = "index"
@@ -50,7 +50,7 @@ class Index(Recommender):
 
     def __init__(self, model: MixtureModel, projection: NDArray[Any], item_vectors: NDArray[Any]):
         self.model = model
-        """Needed for people not stored: its encoders, and the decoders that a loss-driven gate reads."""
+        """Needed for users not stored: its encoders, and the decoders that a loss-driven gate reads."""
         self.projection, self.item_vectors = projection, item_vectors
         self.label, self.options, self.fitted = f"{model.label} (compiled)", model.options, model.fitted
         self.quality = pl.DataFrame()
@@ -62,7 +62,7 @@ class Index(Recommender):
 
     @property
     def user_vectors(self) -> NDArray[Any]:
-        """[U, r] a vector a known user, of every stored row: her `user_state`."""
+        """[U, r] one vector per known user, of every stored row: her `user_state`."""
         assert self.user_state is not None
         return self.user_state
 
@@ -82,13 +82,11 @@ class Index(Recommender):
 
     def _project(self, rows: csr_matrix, gates: NDArray[Any]) -> NDArray[Any]:
         """Vectors [B, r] of people whose input is `rows`: f_u P."""
-        vectors: NDArray[Any] = features(self.model, rows, gates).numpy() @ self.projection
-        return vectors
+        return np.asarray(features(self.model, rows, gates).numpy() @ self.projection)
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         assert user_state is not None
-        scores: NDArray[Any] = np.asarray(user_state @ self.item_vectors.T)
-        return scores
+        return np.asarray(user_state @ self.item_vectors.T)
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
         """Cosine of the items' vectors."""
@@ -97,7 +95,7 @@ class Index(Recommender):
         return np.asarray(unit[items] @ unit.T)
 
     def export(self, directory: str | Path) -> Path:
-        """Write users.parquet and items.parquet, an id and a vector a row, for any vector index.
+        """Write users.parquet and items.parquet, one id and vector per row, for any vector index.
 
         The inner product of a user's and an item's vector is her score. The folder holds personal data.
         """
@@ -121,7 +119,7 @@ def compile_index(
     """Compile a fitted mixture (MultVAE, WL, MoE, LMoE, TALL).
 
     rank: r; None = the smallest of RANKS with which no group loses more than `tolerance` (relative) of its
-        NDCG@20 on validation rows; the largest where none does, or where nobody has validation rows.
+        NDCG@20 on validation rows; the largest where none does, or where no user has validation rows.
 
     Raises:
         ConfigError: not a mixture, or a rank below 1.
@@ -159,10 +157,7 @@ def compile_index(
 def decoders(model: MixtureModel) -> NDArray[Any]:
     """H, [K (D + 1), I]."""
     bank = model.net.bank
-    stacked: NDArray[Any] = torch.cat([bank.decoder_weight.flatten(0, 1), bank.decoder_bias]).numpy(
-        force=True
-    )
-    return stacked
+    return np.asarray(torch.cat([bank.decoder_weight.flatten(0, 1), bank.decoder_bias]).numpy(force=True))
 
 
 @torch.no_grad()
@@ -184,8 +179,7 @@ def right_vectors(model: MixtureModel, rank: int, seed: int) -> NDArray[Any]:
     n_users, n_items = model.log.n_users, model.log.n_items
     width = min(rank + SPARE, n_users, n_items, h.shape[0])
     generator = torch.Generator().manual_seed(seed)
-    basis = torch.randn(n_items, width, generator=generator, dtype=h.dtype)
-    basis = torch.linalg.qr(basis).Q
+    basis = torch.linalg.qr(torch.randn(n_items, width, generator=generator, dtype=h.dtype)).Q
     assert model.gates is not None
     small = torch.empty(0)
     for last in [False] * PASSES + [True]:
@@ -202,12 +196,11 @@ def right_vectors(model: MixtureModel, rank: int, seed: int) -> NDArray[Any]:
             small = torch.linalg.eigh(gram).eigenvectors.flip(1)[:, :rank].to(h.dtype)
         else:
             basis = torch.linalg.qr(h.T @ gathered).Q
-    vectors: NDArray[Any] = (basis @ small).numpy()
-    return vectors
+    return np.asarray(basis @ small)
 
 
 def by_group(ranker: Recommender, stage: Stage = "validation") -> dict[str, float]:
-    """NDCG@20 on a stage's rows of each group that has some, and of everybody."""
+    """NDCG@20 on a stage's rows of each group that has some, and of all users."""
     split, groups = ranker.split, ranker.mainstream.groups
     truth = split.rows(stage)
     users = np.flatnonzero(np.diff(truth.indptr))
@@ -215,16 +208,13 @@ def by_group(ranker: Recommender, stage: Stage = "validation") -> dict[str, floa
         return {}
     ranked = ranker.rank(users, k=20, stage=stage)
     values = per_user(hits(ranked, truth[users]), np.diff(truth.indptr)[users], 20)["ndcg@20"]
-    means = {"overall": float(values.mean())}
-    for code, name in enumerate(GROUPS):
-        mine = values[groups[users] == code]
-        if len(mine):
-            means[name] = float(mine.mean())
-    return means
+    members = {name: values[groups[users] == code] for code, name in enumerate(GROUPS)}
+    of_groups = {name: float(own.mean()) for name, own in members.items() if len(own)}
+    return {"overall": float(values.mean()), **of_groups}
 
 
 def no_worse(full: dict[str, float], compiled: dict[str, float], tolerance: float) -> bool:
-    """Whether no group loses more than `tolerance`; False where nobody is judged."""
+    """Whether no group loses more than `tolerance`; False where no user has validation rows."""
     return bool(full) and all(compiled[name] >= value * (1 - tolerance) for name, value in full.items())
 
 

@@ -1,4 +1,4 @@
-"""LMoE (Pan et al., ECIR 2024): experts behind a loss-driven gate, everybody weighted alike."""
+"""LMoE (Pan et al., ECIR 2024): experts with a loss-driven gate, equal user weights."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from greysheep.models.autoencoders import paper_settings
-from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders import paper_settings, search_spaces
 from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.autoencoders.config import MultVAEConfig
 
@@ -29,8 +28,8 @@ class LMoEConfig(MultVAEConfig):
     gate_gradient: bool = False
     """Let the gradient flow through a loss-driven gate. `variant="authors"` always does."""
     gate_refresh: Literal["batch", "epoch"] = "batch"
-    """When a loss-driven gate is computed in training: with every batch, or once an epoch, at validation; so
-    it is with every batch where nothing is validated, as in a refit."""
+    """When a loss-driven gate is computed in training: with every batch, or once per epoch, at validation;
+    with every batch where nothing is validated, as in a refit."""
     active_experts: int | None = Field(None, ge=1)
     """m: after `warm_up` a user passes through her m best experts only; None = all."""
     warm_up: int = Field(20, ge=0)
@@ -58,4 +57,4 @@ class LMoE(MixtureModel):
     name = "lmoe"
     Config = LMoEConfig
     presets = paper_settings.EXPERTS
-    search_space, search_starts = vae_space.GATED_EXPERTS, vae_space.GATED_STARTS
+    search_space, search_starts = search_spaces.GATED_EXPERTS, search_spaces.GATED_STARTS

@@ -1,4 +1,4 @@
-"""MoE (the ablation of Pan et al., ECIR 2024): experts behind a learned gate, everybody weighted alike."""
+"""MoE (the ablation of Pan et al., ECIR 2024): experts with a learned gate, equal user weights."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from greysheep.models.autoencoders import paper_settings
-from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders import paper_settings, search_spaces
 from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.autoencoders.config import MultVAEConfig
 
@@ -37,5 +36,5 @@ class MoE(MixtureModel):
     name = "moe"
     Config = MoEConfig
     presets = paper_settings.EXPERTS
-    search_space, search_starts = vae_space.TRAINING, vae_space.STARTS
+    search_space, search_starts = search_spaces.TRAINING, search_spaces.STARTS
     fixed: ClassVar[dict[str, Any]] = {"gate": "mlp"}

@@ -1,11 +1,10 @@
-"""MultVAE (Liang et al., WWW 2018): one expert, everybody weighted alike."""
+"""MultVAE (Liang et al., WWW 2018): one expert, equal user weights."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
-from greysheep.models.autoencoders import paper_settings
-from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders import paper_settings, search_spaces
 from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.autoencoders.config import MultVAEConfig
 
@@ -27,4 +26,4 @@ class MultVAE(MixtureModel):
     name = "multvae"
     Config: ClassVar[type[MultVAEConfig]] = MultVAEConfig
     presets = paper_settings.MULTVAE
-    search_space, search_starts = vae_space.ONE_EXPERT, vae_space.STARTS
+    search_space, search_starts = search_spaces.ONE_EXPERT, search_spaces.STARTS

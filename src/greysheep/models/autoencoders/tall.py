@@ -6,8 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from greysheep.models.autoencoders import paper_settings
-from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders import paper_settings, search_spaces
 from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.autoencoders.lmoe import LMoEConfig
 from greysheep.nn.adaptive_weights import SignalScale
@@ -17,11 +16,11 @@ class TALLConfig(LMoEConfig):
     """Settings of TALL, beside those of its experts and their gate."""
 
     weighting: Literal["none", "loss", "loss-change", "mainstream"] = "loss-change"  # type: ignore[assignment]
-    """Signal of the adaptive weights; `none`: everybody alike; `mainstream`: WL's fixed weights."""
+    """Signal of the adaptive weights; `none`: equal weights; `mainstream`: WL's fixed weights."""
     start_epoch: int = Field(20, ge=0)
     """Epochs with equal weights first (the paper's gap T; 40 for ML-1M there)."""
     alpha: float = Field(2.0, gt=0)
-    """How hard the adaptive weights are held together: larger is flatter. Its unit is that of the signal: of
+    """Regularization of the adaptive weights: the larger, the more equal. Its unit is that of the signal: of
     a standardised one, a user whose loss fell by one standard deviation more than the mean user's weighs
     1 / (2 alpha) more, whatever the log."""
     window: int = Field(8, ge=1)
@@ -47,5 +46,5 @@ class TALL(MixtureModel):
 
     name = "tall"
     Config = TALLConfig
-    search_space, search_starts = vae_space.ADAPTIVE_EXPERTS, vae_space.ADAPTIVE_STARTS
+    search_space, search_starts = search_spaces.ADAPTIVE_EXPERTS, search_spaces.ADAPTIVE_STARTS
     presets = paper_settings.TALL

@@ -18,7 +18,6 @@ from greysheep.data.splitting import Split
 from greysheep.models.autoencoders.config import MultVAEConfig
 from greysheep.models.training.loop import Tick
 from greysheep.models.training.objective import Objective
-from greysheep.models.training.optimizer import adam
 from greysheep.models.training.validation import SCORING_ROWS, PerUser, Validation
 from greysheep.nn import routing
 from greysheep.nn.adaptive_weights import AdaptiveWeights
@@ -63,14 +62,8 @@ class MixtureTrainer:
         self.users = np.flatnonzero(np.diff(self.train.indptr))
         self.batch_size = config.users_a_step(len(self.users))
         self.steps_an_epoch = -(-len(self.users) // self.batch_size)
-        self.optimizer = adam(
-            net.parameters(),
-            learning_rate=config.learning_rate,
-            l2=config.l2,
-            weight_decay=config.weight_decay,
-            steps_an_epoch=self.steps_an_epoch,
-            n_experts=net.bank.n_experts,
-        )
+        rate, n_experts = config.learning_rate, net.bank.n_experts
+        self.optimizer = config.adam(net.parameters(), rate, self.steps_an_epoch, n_experts)
         self.step = 0
         self.adaptive = self._adaptive()
         self.user_weights = torch.from_numpy(user_weights).to(self.device, self.dtype)
@@ -80,7 +73,7 @@ class MixtureTrainer:
             self.folder = tempfile.TemporaryDirectory(prefix="greysheep-")  # goes when the trainer does
             self.spill = str(Path(self.folder.name) / "best.safetensors")
         self.gates: Tensor | None = None
-        """[U, K] where gates are refreshed once an epoch: those of the last validation."""
+        """[U, K] where gates are refreshed once per epoch: those of the last validation."""
         self.routes: Tensor | None = None
         """[U, K] gates of sparse routing, once the warm-up is over."""
         self.best_routes: Tensor | None = None
@@ -113,20 +106,22 @@ class MixtureTrainer:
             batch = codes[start : start + self.batch_size]
             sums += self._train_batch(batch, weight[batch]) * len(batch)
             tick(min(1.0, (start + len(batch)) / len(users)))
-        found = dict(zip(LOSSES, (sums / len(users)).tolist(), strict=True))
+        losses = dict(zip(LOSSES, (sums / len(users)).tolist(), strict=True))
         if not all(bool(parameter.isfinite().all()) for parameter in self.net.parameters()):
-            found["loss"] = np.nan  # the last step broke the weights: no batch has seen it yet
-        given = np.full(self.train.shape[0], np.nan)
-        given[self.users] = weight.cpu().numpy()[self.users]
-        return {**found, "weight": given}
+            losses["loss"] = np.nan  # the last step broke the weights: no batch has seen it yet
+        weights = np.full(self.train.shape[0], np.nan)
+        weights[self.users] = weight.cpu().numpy()[self.users]
+        return {**losses, "weight": weights}
 
     def _train_batch(self, users: Tensor, weight: Tensor) -> Tensor:
         """One step on users [B] of weights [B]: LOSSES [3] before it."""
         rows, held_out = self.seen_rows.take(users), self.held_out_rows.take(users)
-        routed = self.routes is not None
-        logits, kl = self._routed_pass(users, rows) if routed else self._pass(users, rows, held_out)
+        if self.routes is None:
+            logits, kl = self._pass(users, rows, held_out)
+        else:
+            logits, kl = self._routed_pass(users, rows, self.routes)
         self._record(users, logits, rows, held_out)
-        # a batch in which nobody weighs anything, as WL's most mainstream user alone, teaches nothing
+        # a batch in which all weights are 0, as of WL's most mainstream user alone, has loss 0
         total = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
         ce = (weight * row_nll(logits, rows)).sum() / total
         loss = ce + self.config.kl_weight(self.step, self.steps_an_epoch) * kl
@@ -147,31 +142,25 @@ class MixtureTrainer:
             logits = self.net.bank.mix(z, gate)
         return logits, self.net.kl(gate, mu, logvar)
 
-    def _routed_pass(self, users: Tensor, rows: SparseRows) -> tuple[Tensor, Tensor]:
+    def _routed_pass(self, users: Tensor, rows: SparseRows, gates: Tensor) -> tuple[Tensor, Tensor]:
         """The same through each user's active experts, with the gates of the end of the warm-up."""
-        assert self.routes is not None
-        routes = routing.Routes.of(self.routes[users])
+        routes = routing.Routes.of(gates[users])
         mu, logvar = routing.encode(self.net.bank, rows, routes, keep=self._dropout(rows))
         logits = routing.mix(self.net.bank, self._noisy(mu, logvar), routes, len(users))
         kl = (routes.gate * gaussian_kl(mu, logvar)).sum()
         return logits, kl if self.net.sums_kl else kl / len(users)
 
     def _route(self) -> None:
-        """Settle who passes through which experts from now on."""
-        chunks = np.split(self.users, range(SCORING_ROWS, len(self.users), SCORING_ROWS))
-        routes = torch.zeros(
-            self.train.shape[0], self.net.bank.n_experts, device=self.device, dtype=self.dtype
-        )
-        for users in chunks:
-            gates = self._gates_of(users)
-            routes[torch.from_numpy(users).to(self.device)] = torch.from_numpy(gates).to(self.device)
+        """Fix each user's experts from now on."""
+        routes = self._no_gates()
+        for users in np.split(self.users, range(SCORING_ROWS, len(self.users), SCORING_ROWS)):
+            routes[users] = self._gates_of(users)
         self.routes = routes
 
     def _noisy(self, mu: Tensor, logvar: Tensor) -> Tensor:
         """A draw of the latents around their means."""
         noise = torch.randn(mu.shape, generator=self.random, device=self.device, dtype=self.dtype)
-        drawn: Tensor = mu + self.config.noise * noise * torch.exp(logvar / 2)
-        return drawn
+        return mu + noise.mul(self.config.noise) * torch.exp(logvar / 2)
 
     @torch.no_grad()
     def _record(self, users: Tensor, logits: Tensor, rows: SparseRows, held_out: SparseRows) -> None:
@@ -184,8 +173,7 @@ class MixtureTrainer:
         if self.config.dropout == 0:
             return None
         kept = torch.full(rows.items.shape, 1 - self.config.dropout, device=self.device, dtype=self.dtype)
-        factors: Tensor = torch.bernoulli(kept, generator=self.random) / (1 - self.config.dropout)
-        return factors
+        return torch.bernoulli(kept, generator=self.random).div_(1 - self.config.dropout)
 
     def validate(self) -> PerUser:
         """Metrics of every user with validation rows, and the entropy of her gate if it had rows to read."""
@@ -204,31 +192,35 @@ class MixtureTrainer:
         values = self.validation.metrics(users, scores)
         if self.net.bank.n_experts > 1:
             nothing_read = self.net.settings.reads_held_out & (np.diff(self.held_out[users].indptr) == 0)
-            values["gate_entropy"] = np.where(nothing_read, np.nan, entropy(torch.from_numpy(gates)).numpy())
+            values["gate_entropy"] = np.where(nothing_read, np.nan, entropy(gates.cpu()).numpy())
         self._keep_gates(users, gates)
         return values
 
-    def _gates_of(self, users: NDArray[np.int64]) -> NDArray[Any]:
+    def _gates_of(self, users: NDArray[np.int64]) -> Tensor:
         """Gates [B, K] of users by their train and held-out rows, as they are now."""
         codes = torch.from_numpy(users).to(self.device)
-        gates = self.net.gates_of(self.seen_rows.take(codes), self.held_out_rows.take(codes))
-        return gates.cpu().numpy()
+        return self.net.gates_of(self.seen_rows.take(codes), self.held_out_rows.take(codes))
 
-    def _keep_gates(self, users: NDArray[np.int64], gates: NDArray[Any]) -> None:
-        """Remember these users' gates for the next epoch's training, if they are refreshed once an epoch."""
+    def _no_gates(self) -> Tensor:
+        """[U, K] zeros."""
+        shape = (self.train.shape[0], self.net.bank.n_experts)
+        return torch.zeros(shape, device=self.device, dtype=self.dtype)
+
+    def _keep_gates(self, users: NDArray[np.int64], gates: Tensor) -> None:
+        """Keep these users' gates for the next epoch's training, if they are refreshed once per epoch."""
         if self.net.settings.gate_refresh != "epoch" or not self.net.settings.gate_reads_losses:
             return
         if self.gates is None:
-            shape = (self.train.shape[0], gates.shape[1])
-            self.gates = torch.zeros(shape, device=self.device, dtype=self.dtype)
-        self.gates[torch.from_numpy(users).to(self.device)] = torch.from_numpy(gates).to(self.device)
+            self.gates = self._no_gates()
+        self.gates[users] = gates
 
     @torch.no_grad()
-    def _validation_scores(self, users: NDArray[np.int64], given: csr_matrix) -> tuple[NDArray[Any], Tensor]:
+    def _validation_scores(self, users: NDArray[np.int64], given: csr_matrix) -> tuple[Tensor, Tensor]:
         """Gates [B, K] of input train and gate rows, and scores [B, I] of the validation input under them."""
         if self.net.settings.active_experts is not None:
-            gates, shown = self._routed_gates(users), SparseRows.from_csr(given[users], self.device)
-            return gates, self.net.scores(shown, torch.from_numpy(gates).to(self.device))
+            # in the warm-up the gates that would be fixed now, afterwards those that were
+            gate = self._gates_of(users) if self.routes is None else self.routes[users]
+            return gate, self.net.scores(SparseRows.from_csr(given[users], self.device), gate)
         codes = torch.from_numpy(users).to(self.device)
         seen, held_out = self.seen_rows.take(codes), self.held_out_rows.take(codes)
         mu = self.net.bank.means(seen)
@@ -237,14 +229,7 @@ class MixtureTrainer:
         else:
             gate = self.net.gate(mu, seen, held_out)
             scores = self.net.scores(SparseRows.from_csr(given[users], self.device), gate)
-        return gate.cpu().numpy(), scores
-
-    def _routed_gates(self, users: NDArray[np.int64]) -> NDArray[Any]:
-        """The gates that will be served: in the warm-up those that would be chosen now."""
-        if self.routes is None:
-            return self._gates_of(users)
-        routed: NDArray[Any] = self.routes.cpu().numpy()[users]
-        return routed
+        return gate, scores
 
     def snapshot(self) -> Any:
         """Copy of the parameters, over the copy before it; where memory is short it is a file."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders import search_spaces
 from greysheep.models.autoencoders.config import MultVAEConfig
 from greysheep.models.autoencoders.multvae import MultVAE
 
@@ -15,7 +15,7 @@ class WLConfig(MultVAEConfig):
     """Settings of WL, beside those of MultVAE."""
 
     power: float = Field(1.2, ge=0)
-    """How steeply a user's weight falls with her mainstream score; 0 = everybody alike."""
+    """How steeply a user's weight falls with her mainstream score; 0 = equal weights."""
 
 
 class WL(MultVAE):
@@ -32,6 +32,6 @@ class WL(MultVAE):
 
     name = "wl"
     Config = WLConfig
-    search_space, search_starts = vae_space.USER_WEIGHTED, vae_space.STARTS
+    search_space, search_starts = search_spaces.USER_WEIGHTED, search_spaces.STARTS
 
     fixed: ClassVar[dict[str, Any]] = {"weighting": "mainstream"}

@@ -63,10 +63,10 @@ def item_weights(rows: csr_matrix, regularization: float) -> NDArray[np.float32]
         ConfigError: the I x I matrices do not fit in memory.
     """
     n = rows.shape[1]
-    needed, there = 2.6 * 8 * n * n, available_bytes()
-    if needed > there:
+    needed, free = 2.6 * 8 * n * n, available_bytes()
+    if needed > free:
         raise ConfigError(
-            f"EASE of {n} items needs about {readable(needed)} of memory, {readable(there)} are free: "
+            f"EASE of {n} items needs about {readable(needed)} of memory, {readable(free)} are free: "
             "drop rare items (min_item_users) or use another model"
         )
     x = rows.astype(np.float64)

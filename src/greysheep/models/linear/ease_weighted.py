@@ -1,4 +1,4 @@
-"""EASE with user rows and item columns weighted: the closed form that serves niche users."""
+"""EASE with user rows and item columns weighted: a closed form that is good for niche users."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WeightedEASEConfig(EASEConfig):
     regularization: float = Field(1.65, gt=0)
     """lambda, added to the weighted Gram matrix's diagonal."""
     user_power: float = Field(0.47, ge=0)
-    """p: a user's row counts n_u^-p in the Gram matrix. 0 = everybody alike a row, 1 = everybody alike."""
+    """p: a user's row counts n_u^-p in the Gram matrix. 0: every row counts alike, 1: every user does."""
     item_power: float = Field(0.32, ge=0)
     """b: an item's column is divided by pop_i^b before the fit and multiplied by it afterwards."""
 
@@ -56,15 +56,13 @@ class WeightedEASE(EASE):
         per_user = np.maximum(np.diff(rows.indptr), 1).astype(np.float64)
         per_item = np.maximum(np.bincount(rows.indices, minlength=rows.shape[1]), 1).astype(np.float64)
         self.item_scale = per_item**self.config.item_power
-        scaled = (
-            diags_array(per_user ** (-self.config.user_power / 2)) @ rows @ diags_array(1 / self.item_scale)
-        )
-        self.weights = item_weights(csr_matrix(scaled), self.config.regularization)
+        by_user, by_item = per_user ** (-self.config.user_power / 2), 1 / self.item_scale
+        scaled = csr_matrix(diags_array(by_user) @ rows @ diags_array(by_item))
+        self.weights = item_weights(scaled, self.config.regularization)
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         scaled = csr_matrix(rows @ diags_array(1 / self.item_scale), dtype=np.float32)
-        scores: NDArray[Any] = np.asarray(scaled @ self.weights) * self.item_scale.astype(np.float32)
-        return scores
+        return np.asarray((scaled @ self.weights) * self.item_scale.astype(np.float32))
 
     def _state(self) -> dict[str, Tensor]:
         return {**super()._state(), "item_scale": torch.from_numpy(self.item_scale)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +12,8 @@ from scipy.sparse import csr_matrix, diags_array
 from torch import Tensor
 
 from greysheep.data.splitting import Split
-from greysheep.errors import ConfigError, GreysheepWarning, MissingExtraError
-from greysheep.models.base import Model
+from greysheep.errors import ConfigError, MissingExtraError, warn
+from greysheep.models.base import Model, take
 from greysheep.models.config import ModelConfig
 from greysheep.models.search_space import Dimension, Real, Whole
 from greysheep.models.training.progress import Steps
@@ -51,7 +50,7 @@ class IALS(Model):
     Only item vectors are kept. A user's vector is solved exactly from her input rows at every stage, so
     people seen in training and new ones are served alike.
 
-    Fitting runs on the CPU. `implicit`'s own solver takes 3 conjugate-gradient steps a vector; the result
+    Fitting runs on the CPU. `implicit`'s own solver takes 3 conjugate-gradient steps per vector; the result
     depends on the seed, not on the number of threads.
 
     Raises:
@@ -72,7 +71,7 @@ class IALS(Model):
         "user_power": Real(0.0, 1.0),
     }
     item_factors: NDArray[Any]
-    """[S, I, D], one matrix a seed."""
+    """[S, I, D], one matrix per seed."""
 
     def _fit(self, split: Split) -> None:
         rows, config = self._scaled(self.fit_rows), self.config
@@ -126,7 +125,7 @@ class IALS(Model):
         kept = f"{n_models} of {config.n_seeds} seeds"
         if finished < config.iterations:
             kept = f"{finished} of {config.iterations} iterations"
-        warnings.warn(f"{self.name} was interrupted: {kept} are kept", GreysheepWarning, stacklevel=4)
+        warn(f"{self.name} was interrupted: {kept} are kept", 4)
 
     def _scaled(self, rows: csr_matrix) -> csr_matrix:
         """Rows [B, I] times n_u^-user_power."""
@@ -153,10 +152,8 @@ class IALS(Model):
         return {"item_factors": torch.from_numpy(self.item_factors)}
 
     def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
-        found = tuple(state["item_factors"].shape)
-        if len(found) != 3 or found[1:] != (n_items, self.config.factors):
-            raise ValueError(f"item_factors are {found}, not (seeds, {n_items}, {self.config.factors})")
-        self.item_factors = state["item_factors"].numpy()
+        n_seeds = len(state["item_factors"])  # fewer than asked for after Ctrl-C
+        self.item_factors = take(state, "item_factors", n_seeds, n_items, self.config.factors)
 
 
 def fold_in(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 from torch import Tensor
 
 from greysheep.data.splitting import Split
@@ -29,7 +29,7 @@ class ItemKNNConfig(ModelConfig):
     neighbours: int = Field(100, ge=1)
     """Most similar items kept of each item, the item itself not counted."""
     shrinkage: float = Field(0.0, ge=0)
-    """Added to the product of lengths under the cosine: similarities that few users speak for get smaller."""
+    """Added to the product of lengths under the cosine: it lowers similarities that rest on few users."""
 
 
 class ItemKNN(Model):
@@ -37,8 +37,8 @@ class ItemKNN(Model):
 
     x_i is item i's column of the (weighted) rows, [U]. Item i's neighbours are its `neighbours` most similar
     other items with a similarity above 0; of equally similar ones those with the smaller code (the earlier
-    id) come first. An item with no rows has no neighbours and is nobody's. So each of a person's items votes
-    for its neighbours, as in the package `implicit`.
+    id) come first. An item with no rows has no neighbours and is a neighbour of none. So each of a user's
+    items votes for its neighbours, as in the package `implicit`.
 
     >>> import greysheep as gs
     >>> log = gs.datasets.simulate(n_users=60, n_items=40, seed=0).log
@@ -54,7 +54,7 @@ class ItemKNN(Model):
     }
 
     def _fit(self, split: Split) -> None:
-        # a block takes a moment: a bar on a terminal, but no line a block in a pipe
+        # blocks are quick: a bar on a terminal, but no line per block in a pipe
         show = False if self.options.progress is False else None
         n_blocks = -(-split.log.n_items // block_size(split.log.n_items))
         with Steps(self.label, n_blocks, show, "block of items") as steps:
@@ -89,7 +89,7 @@ def block_size(n_items: int) -> int:
 def neighbour_weights(
     rows: csr_matrix, neighbours: int, shrinkage: float = 0.0, step: Callable[[], None] = lambda: None
 ) -> csr_matrix:
-    """Item-kNN's weights of rows [U, I]: [I, I] float32, at most `neighbours` a row, none on the diagonal.
+    """Item-kNN's weights of rows [U, I]: [I, I] float32, at most `neighbours` per row, none on the diagonal.
 
     At most BLOCK_CELLS similarities are dense at a time, so memory grows with I x `neighbours`; `step` is
     called after each block.
@@ -104,7 +104,7 @@ def neighbour_weights(
     n = x.shape[1]
     length = np.sqrt(np.asarray(columns.multiply(columns).sum(1)).ravel())
     size = block_size(n)
-    counts, codes, values = [np.zeros(1, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    blocks = []
     for start in range(0, n, size):
         block = np.arange(start, min(start + size, n))
         similarity = (columns[block] @ x).toarray()
@@ -115,9 +115,7 @@ def neighbour_weights(
         best = top_n(similarity, neighbours)
         best.sort(axis=1)  # by code; the places without a neighbour (-1) come first
         kept = best >= 0
-        counts.append(kept.sum(1))
-        codes.append(best[kept])
-        values.append(similarity[np.nonzero(kept)[0], best[kept]].astype(np.float32))
+        values = similarity[np.nonzero(kept)[0], best[kept]].astype(np.float32)
+        blocks.append(csr_matrix((values, best[kept], [0, *kept.sum(1).cumsum()]), shape=(len(block), n)))
         step()
-    built = (np.concatenate(values), np.concatenate(codes), np.cumsum(np.concatenate(counts)))
-    return csr_matrix(built, shape=(n, n))
+    return vstack(blocks, format="csr")

@@ -12,7 +12,6 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.splitting import Split
-from greysheep.errors import DataError
 from greysheep.models.autoencoders import paper_settings
 from greysheep.models.autoencoders.config import MultVAEConfig
 from greysheep.models.autoencoders.multvae import MultVAE
@@ -20,10 +19,13 @@ from greysheep.models.autoencoders.wl import WL
 from greysheep.models.base import IterativeModel, Model, mean_entropy
 from greysheep.models.fitted import Fitted
 from greysheep.models.local.trainer import LocalTrainer, mixed_scores
-from greysheep.models.training.footprint import Footprint, best_weights_spill
+from greysheep.models.training.footprint import best_weights_spill
 from greysheep.models.training.loop import Outcome
 from greysheep.models.training.objective import Objective
+from greysheep.models.training.validation import SCORING_ROWS
 from greysheep.nn.bank import ExpertBank
+from greysheep.nn.local_experts import latents
+from greysheep.nn.sparse_rows import SparseRows
 
 GLOBAL: dict[str, type[MultVAE]] = {"multvae": MultVAE, "wl": WL}
 """Global models by the setting `global_model`."""
@@ -49,7 +51,7 @@ def train_global(model: Model, split: Split, epochs: int | None = None) -> MultV
 
 
 class GlobalFirst(Model):
-    """A model that trains a global one first and keeps it, or its offspring, in a bank of experts."""
+    """A model that trains a global one first and keeps it, or copies of it, in a bank of experts."""
 
     binary = True
     presets = paper_settings.MULTVAE
@@ -60,8 +62,13 @@ class GlobalFirst(Model):
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
         """Cosine of the items' decoder rows, stacked over experts."""
-        vectors = torch.nn.functional.normalize(self.bank.decoder_weight.detach().flatten(0, 1), dim=0)
-        return (vectors[:, torch.from_numpy(items)].T @ vectors).cpu().numpy()
+        return self.bank.similarity(torch.from_numpy(items)).cpu().numpy()
+
+    @torch.no_grad()
+    def _latents(self, rows: csr_matrix, bank: ExpertBank) -> Tensor:
+        """[B, D] latent means of rows [B, I] in expert 0."""
+        parts = (rows[i : i + SCORING_ROWS] for i in range(0, rows.shape[0], SCORING_ROWS))
+        return torch.cat([latents(bank, 0, SparseRows.from_csr(part, self.device)) for part in parts])
 
     def _state(self) -> dict[str, Tensor]:
         return {key: value.detach().cpu() for key, value in self.bank.state_dict().items()}
@@ -77,7 +84,7 @@ class GlobalFirst(Model):
 
 
 class LocalModel(GlobalFirst, IterativeModel):
-    """A bank of local models, one an anchor; a subclass says who weighs in each and how they are mixed."""
+    """A bank of local models, one per anchor; a subclass sets their user weights and how they are mixed."""
 
     keeps_global: bool = False
     """Whether the global model is expert 0 of the bank."""
@@ -110,16 +117,13 @@ class LocalModel(GlobalFirst, IterativeModel):
     def _trainer(self, split: Split, objective: Objective | None) -> LocalTrainer:
         origin = self._train_global(split, objective)
         n_anchors, first = self._choose(split, origin), int(self.keeps_global)
-        size = 8 if self.dtype == torch.float64 else 4
         batch = min(self.config.local_batch_size, split.log.n_users)
         if self.device.type == "cpu":
-            best_weights_spill(
-                Footprint(first + n_anchors, self.config.latent, split.log.n_items, batch, size)
-            )
+            best_weights_spill(first + n_anchors, self.config.latent, split.log.n_items, batch, self.dtype)
         self._empty_bank(first + n_anchors, split.log.n_items)
         with torch.no_grad():
-            for own, given in zip(self.bank.parameters(), origin.parameters(), strict=True):
-                own[: None if self.config.warm_start else first] = given
+            for own, trained in zip(self.bank.parameters(), origin.parameters(), strict=True):
+                own[: None if self.config.warm_start else first] = trained
         rows = split.train_rows(gated=False)
         return LocalTrainer(
             self.bank,
@@ -147,15 +151,3 @@ class LocalModel(GlobalFirst, IterativeModel):
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         assert user_state is not None
         return mixed_scores(self.bank, rows, user_state)
-
-
-def refuse_without_rows(model: Model, include_history: bool, why: str) -> None:
-    """Stop before a model is saved without rows it cannot do without.
-
-    Raises:
-        DataError: `include_history` is False.
-    """
-    if not include_history:
-        raise DataError(
-            f"{model.name} cannot be saved without its rows: {why}; save with include_history=True"
-        )

@@ -20,7 +20,7 @@ class LocalConfig(GlobalConfig):
     """Settings of a bank of local models."""
 
     n_experts: int = Field(100, ge=1)
-    """K, the number of anchors; each has a local model. At most one a user."""
+    """K, the number of anchors; each has a local model. At most one per user."""
     warm_start: bool = True
     """Local models begin as copies of the global one; False: with fresh weights."""
     local_epochs: int = Field(30, ge=1)
@@ -30,4 +30,4 @@ class LocalConfig(GlobalConfig):
     local_learning_rate: float = Field(1e-3, gt=0)
     """Adam's step size for the local models."""
     local_batch_size: int = Field(512, ge=1)
-    """Users a step of a local model."""
+    """Users per step of a local model."""

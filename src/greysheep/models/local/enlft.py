@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +12,9 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.splitting import Split
-from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders import search_spaces
 from greysheep.models.base import take
-from greysheep.models.local.base import LocalModel, refuse_without_rows
+from greysheep.models.local.base import LocalModel
 from greysheep.models.local.config import LocalConfig
 from greysheep.models.local.neighbours import Jaccard, greedy_cover, nearest
 from greysheep.nn.bank import ExpertBank
@@ -55,7 +54,8 @@ class EnLFT(LocalModel):
 
     name = "enlft"
     Config = EnLFTConfig
-    search_space, search_starts = vae_space.NEIGHBOUR_EXPERTS, vae_space.STARTS
+    needs_rows = "it compares everybody with its anchors' rows"
+    search_space, search_starts = search_spaces.NEIGHBOUR_EXPERTS, search_spaces.STARTS
     anchors: NDArray[np.int64]
     """[K] codes of the anchors."""
     anchor_rows: csr_matrix
@@ -66,8 +66,7 @@ class EnLFT(LocalModel):
         near = Jaccard(rows)
 
         def covers(users: NDArray[np.int64]) -> NDArray[np.bool_]:
-            found: NDArray[np.bool_] = near(rows[users]) > self.config.threshold
-            return found
+            return np.asarray(near(rows[users]) > self.config.threshold)
 
         self.anchors = greedy_cover(self.config.n_experts, rows.shape[0], covers)
         self.anchor_rows = rows[self.anchors]
@@ -84,17 +83,7 @@ class EnLFT(LocalModel):
     def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
         similarity = Jaccard(self.anchor_rows)(seen)
         similarity[similarity.sum(1) == 0] = 1
-        gate: NDArray[Any] = similarity / similarity.sum(1, keepdims=True)
-        return gate.astype(np.float32)
-
-    def save(self, directory: str | Path, *, include_history: bool = True) -> Path:
-        """Write the model as a folder; see `Model.save`.
-
-        Raises:
-            DataError: `include_history` is False: a user is placed by the rows of the anchors.
-        """
-        refuse_without_rows(self, include_history, "it compares everybody with its anchors' rows")
-        return super().save(directory, include_history=include_history)
+        return np.asarray(similarity / similarity.sum(1, keepdims=True), np.float32)
 
     def _state(self) -> dict[str, Tensor]:
         return {**super()._state(), "anchors": torch.from_numpy(self.anchors)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,19 +13,18 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.splitting import Split
-from greysheep.models.autoencoders import search_spaces as vae_space
-from greysheep.models.autoencoders.multvae import MultVAE
+from greysheep.models.autoencoders import search_spaces
 from greysheep.models.base import take
-from greysheep.models.local.base import GlobalFirst, refuse_without_rows, train_global
+from greysheep.models.local.base import GlobalFirst, train_global
 from greysheep.models.local.config import GlobalConfig
 from greysheep.models.local.neighbours import Jaccard, nearest
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.validation import PerUser, Validation
-from greysheep.nn.local_experts import fine_tuned, latents
+from greysheep.nn.local_experts import fine_tuned
 from greysheep.nn.sparse_rows import SparseRows
 
 ROWS = 128
-"""Users handled at once; each brings the scores of all her stages while she is validated."""
+"""Users scored at once; in validation each has scores for every number of steps."""
 
 
 class LFTConfig(GlobalConfig):
@@ -51,19 +49,19 @@ class LFTConfig(GlobalConfig):
 
 
 class LFT(GlobalFirst):
-    """A copy of the global model's decoder for every user, fine-tuned on her neighbours, kept nowhere.
+    """A copy of the global model's decoder for every user, fine-tuned on her neighbours; no copy is stored.
 
     Neighbours: users whose train rows have a Jaccard similarity above `threshold` with her input rows, at
     most `n_neighbours`, weighted by similarity to the power of `power`; her own train rows are among them
     (with weight 1 where they are her input). Every full-batch gradient step on their mean cross-entropy is a
     stage; the number of steps maximises n_u m_u(t) + shrinkage m(t), m_u(t) the objective on her n_u
     validation rows after t steps and m(t) its mean over users, so that a user with few rows follows
-    everybody. People unseen in training stop at the best m(t). `user_state` [U, steps + 1] is 1 at a user's
+    the others. People unseen in training stop at the best m(t). `user_state` [U, steps + 1] is 1 at a user's
     stage.
 
     A copy serves one person and follows from the global weights and the train rows, so none is stored: it
-    is tuned again whenever her scores are asked for, which takes about as long, a user, as `fit` took for her
-    after the global model (10 to 25 ms on ML-1M). The neighbours' rows are needed for that, so the model
+    is tuned again for each of her lists, which takes about as long as `fit` took for her after the global
+    model (10 to 25 ms per user on ML-1M). The neighbours' rows are needed for that, so the model
     cannot be saved without rows.
 
     Simplified against the paper: the encoder stays as it is, so that a step is exact without forming the copy
@@ -80,15 +78,20 @@ class LFT(GlobalFirst):
 
     name = "lft"
     Config = LFTConfig
-    search_space, search_starts = vae_space.NEIGHBOUR_STEPS, vae_space.STARTS
+    needs_rows = "a user's copy is tuned on her neighbours' rows when asked for"
+    search_space, search_starts = search_spaces.NEIGHBOUR_STEPS, search_spaces.STARTS
     curve: NDArray[np.float64]
-    """[steps + 1] m(t): the objective on validation rows after t steps, the same t for everybody."""
+    """[steps + 1] m(t): the objective on validation rows after t steps, the same t for all users."""
     chosen: NDArray[np.int64]
     """[U] steps of each user's copy."""
     _known: tuple[csr_matrix, Jaccard, Tensor] | None = None
 
     def _fit(self, split: Split) -> None:
-        self._take_global(train_global(self, split), split)
+        trained = train_global(self, split)
+        record, of_global = self.fitted, trained.fitted
+        record.history, record.epochs = of_global.history, of_global.epochs
+        self.global_epochs = record.best_epoch = of_global.best_epoch
+        self.bank, self._known = trained.net.bank, None
         self._choose_steps(split)
 
     def _train_again(self, split: Split) -> bool:
@@ -97,13 +100,8 @@ class LFT(GlobalFirst):
         self._known = None
         return False
 
-    def _take_global(self, trained: MultVAE, split: Split) -> None:
-        record, own = self.fitted, trained.fitted
-        record.history, record.epochs, record.best_epoch = own.history, own.epochs, own.best_epoch
-        self.global_epochs, self.bank, self._known = own.best_epoch, trained.net.bank, None
-
     def _choose_steps(self, split: Split) -> None:
-        """Every user's number of steps, from her validation rows and everybody's."""
+        """Every user's number of steps, from her validation rows and all users'."""
         n_stages = self.config.steps + 1
         objective, groups = Objective.parse(self.config.objective), split.mainstream.groups
         validation = Validation(split, objective)
@@ -138,17 +136,13 @@ class LFT(GlobalFirst):
         """Train rows [U, I] of those who can be neighbours, how near they are, their latents [U, D]."""
         if self._known is None:
             rows = self.split.train_rows(gated=False)
-            starts = range(0, rows.shape[0], 512)
-            parts = [
-                latents(self.bank, 0, SparseRows.from_csr(rows[i : i + 512], self.device)) for i in starts
-            ]
-            self._known = rows, Jaccard(rows), torch.cat(parts)
+            self._known = rows, Jaccard(rows), self._latents(rows, self.bank)
         return self._known
 
     def _copies(self, rows: csr_matrix) -> Iterator[Iterator[Tensor]]:
         """For each of B users: her scores [I] after 0, 1, ... steps; the next step overwrites them."""
         train, nearness, z = self._neighbourhood()
-        own = latents(self.bank, 0, SparseRows.from_csr(rows, self.device))
+        own = self._latents(rows, self.bank)
         decoder = self.bank.decoder_weight.detach()[0], self.bank.decoder_bias.detach()[0]
         for mine, line in zip(own, nearness(rows), strict=True):
             near = nearest(line, self.config.threshold, self.config.n_neighbours)
@@ -174,17 +168,6 @@ class LFT(GlobalFirst):
     def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
         one = np.eye(self.config.steps + 1, dtype=np.float32)[np.argmax(self.curve)]
         return np.tile(one, (seen.shape[0], 1))
-
-    def save(self, directory: str | Path, *, include_history: bool = True) -> Path:
-        """Write the model as a folder; see `Model.save`.
-
-        Raises:
-            DataError: `include_history` is False: the rows of the neighbours are needed.
-        """
-        refuse_without_rows(
-            self, include_history, "a user's copy is tuned on her neighbours' rows when asked for"
-        )
-        return super().save(directory, include_history=include_history)
 
     def _state(self) -> dict[str, Tensor]:
         return {**super()._state(), "curve": torch.from_numpy(self.curve)}

@@ -12,16 +12,13 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.splitting import Split
-from greysheep.models.autoencoders import search_spaces as vae_space
+from greysheep.models.autoencoders import search_spaces
 from greysheep.models.base import take
 from greysheep.models.local.base import LocalModel
 from greysheep.models.local.config import LocalConfig
 from greysheep.models.local.neighbours import greedy_cover
 from greysheep.nn.bank import ExpertBank
-from greysheep.nn.local_experts import angular_distance, epanechnikov, latents
-from greysheep.nn.sparse_rows import SparseRows
-
-ROWS = 512
+from greysheep.nn.local_experts import angular_distance, epanechnikov
 
 
 class LOCAConfig(LocalConfig):
@@ -32,13 +29,13 @@ class LOCAConfig(LocalConfig):
     train_bandwidth: float = Field(1.0, gt=0, le=1)
     """Distance from an anchor below which users weigh in its local model; 1 = a right angle."""
     bandwidth: float = Field(0.8, gt=0, le=1)
-    """Distance from an anchor below which it is asked for a user; anchors are chosen to cover at it."""
+    """Distance below which an anchor's model scores a user; anchors are chosen to cover within it."""
     global_weight: float = Field(0.5, ge=0, le=1)
-    """Share of the global model in the scores of a user whom an anchor covers."""
+    """Share of the global model in the scores of a user within `bandwidth` of an anchor."""
 
 
 class LOCA(LocalModel):
-    """K local models around anchors, each trained on everybody weighted by distance to its anchor.
+    """K local models around anchors, each trained on all users weighted by distance to its anchor.
 
     Distance d = min(1, (2 / pi) arccos(cosine)) of the users' latent means in a trained global model. Anchors
     are chosen greedily to cover the most users within `bandwidth`. An anchor's model weighs a user by the
@@ -61,19 +58,17 @@ class LOCA(LocalModel):
 
     name = "loca"
     Config = LOCAConfig
-    search_space, search_starts = vae_space.KERNEL_EXPERTS, vae_space.STARTS
+    search_space, search_starts = search_spaces.KERNEL_EXPERTS, search_spaces.STARTS
     keeps_global = True
     anchors: Tensor
     """[K, D] the anchors' latent means in the global model."""
 
     def _choose(self, split: Split, origin: ExpertBank) -> int:
-        with torch.no_grad():
-            self.latents = self._latents(split.train_rows(gated=False), origin)
+        self.latents = self._latents(split.train_rows(gated=False), origin)
 
         def covers(users: NDArray[np.int64]) -> NDArray[np.bool_]:
             distance = angular_distance(self.latents[users], self.latents)
-            near: NDArray[np.bool_] = (distance < self.config.bandwidth).cpu().numpy()
-            return near
+            return np.asarray((distance < self.config.bandwidth).cpu())
 
         chosen = greedy_cover(self.config.n_experts, len(self.latents), covers)
         self.anchors = self.latents[chosen].clone()
@@ -82,13 +77,6 @@ class LOCA(LocalModel):
     def _user_weights(self, train: csr_matrix) -> NDArray[np.float32]:
         distance = angular_distance(self.anchors, self.latents)
         return epanechnikov(distance, self.config.train_bandwidth).cpu().numpy()
-
-    @torch.no_grad()
-    def _latents(self, rows: csr_matrix, bank: ExpertBank) -> Tensor:
-        """[B, D] latent means in expert 0."""
-        starts = range(0, rows.shape[0], ROWS)
-        parts = [latents(bank, 0, SparseRows.from_csr(rows[i : i + ROWS], self.device)) for i in starts]
-        return torch.cat(parts)
 
     def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
         distance = angular_distance(self._latents(seen, self.bank), self.anchors)

@@ -26,8 +26,7 @@ class Jaccard:
         """Similarity of binary rows [B, I] with all: [B, V]; 0 where both are empty."""
         common = (_binary(rows) @ self.columns).toarray().astype(np.float64)
         union = np.diff(rows.indptr)[:, None] + self.sizes - common
-        similarity: NDArray[np.float64] = common / np.maximum(union, 1)
-        return similarity
+        return np.asarray(common / np.maximum(union, 1))
 
 
 def _binary(rows: csr_matrix) -> csr_matrix:
@@ -36,9 +35,8 @@ def _binary(rows: csr_matrix) -> csr_matrix:
 
 def nearest(similarity: NDArray[np.float64], threshold: float, most: int) -> NDArray[np.int64]:
     """Positions of at most `most` values of [V], those above `threshold`, largest first, ties in order."""
-    found = np.flatnonzero(similarity > threshold)
-    best: NDArray[np.int64] = found[np.argsort(-similarity[found], kind="stable")[:most]]
-    return best
+    above = np.flatnonzero(similarity > threshold)
+    return np.asarray(above[np.argsort(-similarity[above], kind="stable")[:most]])
 
 
 def greedy_cover(
@@ -46,9 +44,9 @@ def greedy_cover(
 ) -> NDArray[np.int64]:
     """Anchors [min(K, U)] chosen one by one, each covering the most users not covered yet; ties by order.
 
-    When nobody is left to cover, everybody counts as uncovered again, for the anchors still wanted.
-    `covers` takes candidates [n] and says whom each covers, [n, U]. Gains only shrink within a round, so an
-    old gain is an upper bound: a candidate is counted again only when it comes to the top of a heap.
+    When all users are covered, covering starts anew for the remaining anchors. `covers` takes candidates [n]
+    and returns which users each covers, [n, U]. Gains only shrink within a round, so an old gain is an upper
+    bound: a candidate is counted again only when it comes to the top of a heap.
     """
     everybody = np.arange(n_users)
     start = np.concatenate(

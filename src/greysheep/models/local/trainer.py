@@ -14,7 +14,6 @@ from greysheep.data.splitting import Split
 from greysheep.models.local.config import LocalConfig
 from greysheep.models.training.loop import Tick
 from greysheep.models.training.objective import Objective
-from greysheep.models.training.optimizer import adam
 from greysheep.models.training.validation import PerUser, Validation
 from greysheep.nn.bank import ExpertBank
 from greysheep.nn.local_experts import ExpertGradient
@@ -22,10 +21,10 @@ from greysheep.nn.sparse_rows import SparseRows
 
 
 class LocalTrainer:
-    """Trains all local models side by side, one pass of each over its own users an epoch.
+    """Trains all local models; in an epoch each passes once over its own users.
 
     weights: [K, U] how much each user counts in each local model, which is expert `first` + k of the bank.
-    gates: [U, first + K] how the experts are mixed when validating; they stay, whatever is trained.
+    gates: [U, first + K] how the experts are mixed when validating; fixed during training.
     objective: None = no validation. global_epochs: those of the global model, trained before.
     """
 
@@ -58,13 +57,7 @@ class LocalTrainer:
         n_users = (self.weights > 0).sum(1)
         self.steps_an_epoch = np.maximum(-(-n_users // config.local_batch_size), 1)
         self.optimizers = [
-            adam(
-                parts,
-                learning_rate=config.local_learning_rate,
-                l2=config.l2,
-                weight_decay=config.weight_decay,
-                steps_an_epoch=int(steps),
-            )
+            config.adam(parts, config.local_learning_rate, int(steps))
             for parts, steps in zip(self.parts, self.steps_an_epoch, strict=True)
         ]
         # the KL weight goes on from the global model's: in steps, or in epochs of the local model's own
@@ -92,16 +85,15 @@ class LocalTrainer:
 
     def _beta(self, k: int) -> float:
         """KL weight of local model k, by its own steps."""
-        weight: float = self.config.kl_weight(int(self.steps[k]), int(self.steps_an_epoch[k]))
-        return weight
+        return self.config.kl_weight(int(self.steps[k]), int(self.steps_an_epoch[k]))
 
     def _step(self, k: int, users: NDArray[np.int64], weight: NDArray[Any]) -> NDArray[np.float64]:
         device, dtype = self.device, self.dtype
         rows = SparseRows.from_csr(self.train[users], device)
         shape = (len(users), self.config.latent)
         eps = torch.randn(shape, generator=self.random, device=device, dtype=dtype)
-        given = torch.from_numpy(weight).to(device, dtype)
-        losses, gradients = self.gradient(self.first + k, rows, given, eps, self._beta(k))
+        weights = torch.from_numpy(weight).to(device, dtype)
+        losses, gradients = self.gradient(self.first + k, rows, weights, eps, self._beta(k))
         for part, gradient in zip(self.parts[k], gradients, strict=True):
             part.grad = gradient
         self.optimizers[k].step()
@@ -113,11 +105,11 @@ class LocalTrainer:
         """Metrics of the aggregate."""
         validation, gates = self.validation, self.gates
         assert validation is not None and gates is not None
-        return validation.everybody(
-            lambda users: validation.metrics(
-                users, mixed_scores(self.bank, validation.given[users], gates[users])
-            )
-        )
+
+        def measure(users: NDArray[np.int64]) -> PerUser:
+            return validation.metrics(users, mixed_scores(self.bank, validation.given[users], gates[users]))
+
+        return validation.everybody(measure)
 
     def snapshot(self) -> Any:
         """Copy of the bank, in the place of the one before."""

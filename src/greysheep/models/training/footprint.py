@@ -1,15 +1,18 @@
-"""What training a mixture of experts needs in memory, told before the first epoch, not by the kernel."""
+"""How much memory training a mixture of experts takes; too little is reported before the first epoch."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, replace
+
+import torch
 
 from greysheep.errors import ConfigError
 from greysheep.nn.bank import BLOCK_CELLS, BLOCK_ROWS
 from greysheep.system.machine import available_bytes, readable
 
 SPARED = 0.05
-"""Share of the free memory that is left alone."""
+"""Share of the free memory that is not used."""
 LOGITS = 5
 """B x I arrays alive at once in a step: logits, their log-softmax, gradients, scratch."""
 LATENTS = 12
@@ -18,7 +21,7 @@ LATENTS = 12
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes that training takes beside the log. Symbols as everywhere; `item_size`: bytes of a number."""
+    """Bytes that training takes beside the log; `item_size`: bytes of one number."""
 
     n_experts: int
     latent: int
@@ -34,7 +37,7 @@ class Footprint:
 
     @property
     def step(self) -> int:
-        """Weights, gradients, Adam's two moments, and what a step holds for a while."""
+        """Weights, gradients, Adam's two moments, and the temporary arrays of a step."""
         per_row = self.n_experts * self.n_items
         block = min(self.batch_size * per_row, max(BLOCK_CELLS, BLOCK_ROWS * per_row))
         rows = self.batch_size * (LOGITS * self.n_items + LATENTS * self.n_experts * self.latent)
@@ -64,17 +67,10 @@ class Footprint:
 
     def _largest(self, name: str, room: int) -> int:
         """The largest value of one setting that fits, others kept; 0 = none."""
-        low, high = 0, getattr(self, name)
-        while high - low > 1:  # `high` does not fit, `low` does (or is 0)
-            middle = (low + high) // 2
-            own = {key: getattr(self, key) for key in self.__dataclass_fields__}
-            if Footprint(**{**own, name: middle}).step <= room:
-                low = middle
-            else:
-                high = middle
-        return low
+        values = range(1, getattr(self, name))
+        return bisect_right(values, room, key=lambda value: replace(self, **{name: value}).step)
 
 
-def best_weights_spill(footprint: Footprint) -> bool:
-    """`Footprint.spills` with the memory that is free now."""
-    return footprint.spills(available_bytes())
+def best_weights_spill(n_experts: int, latent: int, n_items: int, batch: int, dtype: torch.dtype) -> bool:
+    """`Footprint.spills` of a training run with the memory that is free now."""
+    return Footprint(n_experts, latent, n_items, batch, dtype.itemsize).spills(available_bytes())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from greysheep.errors import ConfigError, GreysheepWarning
+from greysheep.errors import ConfigError, warn
 from greysheep.mainstream.groups import GROUPS
 from greysheep.models.training.objective import Objective, mean
 from greysheep.models.training.progress import Progress
@@ -26,11 +25,11 @@ class Trainer(Protocol):
 
     def train_epoch(self, epoch: int, tick: Tick) -> dict[str, Any]:
         """Pass once over the users; `tick` takes the share done. Returns the epoch's losses;
-        the key `weight`, if there, holds one training weight a user [U], NaN = not trained on.
+        the key `weight`, if there, holds one training weight per user [U], NaN = not trained on.
         """
 
     def validate(self) -> dict[str, NDArray[np.float64]]:
-        """Metrics on validation rows, one value a user [U], NaN = no validation rows.
+        """Metrics on validation rows, one value per user [U], NaN = no validation rows.
 
         `gate_entropy` may be among them.
         """
@@ -66,7 +65,7 @@ def run(
 
     objective: None = no validation rows: all epochs are run and the last weights kept.
     groups: [U] mainstream group of each user, for the means in the history.
-    watch: may end the run early; not asked after an epoch that was the last one anyway.
+    watch: may end the run early; not called after the last epoch.
     Ctrl-C ends the run with the best weights so far; before the end of the first epoch it is passed on.
     """
     outcome, best_value, best = Outcome(), -np.inf, None
@@ -80,12 +79,11 @@ def run(
                 outcome.interrupted = True
                 break
             if not np.isfinite(row["loss"]):
-                message = (
-                    f"training diverged in epoch {epoch} (loss {row['loss']}); try a smaller learning_rate"
-                )
+                where = f"in epoch {epoch} (loss {row['loss']})"
+                message = f"training diverged {where}; try a smaller learning_rate"
                 if best is None:
                     raise ConfigError(message)
-                warnings.warn(f"{message}: the best weights so far are kept", GreysheepWarning, stacklevel=2)
+                warn(f"{message}: the best weights so far are kept", 2)
                 break
             outcome.history.append(row)
             if objective is None:
@@ -129,6 +127,6 @@ def _epoch(
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:
-    """Mean of the users that have a value; None, which JSON knows, when none has."""
-    found = mean(values)
-    return None if np.isnan(found) else found
+    """Mean over the users that have a value; None, which JSON can hold, when none has."""
+    average = mean(values)
+    return None if np.isnan(average) else average

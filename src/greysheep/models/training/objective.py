@@ -1,12 +1,14 @@
-"""What early stopping maximises: a metric on validation rows, of everybody or of one group."""
+"""What early stopping maximises: a metric on validation rows, of all users or of one group."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator
 
 from greysheep.errors import ConfigError
 from greysheep.mainstream.groups import GROUPS
@@ -20,7 +22,7 @@ class Objective:
     """Parsed form of `<metric>[:<who>]`.
 
     metric: `mean-ndcg` (mean of NDCG@1, 5, 10 and 20, as in the paper) or `<name>@<N>`.
-    who: everybody when left out, a group's name, or `worst` for the group served worst at that moment.
+    who: all users when left out, a group's name, or `worst` for the group served worst at that moment.
 
     >>> Objective.parse("recall@20:low")
     Objective(keys=('recall@20',), who='low')
@@ -59,9 +61,9 @@ class Objective:
         return tuple(int(key.partition("@")[2]) for key in self.keys)
 
     def value(self, per_user: dict[str, NDArray[np.float64]], groups: NDArray[np.int8]) -> float:
-        """The objective from one value a user ([U], NaN = no validation rows) and groups [U].
+        """The objective from one value per user ([U], NaN = no validation rows) and groups [U].
 
-        NaN if nobody counts.
+        NaN if no user has a value.
         """
         values = np.mean([per_user[key] for key in self.keys], axis=0)
         if self.who is None:
@@ -70,6 +72,15 @@ class Objective:
         if self.who == "worst":
             return float(np.nanmin(means)) if not np.isnan(means).all() else float("nan")
         return means[GROUPS.index(self.who)]
+
+
+def _check(text: str) -> str:
+    Objective.parse(text)  # its ConfigError passes through pydantic as it is
+    return text
+
+
+ObjectiveText = Annotated[str, AfterValidator(_check)]
+"""The text of an objective, as a field of a config."""
 
 
 def mean(values: NDArray[np.float64]) -> float:

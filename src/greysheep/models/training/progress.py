@@ -1,10 +1,10 @@
-"""Progress of long work: a bar on a terminal, a line an epoch in a pipe, or nothing."""
+"""Progress of long work: a bar on a terminal, one line per epoch in a pipe, or nothing."""
 
 from __future__ import annotations
 
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -17,13 +17,14 @@ class Progress:
     show: True = bar on a terminal, plain lines elsewhere; False = silent; None = bar on a terminal only.
     """
 
+    unit = "epoch"
+
     def __init__(self, label: str, epochs: int, show: bool | None):
         self.label, self.epochs = label, epochs
         terminal = sys.stderr.isatty()
         self.lines = bool(show) and not terminal
         self.bar: Bar | None = None
         self.task: TaskID | None = None
-        self.begun = time.perf_counter()
         if terminal and show is not False:
             self.bar = Bar(
                 TextColumn("{task.description}"),
@@ -34,11 +35,11 @@ class Progress:
                 transient=True,
             )
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         self.begun = time.perf_counter()
         if self.bar is not None:
             self.bar.start()
-            self.task = self.bar.add_task(self.label, total=self.epochs, state="first epoch")
+            self.task = self.bar.add_task(self.label, total=self.epochs, state=f"first {self.unit}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -59,40 +60,30 @@ class Progress:
         per_epoch = (time.perf_counter() - self.begun) / row["epoch"]
         left = (last - row["epoch"]) * per_epoch
         parts = [f"epoch {row['epoch']}", f"loss {row['loss']:.1f}"]
-        low = row["by_group"].get("low", {})
         if row.get("ndcg@20") is not None:
-            of_low = low.get("ndcg@20")
-            parts.append(
-                f"ndcg@20 {row['ndcg@20']:.4f}" + (f" (low {of_low:.4f})" if of_low is not None else "")
-            )
-            parts.append(f"best epoch {best_epoch}")
+            of_low = row["by_group"].get("low", {}).get("ndcg@20")
+            low = "" if of_low is None else f" (low {of_low:.4f})"
+            parts += [f"ndcg@20 {row['ndcg@20']:.4f}{low}", f"best epoch {best_epoch}"]
         parts.append(f"about {left:.0f} s left unless it gets better")
-        text = " · ".join(parts)
+        self._show(row["epoch"], " · ".join(parts))
+
+    def _show(self, completed: int, text: str) -> None:
         if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=row["epoch"], state=text)
-        else:
+            self.bar.update(self.task, completed=completed, state=text)
+        elif self.lines:
             print(f"{self.label}: {text}", file=sys.stderr, flush=True)
 
 
 class Steps(Progress):
-    """Progress of work that has no epochs, step by step: a bar, or a line a step in a pipe."""
+    """Progress of work that has no epochs, step by step: a bar, or one line per step in a pipe."""
 
     def __init__(self, label: str, total: int, show: bool | None, unit: str = "iteration"):
         super().__init__(label, total, show)
         self.unit, self.finished = unit, 0
-
-    def __enter__(self) -> Steps:
-        super().__enter__()
-        if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, state=f"first {self.unit}")
-        return self
 
     def step(self) -> None:
         """Show that one more step is done."""
         self.finished += 1
         left = (time.perf_counter() - self.begun) / self.finished * (self.epochs - self.finished)
         text = f"{self.unit} {self.finished} of {self.epochs} · about {left:.0f} s left"
-        if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=self.finished, state=text)
-        elif self.lines:
-            print(f"{self.label}: {text}", file=sys.stderr, flush=True)
+        self._show(self.finished, text)

@@ -1,4 +1,4 @@
-"""Validation: everybody's list without her input, its hits, and the metrics of each user."""
+"""Validation: each user's list without her input, its hits, and her metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCORING_ROWS = 512
 """Users scored at once."""
 
 PerUser = dict[str, NDArray[np.float64]]
-"""One value a user for each metric."""
+"""One value per user for each metric."""
 
 
 class Validation:
@@ -39,8 +39,8 @@ class Validation:
     def metrics(self, users: NDArray[np.int64], scores: NDArray[np.floating] | Tensor) -> PerUser:
         """Metrics [B] of users [B] by their scores [B, I], which are changed in place."""
         truth = self.truth[users]
-        found = hits(_best(scores, self.given[users], max(self.cuts)), truth)
-        return per_user(found, np.diff(truth.indptr), self.cuts, self.names)
+        hit = hits(_best(scores, self.given[users], max(self.cuts)), truth)
+        return per_user(hit, np.diff(truth.indptr), self.cuts, self.names)
 
     def put(self, table: PerUser, users: NDArray[np.int64], values: PerUser) -> None:
         """Write values [B] of users [B] into a table of all users, [U] each, NaN = no validation rows."""
