@@ -96,8 +96,7 @@ def thinned(thin: int) -> gs.Interactions:
     place = pl.col("order").rank("ordinal").over("user_id")
     kept = pl.max_horizontal(pl.len().over("user_id") // thin, pl.lit(4))
     return gs.Interactions.read(
-        frame.with_columns(order=order).filter(place <= kept).select("user_id", "item_id"),
-        min_item_users=1,
+        frame.with_columns(order=order).filter(place <= kept).select("user_id", "item_id"), min_item_users=1
     )
 
 

@@ -25,13 +25,7 @@ from greysheep.system.machine import peak_memory_bytes
 
 
 def evaluate(
-    model: Any,
-    split: Split | None = None,
-    *,
-    k: int = 20,
-    test: Any = None,
-    seed: int = 0,
-    draws: int = 2000,
+    model: Any, split: Split | None = None, *, k: int = 20, test: Any = None, seed: int = 0, draws: int = 2000
 ) -> Report:
     """Rank the items for every user with test rows and report means by mainstream group.
 

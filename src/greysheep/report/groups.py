@@ -39,8 +39,7 @@ def groups_section(view: View) -> Section:
             active = [Text(_confounded(view)), Details("The table by quintile of activity", [table])]
     names = Legend([view.name(label) for label in view.labels])
     return Section(
-        "How well each group is served",
-        [Text(lead), marks, _table(view), names, Figures(drawn), *active],
+        "How well each group is served", [Text(lead), marks, _table(view), names, Figures(drawn), *active]
     )
 
 
