@@ -160,7 +160,7 @@ def shape_of(log: str, kept: Path) -> Shape:
     if not file.exists():
         from speed_parts.worker import sizes_of  # brings torch
 
-        write_text(json.dumps(sizes_of(log)), file)
+        write_text(file, json.dumps(sizes_of(log)))
     return Shape(**json.loads(file.read_text()))
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from greysheep.comparison.facts import facts
 from greysheep.comparison.progress import Progress
+from greysheep.comparison.record import Failure
 from greysheep.comparison.request import CompareRequest, joined
-from greysheep.comparison.result import Comparison, Failure
+from greysheep.comparison.result import Comparison
 from greysheep.comparison.run_folder import Key, Run, check_place, claim, locked
 from greysheep.comparison.splits import Splits
 from greysheep.data.interactions import Interactions

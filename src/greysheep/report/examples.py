@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from greysheep.data.columns import ITEM
 from greysheep.errors import ConfigError
 from greysheep.report.html import Details, Name, Part, Person, Section, Text
+from greysheep.report.sentences import sentence
 from greysheep.report.view import View
 
 if TYPE_CHECKING:
@@ -111,10 +112,7 @@ def examples_section(view: View, examples: Sequence[Example]) -> Section | None:
     """One row a user: what she chose, then what each model shows her."""
     if not examples:
         return None
-    lead = (
-        f"The {len(examples)} users of lowest mainstream score among those with test rows. A tick marks a "
-        "recommendation found in the user's test rows, which no model saw."
-    )
+    lead = sentence("examples", count=len(examples))
     people: list[Part] = [
         Person(
             user=str(example.user),

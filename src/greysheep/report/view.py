@@ -18,8 +18,7 @@ from greysheep.comparison.verdicts import FOCUS
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import ConfigError
 from greysheep.evaluation.numbers import number
-from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report
-from greysheep.evaluation.text import by_label
+from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, by_label
 from greysheep.mainstream.groups import OVERALL
 from greysheep.metrics.statistics import LEVEL, holm
 from greysheep.report.html import Name
