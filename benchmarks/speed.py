@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from speed_parts.settings import EVALUATE, EXPERTS, LABELS, LOGS, PAPER_LOGS, PROGRAMS, Cell, How
+from speed_parts.settings import EVALUATE, EXPERTS, LOGS, PAPER_LOGS, PROGRAMS, Cell, How
 from stage import BUILD, ROOT, Record
 
 from greysheep.system.machine import usable_cores
@@ -83,45 +83,20 @@ def place_in_table(record: Record) -> tuple[int, int, int]:
     return list(LOGS).index(record["log"]), record["n_experts"], WHAT.index(record["program"])
 
 
-def show(records: list[Record]) -> None:
-    """The tables, on the terminal."""
-    from speed_parts import tables
-
-    cells = tables.by_cell(records)
-    if cells:
-        rows = [row for cell, programs in cells.items() for row in tables.rows_of(cell, programs)]
-        print(tables.plain(tables.HEAD, rows))
-    for ours in (r for r in tables.measured(records) if r["program"] == "greysheep"):
-        print(
-            f"\n{LABELS[ours['log']]}, K = {ours['n_experts']}: bare products {tables.gigaflops(ours):.0f} "
-            f"GFLOP/s, load {ours['load']:.2f}, had its cores {100 * tables.busy(ours):.0f} % of the time"
-        )
-        for kind in ours["stages"]:
-            stages = (
-                f"{name} {tables.short(seconds)} s ({100 * share:.0f} %)"
-                for name, seconds, share in tables.stage_rows(ours, kind) if share >= 0.005
-            )  # fmt: skip
-            print(f"  {kind}: {', '.join(stages)}")
-    if rows := tables.evaluation_rows(records):
-        print("\nevaluation of every user\n" + tables.plain(tables.EVALUATION_HEAD, rows))
-    for record in (r for r in records if r["program"] == "memory"):
-        held = ", ".join(f"{step} {n / 1e6:.0f} MB" for step, n in record["held"].items())
-        print(f"\nmemory held: {held}")
-
-
 def main(given: list[str] | None = None) -> None:
-    """Measure and print, or write the page."""
+    """Measure and print what the page would say, or write it."""
     options = arguments(given)
+    from speed_parts import page
+
     if not options.page:
-        show(measure(options))
+        print(page.text(measure(options)))
         return
     from speed_parts.measure import all_kept
-    from speed_parts.page import write  # brings matplotlib
 
     records = sorted(all_kept(options.kept), key=place_in_table)
     if not records:
         raise SystemExit(f"{options.kept} holds no results of this code: run the benchmark first")
-    print(write(records, options.docs))
+    print(page.write(records, options.docs))
 
 
 if __name__ == "__main__":

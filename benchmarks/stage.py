@@ -1,4 +1,5 @@
-"""What the benchmarks share: places, tables for pages, and stages in fresh processes that leave a JSON each.
+"""What the benchmarks share: folders, pages from templates, and stages in fresh processes,
+which leave a JSON each.
 
 A stage that has left its JSON is not run again, so an interrupted benchmark goes on where it stopped.
 """
@@ -12,10 +13,13 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from greysheep.evaluation.text import markdown_table
 from greysheep.system import jobs
 from greysheep.system.files import write_text
 from greysheep.system.machine import threads_each
@@ -45,8 +49,8 @@ def result(
             "file": str(file), "threads": threads or threads_each(1),
         }  # fmt: skip
         jobs.run(COMMAND, job, file.with_suffix(".log"), job["threads"])
-    found: Record = json.loads(file.read_text())
-    return found
+    kept: Record = json.loads(file.read_text())
+    return kept
 
 
 def work(job: Record) -> None:
@@ -54,14 +58,9 @@ def work(job: Record) -> None:
     code = Path(job["code"])
     if str(code.parent) not in sys.path:
         sys.path.insert(0, str(code.parent))
-    found = getattr(importlib.import_module(code.stem), job["function"])(**job["options"])
+    answer: Record = getattr(importlib.import_module(code.stem), job["function"])(**job["options"])
     facts = {"load": os.getloadavg()[1], "threads": job["threads"], "day": time.strftime("%Y-%m-%d")}
-    write_text(Path(job["file"]), json.dumps(facts | found, indent=1) + "\n")
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table for a page."""
-    return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)] + [""]
+    write_text(Path(job["file"]), json.dumps(facts | answer, indent=1) + "\n")
 
 
 def dot(value: float | None) -> str:
@@ -69,10 +68,17 @@ def dot(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.4f}".removeprefix("0")
 
 
-def write_page(page: Path, *sections: Iterable[str]) -> Path:
-    """Write the lines of a page; returns its path."""
-    write_text(page, "\n".join(line for section in sections for line in section).rstrip() + "\n")
-    return page
+def filled(template: str, **values: Any) -> str:
+    """A template of benchmarks/pages/ with these values."""
+    folder = FileSystemLoader(ROOT / "benchmarks" / "pages")
+    pages = Environment(loader=folder, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.globals["table"] = lambda head, rows: "\n".join(markdown_table(head, rows))
+    return pages.get_template(template).render(values).rstrip() + "\n"
+
+
+def write_page(page: Path, **values: Any) -> Path:
+    """Fill in the template of the page's name and write it; returns its path."""
+    return write_text(page, filled(page.name, **values))
 
 
 if __name__ == "__main__":

@@ -137,11 +137,3 @@ def evaluation_rows(records: Sequence[Record]) -> list[list[str]]:
             gigabytes(r["peak"]),
         ])  # fmt: skip
     return rows
-
-
-def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for a terminal."""
-    fitting = [head, *(row for row in rows if "skipped" not in row[3])]
-    widths = [max(len(row[i]) for row in fitting) for i in range(len(head))]
-    lines = ([text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in [head, *rows])
-    return "\n".join("  ".join(line).rstrip() for line in lines)

@@ -125,12 +125,15 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """All but per-user values and history as plain types: unrounded, None where there is no value."""
-        left_out = {"per_user", "history"}
-        if not self.mainstream_sample:
-            left_out |= {"mainstream_sample", "mainstream_bound"}
-        content = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in left_out}
+        exact = () if self.mainstream_sample else ("mainstream_sample", "mainstream_bound")
+        left_out = ("history", *exact)
+        content: dict[str, Any] = {}
+        for one in fields(self):
+            if one.name == "per_user":  # what is computed from the means stands in its place
+                content |= {"gap": self.gap(), "ratio": self.ratio(), "worst_group": self.worst_group}
+            elif one.name not in left_out:
+                content[one.name] = getattr(self, one.name)
         content |= {"by_group": _nested(self.by_group), "by_activity": _nested(self.by_activity)}
-        content |= {"gap": self.gap(), "ratio": self.ratio(), "worst_group": self.worst_group}
         return dict(jsonable(content))
 
     def to_json(self, path: str | Path | None = None) -> str:
