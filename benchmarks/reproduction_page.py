@@ -34,7 +34,7 @@ HEAD = ("model", *GROUPS, "mean", "low / multvae", "mean / multvae", "verdict ag
 
 
 def lines_of(names: Mapping[str, str], comparison: gs.Comparison) -> Iterator[list[str]]:
-    """One row per model of {name: text}: means over seeds ± their standard deviation, ratios, verdict, cost."""
+    """One row per model of {name: text}: means ± standard deviation over seeds, ratios, verdict, cost."""
     summary = comparison.summary.filter(pl.col("grouping") == "mainstream")
     for alias, text in names.items():
         runs = [run for run in comparison.runs if run.label == text]
