@@ -139,7 +139,7 @@ def numbers(key: str, thin: int) -> dict[str, Record]:
 
 
 def picture(key: str, variants: dict[int, dict[str, Record]]) -> Path:
-    """`low` and the mean of every variant; one panel a thinning."""
+    """`low` and the mean of every variant; one panel per thinning."""
     panels = {
         "all rows" if thin == 1 else f"1 in {thin} rows": {
             what: {name: one[what] for name, one in named.items()} for what in ("mean", "low")

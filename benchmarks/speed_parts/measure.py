@@ -1,6 +1,6 @@
 """Ask the programs in turn for one block each, so that all of them see the same load; keep what they say.
 
-A result is kept as a suite of `pyperf`, seconds an epoch block by block, so that two states of the code can
+A result is kept as a suite of `pyperf`, seconds per epoch, block by block, so that two states of the code can
 be compared by `python -m pyperf compare_to`. Its runner measures one program after another, which is why
 turns are taken here.
 """
@@ -124,9 +124,9 @@ def keep(file: Path, record: Record) -> Record:
 
 def read(file: Path) -> Record:
     """A result that was kept."""
-    found: Record = json.loads(file.read_text())
-    if "benchmarks" not in found:
-        return found
+    kept_record: Record = json.loads(file.read_text())
+    if "benchmarks" not in kept_record:
+        return kept_record
     suite = pyperf.BenchmarkSuite.load(str(file))
     metadata = suite.get_benchmarks()[0].get_metadata()
     seconds = {benchmark.get_name(): list(benchmark.get_values()) for benchmark in suite}
@@ -141,9 +141,9 @@ def read(file: Path) -> Record:
 def known(kept: Path, program: str, cell: Cell, how: How) -> Record | None:
     """A result of the same code and settings."""
     file = place(kept, program, cell, how)
-    found = read(file) if file.exists() else {}
-    same = found.get("how") == how.key() and found.get("code") == fingerprint(program)
-    return found if same and "skipped" not in found else None
+    record = read(file) if file.exists() else {}
+    same = record.get("how") == how.key() and record.get("code") == fingerprint(program)
+    return record if same and "skipped" not in record else None
 
 
 def all_kept(kept: Path) -> list[Record]:
@@ -184,12 +184,12 @@ def measure_cell(programs: list[str], cell: Cell, how: How, kept: Path) -> list[
     shape, records, todo = shape_of(cell.log, kept), [], []
     for program in programs:
         need = needed_bytes(program, cell, shape)
-        found = known(kept, program, cell, how)
-        if found is not None:
-            records.append(found)
+        finished = known(kept, program, cell, how)
+        if finished is not None:
+            records.append(finished)
         elif need > how.max_memory:
-            said = f"needs about {need / 1e9:.0f} GB, the limit is {how.max_memory / 1e9:.0f} GB"
-            record = {**facts_of(program, cell, how), "shape": vars(shape), "skipped": said}
+            reason = f"needs about {need / 1e9:.0f} GB, the limit is {how.max_memory / 1e9:.0f} GB"
+            record = {**facts_of(program, cell, how), "shape": vars(shape), "skipped": reason}
             records.append(keep(place(kept, program, cell, how), record))
         else:
             todo.append(program)
@@ -258,8 +258,8 @@ def measure_memory(cell: Cell, how: How, kept: Path) -> Record:
     """Memory after loading."""
     from speed_parts.memory import loaded, save
 
-    if (found := known(kept, "memory", cell, how)) is not None:
-        return found
+    if (finished := known(kept, "memory", cell, how)) is not None:
+        return finished
     with tempfile.TemporaryDirectory() as scratch:
         folder = f"{scratch}/model"
         result(Path(scratch, "save.json"), save, threads=how.threads, folder=folder, **vars(cell))

@@ -121,7 +121,7 @@ def _stages(ours: list[Record]) -> list[tuple[list[str], list[list[str]]]]:
 
 
 def _gathered(record: Record, kind: str) -> dict[str, tuple[float, float]]:
-    """Stage: seconds an epoch and share; what is too small is added up."""
+    """Stage: seconds per epoch and share; small stages are added up."""
     out: dict[str, tuple[float, float]] = {}
     for stage, spent, share in tables.stage_rows(record, kind):
         name = stage if share >= LEAST_SHARE else "smaller stages"
@@ -153,18 +153,18 @@ def pictures(records: list[Record], folder: Path) -> dict[str, str]:
         f"K = {k}": {_size(p): p for c, p in cells.items() if c.n_experts == k}
         for k in sorted({cell.n_experts for cell in cells})
     }
-    made = {}
+    files = {}
     for text, name, panels, along, height in (
         ("Seconds an epoch against the number of experts", "seconds_by_experts", by_log, "experts K", "s"),
         ("Peak memory against the number of experts", "memory_by_experts", by_log, "experts K", "GB"),
         ("Seconds an epoch against users times items", "by_size", by_count, "users times items", "s"),
     ):
         if cells and (panels is by_log or len(by_log) > 1):
-            made[text] = f"speed_{name}.svg"
+            files[text] = f"speed_{name}.svg"
             curves = {title: _curves(points, height) for title, points in panels.items()}
             styles = {NAMES[name]: style for name, style in STYLE.items()}
-            draw(folder / made[text], curves, styles, height, along, logarithmic=True)
-    return made
+            draw(folder / files[text], curves, styles, height, along, logarithmic=True)
+    return files
 
 
 def _size(programs: dict[str, Record]) -> int:

@@ -66,12 +66,12 @@ def summarise(runs: Sequence[Report], metric: str, *, draws: int = 2000) -> pl.D
     values = measured(runs, metric)
     labels = values["label"].unique(maintain_order=True).to_list()
     cells: dict[tuple[str, str, str], dict[str, Any]] = {}
-    everybody = _cells(values, draws)
+    all_users = _cells(values, draws)
     for grouping, (column, groups) in GROUPINGS.items():
         if column in values.columns:
             for group in (OVERALL, *groups):
                 by_label = (
-                    everybody if group == OVERALL else _cells(values.filter(pl.col(column) == group), draws)
+                    all_users if group == OVERALL else _cells(values.filter(pl.col(column) == group), draws)
                 )
                 cells |= {(label, grouping, group): by_label.get(label, _EMPTY) for label in labels}
     names = ("label", "grouping", GROUP)
@@ -107,11 +107,11 @@ def _intervals(part: pl.DataFrame, draws: int) -> dict[str, dict[str, Any]]:
     sums = ((pl.col("value") * pl.col("w")).sum().alias("a"), pl.col("w").sum())
     users = part.with_columns(share).group_by(USER, "label").agg(sums)
     wide = users.pivot(on="label", index=USER, values=["a", "w"]).sort(USER).drop(USER)
-    alike: dict[bytes, list[str]] = {}
+    by_users: dict[bytes, list[str]] = {}
     for label in part["label"].unique(maintain_order=True):
-        alike.setdefault(wide[f"a_{label}"].is_not_null().to_numpy().tobytes(), []).append(label)
+        by_users.setdefault(wide[f"a_{label}"].is_not_null().to_numpy().tobytes(), []).append(label)
     intervals: dict[str, dict[str, Any]] = {}
-    for labels in alike.values():
+    for labels in by_users.values():
         columns = [f"{kind}_{label}" for kind in "aw" for label in labels]
         values = wide.select(columns).drop_nulls().to_numpy()
         drawn = bootstrap_means(values, draws=draws)

@@ -192,6 +192,6 @@ def _grouping(comparison: Record, grouping: str) -> list[str]:
 
 
 def flat(comparison: Record) -> pl.DataFrame:
-    """One row a model, grouping and group: the summary, and the paired test where there is one."""
+    """One row per model, grouping and group: the summary, and the paired test where there is one."""
     tests = comparison.tests.drop("n_users", "mean").with_columns(grouping=pl.lit("mainstream"))
     return comparison.summary.join(tests, on=["label", "grouping", GROUP], how="left", maintain_order="left")

@@ -1,4 +1,4 @@
-"""Numbers as a reader meets them."""
+"""Numbers as tables and sentences show them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
 def number(value: object) -> float:
-    """A float, NaN for anything that is none."""
+    """The value as a float; NaN for anything that is not a number."""
     return float(value) if isinstance(value, Real) else math.nan
 
 

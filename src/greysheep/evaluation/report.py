@@ -51,7 +51,7 @@ class Report:
     epochs: int = 0
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
-    """One dict an epoch; not part of the JSON."""
+    """One dict per epoch; not part of the JSON."""
     mainstream_sample: int = 0
     """How many others each user was compared with for the groups; 0 = all of them."""
     mainstream_bound: float = 0.0
@@ -243,7 +243,7 @@ def mean_of(values: NDArray[Any]) -> float:
 def compared(
     mine: NDArray[Any], theirs: NDArray[Any], margin: float, draws: int, seed: int = 0
 ) -> dict[str, Any]:
-    """Means, paired test and verdict for the same users' values; p_holm is left to whoever has all rows."""
+    """Means, paired test and verdict for the same users' values; p_holm needs all rows and is set later."""
     harm = no_harm(mine, theirs, margin=margin, draws=draws, seed=seed)
     return {
         "mean": mean_of(mine),

@@ -56,6 +56,19 @@ def add_axes(figure: Figure, *, left: float, right: float, top: float, bottom: f
     return axes
 
 
+def note(
+    axes: Axes,
+    text: str,
+    at: tuple[float, float],
+    offset: tuple[float, float],
+    coordinates: tuple[str, str],
+    **looks: object,
+) -> None:
+    """Small muted text, `offset` pixels from `at`; looks: properties of the text."""
+    annotation = axes.annotate(text, at, offset, coordinates, "offset points", annotation_clip=False)
+    annotation.set(**{"color": MUTED, "fontsize": 10.5, "va": "center", **looks})
+
+
 def picture_kind(path: Path) -> str:
     """What kind of picture a path names, `svg` or `png`.
 

@@ -77,11 +77,13 @@ def _rows(view: View, grouping: str) -> list[tuple[str, str]]:
 
 def _aria(view: View, dots: Dots, head: str, written: Callable[[float], str]) -> str:
     """What a dot plot shows, as plain text."""
-    said = [head]
+    sentences = [head]
     for n, (group, _) in enumerate(dots.rows):
-        told = ", ".join(f"{view.short[label]} {written(line[n][0])}" for label, line in dots.values.items())
-        said.append(f"{group}: {told}.")
-    return " ".join(said)
+        values = ", ".join(
+            f"{view.short[label]} {written(line[n][0])}" for label, line in dots.values.items()
+        )
+        sentences.append(f"{group}: {values}.")
+    return " ".join(sentences)
 
 
 def _bounds(values: Mapping[str, Sequence[Triple]]) -> list[float]:

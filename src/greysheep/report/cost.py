@@ -39,12 +39,12 @@ def _chart(view: View, group: str) -> Figure | None:
     ]
     if len(points) < 2:
         return None
-    told = ", ".join(
+    listed = ", ".join(
         f"{point.label} {decimal(point.mean, 3)} after {duration(point.seconds)}" for point in points
     )
     best = ", ".join(point.label for point in front(points))
     whom = f"the users of {group}" if group == NICHE else "all users"
-    aria = f"{view.shown} of {whom} against the time of training: {told}. On the front: {best}."
+    aria = f"{view.shown} of {whom} against the time of training: {listed}. On the front: {best}."
     heading = "Most niche users (low)" if group == NICHE else "All users"
     chart, far = scatter(points, f"mean {view.shown}", f"cost-{group}", aria)
     names = []

@@ -66,7 +66,7 @@ def niche_examples(
     order = np.argsort(scores, kind="stable")
     codes = order[np.diff(test.indptr)[order] > 0][:users]
     ranked = {model.label: model.rank(codes, k=k, stage="test") for model in models}
-    made = []
+    examples = []
     for n, code in enumerate(codes):
         seen = _latest_first(split, int(code), inputs.indices[inputs.indptr[code] : inputs.indptr[code + 1]])
         hidden = set(test.indices[test.indptr[code] : test.indptr[code + 1]].tolist())
@@ -75,10 +75,10 @@ def niche_examples(
             for label, rows in ranked.items()
         }
         user = split.log.user_ids[int(code)]
-        made.append(
+        examples.append(
             Example(user, float(scores[code]), [names[item] for item in seen[:shown]], len(seen), lists)
         )
-    return made
+    return examples
 
 
 def _same(one: Split, other: Split) -> bool:
@@ -109,7 +109,7 @@ def _latest_first(split: Split, code: int, items: NDArray[np.int32]) -> list[int
 
 
 def examples_section(view: View, examples: Sequence[Example]) -> Section | None:
-    """One row a user: what she chose, then what each model shows her."""
+    """One block per user: what she chose, then what each model shows her."""
     if not examples:
         return None
     lead = sentence("examples", count=len(examples))

@@ -15,7 +15,7 @@ SIGNS = {"no harm": "✓", "harm": "✗", "undecided": "?"}
 
 
 def verdicts_section(view: View) -> Section | None:
-    """One sentence a model, if a comparison found any, then the differences behind it, by group."""
+    """One verdict per model where there is a comparison, then the differences behind it, by group."""
     sentences = view.comparison.verdicts if view.comparison is not None else {}
     verdicts = [(view.named(label), text) for label, text in sentences.items() if label != view.reference]
     parts: list[Part] = [Definitions(verdicts, verdicts=True)] if verdicts else []

@@ -1,7 +1,7 @@
 """Reports as the sections of their page read them: runs by label, means, tests, names, styles.
 
-A page shows a comparison, or reports that were made one by one: these are the runs of a comparison with one
-run a label, whose means and intervals are the reports' own.
+A page shows a comparison, or single reports. These are treated as a comparison with one run per label, whose
+means and intervals are the reports' own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from greysheep.report.palette import Style, styles
 
 MAINSTREAM, ACTIVITY, NICHE = "mainstream", "activity", FOCUS
 MARGIN = 0.02
-"""Relative loss that still counts as no harm where reports are compared that are no comparison's."""
+"""Relative loss that still counts as no harm between single reports."""
 
 Triple = tuple[float, float, float]
 Row = Mapping[str, Any]
@@ -50,7 +50,7 @@ class View:
     k: int
     margin: float
     comparison: Comparison | None
-    """None: reports that were made one by one, each under a label of its own."""
+    """None for single reports, each of which has its own label."""
 
     @classmethod
     def of(cls, record: Drawable, reference: str | None = None) -> View:
@@ -104,7 +104,7 @@ class View:
     def even(self) -> bool:
         """Whether all labels have runs of the same seeds, so that their means can be ranked.
 
-        Whoever puts reports side by side says so.
+        Assumed of single reports: the caller put them side by side.
         """
         return (
             self.comparison is None
@@ -221,8 +221,8 @@ def parts_of(label: str) -> tuple[str, list[str]]:
 def short_names(labels: Sequence[str]) -> dict[str, str]:
     """A name for each label: its model, with the settings in which the labels of this model differ.
 
-    >>> made = short_names(["multvae[latent=50]", "tall[epochs=9]", "tall[epochs=9,gate=uniform]"])
-    >>> list(made.values())
+    >>> names = short_names(["multvae[latent=50]", "tall[epochs=9]", "tall[epochs=9,gate=uniform]"])
+    >>> list(names.values())
     ['multvae', 'tall', 'tall[gate=uniform]']
     """
     parts = {label: parts_of(label) for label in labels}
@@ -266,8 +266,8 @@ def _of_reports(reports: Sequence[Report], reference: str | None) -> View:
         columns = {"mean": metric, "ci_low": f"{metric}_low", "ci_high": f"{metric}_high"}
         columns |= {name: name for name in (N_USERS, TRAIN_ROWS)}
         overall = report.overall.get(metric)
-        everybody = dict(overall) if isinstance(overall, dict) else {}
-        means[label, MAINSTREAM, OVERALL] = everybody | {N_USERS: report.overall.get(N_USERS)}
+        all_users = dict(overall) if isinstance(overall, dict) else {}
+        means[label, MAINSTREAM, OVERALL] = all_users | {N_USERS: report.overall.get(N_USERS)}
         for grouping, frame in ((MAINSTREAM, report.by_group), (ACTIVITY, report.by_activity)):
             for row in frame.iter_rows(named=True):
                 means[label, grouping, str(row[GROUP])] = {to: row.get(name) for to, name in columns.items()}
