@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from speed_parts.settings import EVALUATE, EXPERTS, LOGS, PAPER_LOGS, PROGRAMS, Cell, How
+from speed_parts.settings import EVALUATE, EXPERTS, LOGS, PAPER_LOGS, PROGRAMS, Cell, Setup
 from stage import BUILD, ROOT, Record
 
 from greysheep.system.machine import usable_cores
@@ -61,20 +61,20 @@ def measure(options: argparse.Namespace) -> list[Record]:
     """All records asked for, kept ones and new ones."""
     from speed_parts.measure import measure_cell, measure_memory
 
-    how = How(
+    setup = Setup(
         threads=options.threads, device=options.device, blocks=options.blocks, batches=options.batches,
         block_seconds=options.block_seconds, clock=options.clock, max_memory=options.max_memory * 1e9,
     )  # fmt: skip
     programs = [name for name in PROGRAMS if name in options.what]
     experts = [int(k) for k in options.experts]
     cells = [Cell(log, k, options.latent) for log in options.logs if programs for k in experts]
-    records = [record for cell in cells for record in measure_cell(programs, cell, how, options.kept)]
+    records = [record for cell in cells for record in measure_cell(programs, cell, setup, options.kept)]
     log = "yelp" if "yelp" in options.logs else options.logs[0]
     cell = Cell(log, 10 if 10 in experts else experts[0], options.latent)
     if EVALUATE in options.what:
-        records += measure_cell([EVALUATE], cell, how, options.kept)
+        records += measure_cell([EVALUATE], cell, setup, options.kept)
     if "memory" in options.what:
-        records.append(measure_memory(cell, how, options.kept))
+        records.append(measure_memory(cell, setup, options.kept))
     return records
 
 

@@ -37,7 +37,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class How:
+class Setup:
     """How cells are measured; a kept result counts only for the same values."""
 
     threads: int
