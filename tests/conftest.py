@@ -22,6 +22,10 @@ torch.set_num_threads(1)
 os.environ.setdefault("MPLCONFIGDIR", str(Path.home() / ".cache" / "matplotlib"))
 
 
+# A package to be installed, not a room of tests: collecting it would put its folder on the path.
+collect_ignore = ["toy_package"]
+
+
 class RunHere:
     """Stands for the process of a run: makes the run as soon as its job is written to it."""
 

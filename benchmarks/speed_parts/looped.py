@@ -159,10 +159,12 @@ class LoopedTALL:
         judged = ~change.isnan() & (self.n_held_out > 0)
         if not judged.any():
             return
-        power = {"sum": 0.0, "mean": 1.0, "standardised": 0.5}[self.config.signal_scale]
-        signal = change[judged] / self.n_held_out[judged] ** power
+        signal, n = change[judged], self.n_held_out[judged]
+        if self.config.signal_scale == "mean":
+            signal = signal / n
         if self.config.signal_scale == "standardised":
-            signal = (signal - signal.mean()) / signal.std(correction=0)
+            excess = (signal - n * signal.sum() / n.sum()) / n.sqrt()
+            signal = (excess - excess.mean()) / excess.std(correction=0)
         self.weights[judged] = weights_of(signal, self.config.alpha)
 
     def train_batch(self, users: NDArray[np.int64]) -> float:

@@ -55,7 +55,7 @@ class MultVAEConfig(ModelConfig):
     """How a batch's KL stands beside its mean cross-entropy: the mean over its users, or the authors' sum."""
     noise: float = Field(0.01, ge=0)
     """Factor of the latent's random part while training."""
-    dropout: float = Field(0.4, ge=0, lt=1)
+    dropout: float = Field(0.5, ge=0, lt=1)
     """Share of input entries dropped while training."""
 
     authors: ClassVar[dict[str, Any]] = {**paper_settings.PROGRAM, "kl_reduction": "mean"}

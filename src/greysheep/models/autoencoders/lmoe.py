@@ -17,6 +17,8 @@ class LMoEConfig(MultVAEConfig):
 
     n_experts: int = Field(10, ge=1)
     """K. The paper uses 100; time and memory grow with K."""
+    dropout: float = Field(0.4, ge=0, lt=1)
+    """Share of input entries dropped while training; experts smooth one another, so less than of one."""
     gate: Literal["loss", "temperature", "uniform", "mlp"] = "loss"
     """How experts are mixed for a user: `loss` (published: softmax of 1 / held-out loss), `temperature`
     (softmax of minus the mean held-out loss), `uniform`, or `mlp` (learned from the user's row)."""

@@ -17,6 +17,8 @@ class MoEConfig(MultVAEConfig):
 
     n_experts: int = Field(10, ge=1)
     """K."""
+    dropout: float = Field(0.4, ge=0, lt=1)
+    """Share of input entries dropped while training; experts smooth one another, so less than of one."""
 
     authors: ClassVar[dict[str, Any]] = paper_settings.PROGRAM
 

@@ -17,7 +17,7 @@ TRAINING: dict[str, Dimension] = {
 }
 STARTS: tuple[dict[str, Any], ...] = (
     {"weight_decay": 0.05},
-    {"dropout": 0.6},
+    {"dropout": 0.7},
 )
 """Tried after the defaults, which are tried first: more of each of the two that matter most."""
 
