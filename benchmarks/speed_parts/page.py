@@ -131,14 +131,10 @@ def _gathered(record: Record, kind: str) -> dict[str, tuple[float, float]]:
 
 
 def _memory(records: list[Record]) -> list[tuple[list[str], list[list[str]]]]:
-    return [
-        (
-            [f"{LABELS[r['log']]}, K = {r['n_experts']}", "MB"],
-            [[step, f"{n_bytes / 1e6:.0f}"] for step, n_bytes in r["held"].items()],
-        )
-        for r in records
-        if r["program"] == "memory"
-    ]
+    held = [record for record in records if record["program"] == "memory"]
+    heads = [[f"{LABELS[record['log']]}, K = {record['n_experts']}", "MB"] for record in held]
+    rows = [[[step, f"{size / 1e6:.0f}"] for step, size in record["held"].items()] for record in held]
+    return list(zip(heads, rows, strict=True))
 
 
 def pictures(records: list[Record], folder: Path) -> dict[str, str]:

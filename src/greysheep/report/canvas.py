@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -62,10 +62,13 @@ def note(
     at: tuple[float, float],
     offset: tuple[float, float],
     coordinates: tuple[str, str],
-    **looks: object,
+    leader: dict[str, Any] | None = None,
+    **looks: Any,
 ) -> None:
-    """Small muted text, `offset` pixels from `at`; looks: properties of the text."""
-    annotation = axes.annotate(text, at, offset, coordinates, "offset points", annotation_clip=False)
+    """Small muted text, `offset` pixels from `at`; leader: the line to it; looks: properties of the text."""
+    annotation = axes.annotate(
+        text, at, offset, coordinates, "offset points", arrowprops=leader, annotation_clip=False
+    )
     annotation.set(**{"color": MUTED, "fontsize": 10.5, "va": "center", **looks})
 
 

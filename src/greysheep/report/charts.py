@@ -24,12 +24,8 @@ def means_charts(view: View, groupings: Sequence[str]) -> list[Figure]:
     for grouping, dots in zip(groupings, drawn, strict=True):
         if not _bounds(dots.values):
             continue
-        aria = _aria(
-            view,
-            dots,
-            f"Mean {view.shown} with 95 % intervals by {grouping} group:",
-            lambda mean: decimal(mean, 3),
-        )
+        head = f"Mean {view.shown} with 95 % intervals by {grouping} group:"
+        aria = _aria(view, dots, head, lambda mean: decimal(mean, 3))
         chart = dot_plot(replace(dots, limits=limits), f"means-{grouping}", aria)
         note = f"{TOP[grouping]} on top, 95 % intervals"
         note += "; rows: mean train rows of a user." if dots.rows[0][1].endswith("rows") else "."
@@ -79,10 +75,8 @@ def _aria(view: View, dots: Dots, head: str, written: Callable[[float], str]) ->
     """What a dot plot shows, as plain text."""
     sentences = [head]
     for n, (group, _) in enumerate(dots.rows):
-        values = ", ".join(
-            f"{view.short[label]} {written(line[n][0])}" for label, line in dots.values.items()
-        )
-        sentences.append(f"{group}: {values}.")
+        values = (f"{view.short[label]} {written(line[n][0])}" for label, line in dots.values.items())
+        sentences.append(f"{group}: {', '.join(values)}.")
     return " ".join(sentences)
 
 

@@ -128,13 +128,6 @@ def _legend(figure: Figure, dots: Dots, columns: int, corner: tuple[float, float
         for style in (dots.styles[label] for label in dots.values)
     ]
     figure.legend(
-        handles,
-        list(dots.values),
-        loc="upper left",
-        bbox_to_anchor=corner,
-        ncols=columns,
-        frameon=False,
-        fontsize=12,
-        handlelength=1.6,
-        columnspacing=1.6,
-    )
+        handles, list(dots.values), loc="upper left", bbox_to_anchor=corner, ncols=columns, frameon=False,
+        fontsize=12, handlelength=1.6, columnspacing=1.6,
+    )  # fmt: skip

@@ -45,13 +45,7 @@ def _confounded(view: View) -> str:
 def other_groupings(view: View) -> Section | None:
     """One folded table for each other way to cut users into groups."""
     tables = [
-        Details(
-            f"By {grouping}",
-            [
-                Text(sentence("grouping", name=grouping)),
-                _means_table(view, grouping, f"{view.shown} by {grouping}"),
-            ],
-        )
+        Details(f"By {grouping}", [Text(sentence("grouping", name=grouping)), _means_table(view, grouping)])
         for grouping in dict.fromkeys(grouping for _, grouping, _ in view.means)
         if grouping != MAINSTREAM and view.groups(grouping)
     ]
@@ -64,14 +58,10 @@ def _table(view: View) -> Table:
     """Models down; groups, mean, gap and what training cost across; for reports also the ratio."""
     groups = view.groups(MAINSTREAM)
     reports = view.comparison is None
-    head: list[Content] = [
-        "model",
-        *(_head(view, MAINSTREAM, group) for group in groups),
-        _head(view, MAINSTREAM, OVERALL),
-    ]
-    head += (
-        ["gap", "ratio", "seconds"] if reports else ["gap", "seconds", Cell("memory", notes=[("MiB", "")])]
-    )
+    columns = (*groups, OVERALL)
+    head: list[Content] = ["model", *(_head(view, MAINSTREAM, group) for group in columns)]
+    memory_head = Cell("memory", notes=[("MiB", "")])
+    head += ["gap", "ratio", "seconds"] if reports else ["gap", "seconds", memory_head]
     rows: list[list[Content]] = []
     for label in view.labels:
         means = finite(view.mean(label, group) for group in groups)
@@ -81,12 +71,12 @@ def _table(view: View) -> Table:
         sums += [decimal(low / high if high > 0 else math.nan, 2)] if reports else []
         sums += [seconds(view.seconds(label))]
         sums += [] if reports else [f"{memory:,.0f}" if math.isfinite(memory) else DASH]
-        cells = [_cell(view, label, MAINSTREAM, group) for group in (*groups, OVERALL)]
+        cells = [_cell(view, label, MAINSTREAM, group) for group in columns]
         rows.append([view.named(label), *cells, *sums])
     return Table(f"{view.shown} by mainstream group", head, rows)
 
 
-def _means_table(view: View, grouping: str, caption: str) -> Table:
+def _means_table(view: View, grouping: str, caption: str = "") -> Table:
     """Models down, groups of one grouping across."""
     groups = view.groups(grouping)
     rows = [
@@ -94,7 +84,8 @@ def _means_table(view: View, grouping: str, caption: str) -> Table:
         for label in view.labels
         if view.has(label, grouping)
     ]
-    return Table(caption, ["model", *(_head(view, grouping, group) for group in groups)], rows)
+    head: list[Content] = ["model", *(_head(view, grouping, group) for group in groups)]
+    return Table(caption or f"{view.shown} by {grouping}", head, rows)
 
 
 def _cell(view: View, label: str, grouping: str, group: str) -> Cell:

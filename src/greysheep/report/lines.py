@@ -90,17 +90,9 @@ def _end_labels(axes: Axes, curves: Sequence[Curve], pixels: float) -> None:
     for curve, end, height, place in zip(curves, ends, heights, spread(heights, 14, pixels), strict=True):
         if not curve.label:
             continue
-        axes.annotate(
-            curve.label,
-            end,
-            (16, place - height),
-            textcoords="offset points",
-            color=INK,
-            fontsize=11,
-            va="center",
-            annotation_clip=False,
-            arrowprops={**LEADER, "color": curve.colour},
-        )
+        leader = {**LEADER, "color": curve.colour}
+        offset = (16, place - height)
+        note(axes, curve.label, end, offset, ("data", "data"), color=INK, fontsize=11, leader=leader)
 
 
 def _last(values: Sequence[float]) -> tuple[int, float]:

@@ -77,18 +77,11 @@ def tune(
     """
     if not isinstance(data, Interactions | Split):
         raise DataError(f"tune takes what Interactions.read or split gives, not {type(data).__name__}")
+    protocol = data.protocol if isinstance(data, Split) else protocol
     request = TuneRequest(
-        model=model,
-        protocol=data.protocol if isinstance(data, Split) else protocol,
-        seed=seed,
-        objective=objective,
-        trials=trials,
-        minutes=minutes,
-        reference=reference,
-        margin=margin,
-        fixed=dict(fixed or {}),
-        epochs=epochs,
-    )
+        model=model, protocol=protocol, seed=seed, objective=objective, trials=trials, minutes=minutes,
+        reference=reference, margin=margin, fixed=dict(fixed or {}), epochs=epochs,
+    )  # fmt: skip
     return run_request(request, data, storage, progress=progress)
 
 
