@@ -165,7 +165,7 @@ STAGES: dict[str, tuple[Callable[..., Record], tuple[str, ...]]] = {
 
 
 def measured(options: argparse.Namespace, names: list[str], again: bool = False) -> dict[str, Record]:
-    """What these stages left, run now where they have left nothing."""
+    """The results of these stages, which are run now where there are none."""
     folder = BUILD / "large" / str(options.users)
     given = {name: {key: getattr(options, key) for key in STAGES[name][1]} for name in names}
     return {

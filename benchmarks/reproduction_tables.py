@@ -51,7 +51,7 @@ TABLES = {
     ),
 }
 PLAIN = ("popular", "itemknn", "ease", "ease-weighted", "ials", "multvae", "tall")
-"""Shown with their defaults, too; TALL, the dearest of them, on ML-1M only."""
+"""Shown with their defaults, too; TALL, which takes longest, on ML-1M only."""
 LOCAL = ("loca", "lft", "enlft")
 TUNABLE = ("itemknn", "ease", "ease-weighted", "ials", "multvae", "wl", *LOCAL, "moe", "lmoe", "tall")
 HELD: dict[str, Record] = {

@@ -30,7 +30,7 @@ BUILD = ROOT / "build"
 RESULTS = ROOT / "docs" / "results"
 DATA = Path(os.environ.get("GREYSHEEP_DATA", ROOT.parent / "shared" / "data"))
 COMMAND = [sys.executable, __file__]
-"""Does one stage; with the name of a module behind it, answers orders through that module's `begin`."""
+"""Runs one stage; with a module's name as argument, answers orders through that module's `begin`."""
 
 
 def result(
@@ -54,7 +54,7 @@ def result(
 
 
 def work(job: Record) -> None:
-    """Do a stage in this process and keep what it returns, whole or not at all."""
+    """Do a stage in this process and write its result in one step."""
     code = Path(job["code"])
     if str(code.parent) not in sys.path:
         sys.path.insert(0, str(code.parent))

@@ -1,8 +1,8 @@
-"""Ask the programs in turn for one block each, so that all of them see the same load; keep what they say.
+"""Programs take turns, one block each, so that all see the same load; their results are kept.
 
 A result is kept as a suite of `pyperf`, seconds per epoch, block by block, so that two states of the code can
-be compared by `python -m pyperf compare_to`. Its runner measures one program after another, which is why
-turns are taken here.
+be compared by `python -m pyperf compare_to`. Its runner measures one program after another; turns are
+therefore taken here.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Worker:
         return self.process.ask({"do": what, "users": users})
 
     def attempt(self, work: Callable[..., None], *given: Any) -> None:
-        """Do something, unless the program has ended; nothing can be said without the bare products."""
+        """Do something, unless the program has ended; without the bare products the whole cell fails."""
         try:
             if not self.error:
                 work(*given)

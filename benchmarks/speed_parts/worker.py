@@ -69,7 +69,7 @@ class Program:
         return
 
     def work(self, kind: str) -> Callable[[int], int]:
-        """What does a block of this kind; of `evaluate`: all gates, and the evaluation that reads them."""
+        """The method for a block of this kind; for `evaluate`: computing all gates, evaluating with them."""
         done: Callable[[int], int] = getattr(self, "train" if kind in ("train", "gates") else "validate")
         return done
 
@@ -84,7 +84,7 @@ class Program:
         return {"seconds": seconds, "cpu_seconds": cpu_seconds, "users": users}
 
     def wait(self) -> None:
-        """Let a GPU finish."""
+        """Wait until a GPU has finished."""
         if self.device != "cpu":
             torch.cuda.synchronize()
 

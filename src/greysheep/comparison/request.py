@@ -23,7 +23,7 @@ MOST_SEEDS = 1000
 
 
 class CompareRequest(Request):
-    """What `compare` is asked for.
+    """The request of a comparison.
 
     >>> request = CompareRequest(models=["popular", "small=tall[n_experts=2]"], seeds=2)
     >>> request.models, request.seeds, request.reference

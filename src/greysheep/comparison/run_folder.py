@@ -1,4 +1,4 @@
-"""The folder of a comparison: whose it is, who may write to it, and the files of its runs."""
+"""The folder of a comparison: its marker, its lock and the files of its runs."""
 
 from __future__ import annotations
 

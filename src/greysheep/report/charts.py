@@ -12,7 +12,7 @@ from greysheep.report.html import Figure
 from greysheep.report.view import ACTIVITY, MAINSTREAM, Triple, View, finite
 
 FAR = -0.25
-"""A model this much worse than the reference would squeeze all others: it is named at the edge instead."""
+"""Models with a larger loss are named at the edge: on the axis they would squeeze all others."""
 TOP = {MAINSTREAM: "Most niche users", ACTIVITY: "Least active users"}
 
 
@@ -45,7 +45,7 @@ def means_dots(view: View, grouping: str = MAINSTREAM) -> Dots:
 def differences_chart(view: View) -> Figure | None:
     """Relative differences to the reference by group; None where nothing was tested.
 
-    The same users stand under both, so these intervals are the ones to judge a difference by.
+    Both are measured on the same users, so a difference is judged by these intervals.
     """
     rows = _rows(view, MAINSTREAM)
     values = {label: [view.share(label, group) for group, _ in rows] for label in view.others}

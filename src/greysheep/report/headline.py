@@ -28,7 +28,7 @@ def headline(view: View) -> str:
 def _worst_served(view: View) -> str:
     """Who is served worst and by how much.
 
-    Of several reports it speaks of the one whose worst group fares best, so that no weak model colours it.
+    Among several reports, the one whose worst group fares best is described: a weak model must not decide.
     """
     means = {label: _known(view, label) for label in view.labels}
     means = {label: groups for label, groups in means.items() if len(groups) > 1}

@@ -1,4 +1,4 @@
-"""What a page is made of; `templates/` turns it into HTML, and escapes every text on the way."""
+"""The parts of a page; `templates/` turns them into HTML and escapes every text."""
 
 from __future__ import annotations
 

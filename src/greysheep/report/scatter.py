@@ -25,7 +25,7 @@ TICKS = {
 SOONEST = 0.01
 """Shorter times are drawn here: a hundredth of a second decides nothing."""
 NEAR = 0.75
-"""Points below this share of the best mean would squeeze all others: they stand at the lower edge."""
+"""Points below this share of the best mean stand at the lower edge: they would squeeze all others."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Reports as the sections of their page read them: runs by label, means, tests, names, styles.
+"""Reports as the sections of a page read them: runs by label, means, tests, names, styles.
 
 A page shows a comparison, or single reports. These are treated as a comparison with one run per label, whose
 means and intervals are the reports' own.
@@ -35,7 +35,7 @@ Drawable = Report | Sequence[Report] | Comparison
 
 @dataclass(frozen=True)
 class View:
-    """The parts of what a page shows, under the keys that tables and charts ask for."""
+    """What a page shows, by label, grouping and group, as tables and charts need it."""
 
     runs: Mapping[str, list[Report]]
     """Finished runs of each label, labels in the order of the comparison."""
@@ -54,7 +54,7 @@ class View:
 
     @classmethod
     def of(cls, record: Drawable, reference: str | None = None) -> View:
-        """Sort the parts of one report, several, or a comparison.
+        """The view of one report, of several, or of a comparison.
 
         reference: label of the report that the others are compared with, the first one if not given; a
         comparison has its own.

@@ -29,7 +29,7 @@ GATE_SETTINGS = ("gate", "temperature", "shrinkage")
 
 
 class TuneRequest(Request):
-    """What `tune` is asked for; everything in it is possible before any data are read.
+    """The request of a search; its construction checks all that can be checked without data.
 
     >>> list(TuneRequest(model="ease-weighted", fixed={"user_power": 0.5}).plan.dimensions)
     ['regularization', 'item_power']

@@ -1,4 +1,4 @@
-"""What a trial is worth: NDCG on validation rows, and the one number the search maximises."""
+"""The score of a trial: NDCG on validation rows, and the one number that the search maximises."""
 
 from __future__ import annotations
 

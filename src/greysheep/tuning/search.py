@@ -66,7 +66,7 @@ class Search:
         self.plan, self.split, self.notebook, self.show = plan, split, notebook, show
         self.deadline = math.inf
         self.reference: Score | None = None
-        self.said: set[str] = set()
+        self.warned: set[str] = set()
 
     def run(self) -> bool:
         """Search; returns whether Ctrl-C ended it.
@@ -166,8 +166,8 @@ class Search:
         for warning in caught:
             text = str(warning.message)
             interruption = issubclass(warning.category, GreysheepWarning) and "interrupted" in text
-            if text not in self.said and not interruption:  # the search reports an interruption itself
-                self.said.add(text)
+            if text not in self.warned and not interruption:  # the search reports an interruption itself
+                self.warned.add(text)
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         return score
 
