@@ -14,14 +14,13 @@ from greysheep.evaluation.report import Report
 from greysheep.report.html import Cell, Content, Details, Figure, Figures, Section, Table, Text
 from greysheep.report.lines import Curve, Frame, line_chart
 from greysheep.report.palette import GROUP_COLOURS
+from greysheep.report.sentences import sentence
 from greysheep.report.view import MAINSTREAM, Row, View, average, finite
 
 FLAT = 0.99  # of the largest entropy: all experts count nearly the same
 WIDEST = 16  # letters of a label that fits beside its curve
 
 LISTENS, DECIDES = "Whom training listens to", "What the gate decides"
-ADAPTIVE = "Adaptive weights turn training to the users it still helps; until they start, all count 1."
-TELLS = "A gate that tells experts apart has an entropy well below the logarithm of their number"
 
 Series = dict[str, list[float]]
 
@@ -32,15 +31,16 @@ def training_sections(view: View) -> list[Section]:
     weights, gates, ends = _weights(view, drawn), *_gates(view, drawn)
     sections = [_learning(view, drawn)]
     if view.comparison is None:
-        leads = ([ADAPTIVE] if weights else []) + ([f"{TELLS}. {' '.join(ends)}"] if gates else [])
+        leads = [sentence("weights", drawn="")] if weights else []
+        leads += [sentence("gates", ends=ends, drawn="")] if gates else []
         both = [Text(" ".join(leads)), Figures([*weights, *gates], "charts")]
         sections += [Section(LISTENS if weights else DECIDES, both) if weights or gates else None]
     else:
         if weights:
-            lead = Text(f"{ADAPTIVE} {_seed(drawn, drawn)}")
+            lead = Text(sentence("weights", drawn=_seed(drawn, drawn)))
             sections += [Section(LISTENS, [lead, Figures(weights, "weights")])]
         if gates:
-            lead = Text(f"{TELLS} K. {_seed(drawn, drawn)} The table: the last epoch, mean over the runs.")
+            lead = Text(sentence("gates", ends=(), drawn=_seed(drawn, drawn)))
             sections += [Section(DECIDES, [lead, _gate_table(view), Figures(gates, "gates")])]
     return [section for section in sections if section is not None]
 
@@ -79,7 +79,7 @@ def _learning(view: View, drawn: Mapping[str, Report]) -> Section | None:
         for n, (label, series) in enumerate(series_of.items())
     ]
     groups = view.groups(MAINSTREAM)
-    head, hint = ["model", *groups, "epoch kept"], "the top of a flat curve is uncertain: read it as a hint."
+    head = ["model", *groups, "epoch kept"]
     rows, later, counted = _peaks(view, groups, metric)
     if view.comparison is None:
         answers = [
@@ -87,12 +87,12 @@ def _learning(view: View, drawn: Mapping[str, Report]) -> Section | None:
             for label, series in series_of.items()
             if len(series) > 1
         ]
-        lead = f"{' '.join(answers)} One run each, and {hint}"
+        lead = sentence("peaks_of_reports", answers=answers)
         summary, caption = "The epochs as a table", "Epoch of each group's peak"
         rows = [row[:-1] for row in rows]
     else:
-        answer = f"In {later} of {counted} runs {groups[0]} peaks after {groups[-1]}. " if counted else ""
-        lead = f"{answer}{_seed(drawn, series_of)} Dotted line: the epoch that was kept. T{hint[1:]}"
+        runs = {"later": later, "counted": counted, "groups": groups}
+        lead = sentence("peaks_of_runs", drawn=_seed(drawn, series_of), **runs)
         caption = "Epoch of each group's peak, median over the seeds"
         summary = "The epochs as a table, median over the seeds (earliest to latest)"
         head.append("niche peaks later")
