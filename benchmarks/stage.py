@@ -19,6 +19,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from greysheep.evaluation.numbers import short
 from greysheep.evaluation.text import markdown_table
 from greysheep.system import jobs
 from greysheep.system.files import write_text
@@ -65,7 +66,7 @@ def work(job: Record) -> None:
 
 def dot(value: float | None) -> str:
     """`.3254`; nothing for no value."""
-    return "" if value is None or math.isnan(value) else f"{value:.4f}".removeprefix("0")
+    return "" if value is None or math.isnan(value) else short(value)
 
 
 def filled(template: str, **values: Any) -> str:

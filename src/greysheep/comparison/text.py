@@ -11,7 +11,7 @@ import polars as pl
 from greysheep.comparison.record import Record
 from greysheep.comparison.tables import GROUPINGS
 from greysheep.data.columns import GROUP
-from greysheep.evaluation.numbers import number, percent, seconds
+from greysheep.evaluation.numbers import number, percent, seconds, short
 from greysheep.evaluation.text import aligned, markdown_table
 from greysheep.mainstream.groups import GROUPS, OVERALL
 from greysheep.metrics.statistics import LEVEL
@@ -72,9 +72,8 @@ def _rows(comparison: Record, best: str, spread: bool = False) -> list[list[str]
             continue
         cells = []
         for key in columns:
-            cell = _number(line[key]) + (
-                f" ± {_number(line['sd'][key])}" if spread and key in line["sd"] else ""
-            )
+            deviation = f" ± {short(line['sd'][key])}" if spread and key in line["sd"] else ""
+            cell = short(line[key]) + deviation
             mark = _mark(tests.get((label, key)))
             top = _same(line[key], tops[key]) and len(lines) > 1
             bold = best == "**"
@@ -110,12 +109,7 @@ def _best(values: Sequence[float], lowest: bool) -> float:
 
 def _same(value: float, top: float) -> bool:
     """Whether a value is shown like the best one."""
-    return math.isfinite(value) and _number(value) == _number(top)
-
-
-def _number(value: float | None) -> str:
-    value = number(value)
-    return f"{value:.4f}".replace("0.", ".", 1) if math.isfinite(value) else "-"
+    return math.isfinite(value) and short(value) == short(top)
 
 
 def _mark(test: Mapping[str, Any] | None) -> str:
@@ -182,7 +176,7 @@ def _grouping(comparison: Record, grouping: str) -> list[str]:
     rows = []
     for (label,), rows_of_label in mine.group_by("label", maintain_order=True):
         means = dict(zip(rows_of_label[GROUP], rows_of_label["mean"], strict=True))
-        rows.append([f"`{label}`", *(_number(means[group]) for group in groups)])
+        rows.append([f"`{label}`", *(short(means[group]) for group in groups)])
     first = mine.filter(pl.col("label") == mine["label"][0])
     for name, column in (("train rows a user", "mean_train_rows"), ("test rows a user", "mean_test_rows")):
         by_group = dict(zip(first[GROUP], first[column], strict=True))

@@ -18,6 +18,19 @@ def decimal(value: float, places: int = 4) -> str:
     return f"{value:.{places}f}" if math.isfinite(value) else DASH
 
 
+def short(value: object, places: int = 4) -> str:
+    """A number without the zero before its point; a hyphen where there is none.
+
+    >>> short(0.25), short(1.0, 2), short(float("nan"), 4)
+    ('.2500', '1.00', '-')
+    """
+    known = number(value)
+    if not math.isfinite(known):
+        return "-"
+    text = f"{known:.{places}f}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
 def signed(value: float) -> str:
     """A difference with its sign."""
     return f"{value:+.4f}".replace("-", MINUS) if math.isfinite(value) else DASH

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import ConfigError, DataError
-from greysheep.evaluation.numbers import DASH, number, seconds
+from greysheep.evaluation.numbers import DASH, seconds, short
 from greysheep.mainstream.groups import GROUPS, OVERALL
 from greysheep.metrics.statistics import holm, no_harm, sign_flip_test
 from greysheep.system.files import write_text
@@ -181,9 +181,9 @@ def text_table(reports: Sequence[Report]) -> str:
         overall = report.overall.get(report.metric)
         mean = overall.get("mean") if isinstance(overall, dict) else None
         values = [*(means.get(group) for group in groups), mean, report.gap()]
-        cells = [_plain(number(value), 4) for value in values]
+        cells = [short(value) for value in values]
         rows.append(
-            [name, *cells, _plain(report.ratio(), 2), seconds(report.train_seconds).replace(DASH, "-")]
+            [name, *cells, short(report.ratio(), 2), seconds(report.train_seconds).replace(DASH, "-")]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     last = len(widths)
@@ -221,18 +221,6 @@ def _labels(reports: Sequence[Report]) -> list[str]:
         same = sum(other == name or other.startswith(f"{name} (") for other in names)
         names.append(f"{name} ({same + 1})" if same else name)
     return names
-
-
-def _plain(value: float, places: int) -> str:
-    """A number without the zero before its point; a hyphen where there is none.
-
-    >>> _plain(0.25, 4), _plain(1.0, 2), _plain(float("nan"), 4)
-    ('.2500', '1.00', '-')
-    """
-    if not math.isfinite(value):
-        return "-"
-    text = f"{value:.{places}f}"
-    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
 def mean_of(values: NDArray[Any]) -> float:
