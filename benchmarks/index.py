@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stage import BUILD, DATA, RESULTS, Record, markdown, result, write_page
+from stage import BUILD, DATA, RESULTS, Record, result, write_page
 
 import greysheep as gs
 from greysheep.models.autoencoders.index import by_group, compile_index
@@ -49,13 +49,13 @@ def scores(ranker: Recommender) -> None:
 
 def seconds(work: Callable[[Any], Any], rankers: list[Any]) -> list[float]:
     """Median seconds of each, taking turns after a first round that is not counted."""
-    found: list[list[float]] = [[] for _ in rankers]
+    seconds_of: list[list[float]] = [[] for _ in rankers]
     for _ in range(TURNS + 1):
-        for ranker, times in zip(rankers, found, strict=True):
+        for ranker, times in zip(rankers, seconds_of, strict=True):
             begun = time.perf_counter()
             work(ranker)
             times.append(time.perf_counter() - begun)
-    return [float(np.median(times[1:])) for times in found]
+    return [float(np.median(times[1:])) for times in seconds_of]
 
 
 def measure(folder: str) -> Record:
@@ -75,30 +75,23 @@ def measure(folder: str) -> Record:
     }  # fmt: skip
 
 
-def page(experts: int, found: Record) -> Path:
+def page(experts: int, measured: Record) -> Path:
     """Write docs/results/compiled-index.md."""
-    full, compiled = found["ndcg"]
+    full, compiled = measured["ndcg"]
     rows = [
-        [f"{what} of {found['users']:,} users, s", f"{a:.3f}", f"{b:.3f}", f"{a / b:.1f} x"]
-        for what, (a, b) in found["seconds"].items()
+        [f"{what} of {measured['users']:,} users, s", f"{a:.3f}", f"{b:.3f}", f"{a / b:.1f} x"]
+        for what, (a, b) in measured["seconds"].items()
     ] + [
         [f"test NDCG@20, {name}", f"{full[name]:.4f}", f"{compiled[name]:.4f}",
          f"{100 * (compiled[name] / full[name] - 1):+.2f} %"]
         for name in full
     ]  # fmt: skip
     settings = ", ".join(f"{key}={value}" for key, value in SETTINGS.items())
-    return write_page(PAGE, [
-        "# A compiled index against the mixture it was made from", "",
-        f"`python benchmarks/index.py --experts {experts}`: ML-1M, protocol `strict`, seed 0, TALL at its "
-        f"best epoch, {found['epoch']} ({settings}). {usable_cores()} CPU cores, load {found['load']:.1f}; "
-        f"medians of {TURNS}, taking turns.", "",
-        f"The smallest rank with which no group loses more than .5 % on validation rows is {found['rank']} "
-        f"(largest loss there {100 * found['worst']:.2f} %); built in {found['built']:.1f} s; "
-        f"peak memory of the process {found['peak'] / 1e9:.2f} GB.", "",
-        *markdown(["", f"mixture, K = {experts}", f"index, r = {found['rank']}", "ratio"], rows),
-        "`scores` is decoding alone; `lists` adds leaving out known items and the 20 best, which cost the "
-        "same on both sides.",
-    ])  # fmt: skip
+    head = ["", f"mixture, K = {experts}", f"index, r = {measured['rank']}", "ratio"]
+    machine = {"cores": usable_cores(), "turns": TURNS}
+    return write_page(
+        PAGE, experts=experts, measured=measured, settings=settings, head=head, rows=rows, **machine
+    )
 
 
 def main() -> None:
@@ -108,8 +101,8 @@ def main() -> None:
     experts = parser.parse_args().experts
     folder, log = str(BUILD / "index" / f"tall-{experts}"), str(DATA / "ml-1m" / "interactions.parquet")
     result(BUILD / "index" / f"train-{experts}.json", train, log=log, folder=folder, experts=experts)
-    found = result(BUILD / "index" / f"measure-{experts}.json", measure, again=True, folder=folder)
-    print(page(experts, found).read_text())
+    measured = result(BUILD / "index" / f"measure-{experts}.json", measure, again=True, folder=folder)
+    print(page(experts, measured).read_text())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stage import BUILD, RESULTS, Record, markdown, result, write_page
+from stage import BUILD, RESULTS, Record, result, write_page
 
 import greysheep as gs
 from greysheep.errors import GreysheepWarning
@@ -32,14 +32,6 @@ LIMIT = 12e9
 USERS, ITEMS, ROWS_A_USER = 500_000, 30_000, 50
 WORLD: Record = {"n_items": ITEMS, "n_communities": 8, "rows_per_user": ROWS_A_USER, "seed": 0}
 MODEL: Record = {"n_experts": 4, "latent": 64, "epochs": 1, "batch_size": 512, "seed": 0}
-NOTES = """## What was done for it
-
-- Mainstream scores above 20 thousand million pairs come from a sample, with a bound (docs/method.md).
-- Ids are looked up four million at a time, and rows that come in order are not sorted again: reading
-  this log peaked at 2.7 GB before.
-- `simulate` draws in rounds what took a random number for each of 15 thousand million pairs.
-- A saved model writes parts and gates without a Python object a row.
-- Weights, gradients, Adam's moments and the best copy of this model take 0.5 GB: nothing is spilled."""
 
 
 class Steps(list[Record]):
@@ -53,12 +45,7 @@ class Steps(list[Record]):
         wall, cpu = time.perf_counter(), time.process_time()
         made = work()
         seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
-        step: Record = {
-            "step": name,
-            "seconds": seconds,
-            "cpu_seconds": cpu_seconds,
-            "peak": peak_memory_bytes(),
-        }
+        step = {"step": name, "seconds": seconds, "cpu_seconds": cpu_seconds, "peak": peak_memory_bytes()}
         self.append(step)
         print(f"  {name}: {seconds:.1f} s, {step['peak'] / 1e9:.2f} GB", file=sys.stderr, flush=True)
         return made
@@ -178,7 +165,7 @@ STAGES: dict[str, tuple[Callable[..., Record], tuple[str, ...]]] = {
 
 
 def measured(options: argparse.Namespace, names: list[str], again: bool = False) -> dict[str, Record]:
-    """What these stages left, run now where they have left nothing."""
+    """The results of these stages, which are run now where there are none."""
     folder = BUILD / "large" / str(options.users)
     given = {name: {key: getattr(options, key) for key in STAGES[name][1]} for name in names}
     return {
@@ -187,54 +174,23 @@ def measured(options: argparse.Namespace, names: list[str], again: bool = False)
     }
 
 
-def head(found: dict[str, Record]) -> list[str]:
-    """What was measured, on what, when."""
-    shape = found["split"]["facts"]
-    peak = max(step["peak"] for record in found.values() for step in record["steps"])
-    days = sorted({record["day"] for record in found.values()})
-    loads = [record["load"] for record in found.values()]
-    threads = ", ".join(map(str, sorted({record["threads"] for record in found.values()})))
-    return [
-        "# Half a million users", "",
-        f"{shape['users']:,} simulated users, {shape['items']:,} items, {shape['rows']:,} rows, from nothing "
-        f"to a measured model. Highest peak of any stage: {peak / 1e9:.1f} GB "
-        f"({'below' if peak < LIMIT else 'above'} the {LIMIT / 1e9:.0f} GB asked for).", "",
-        f"Made by `python benchmarks/large.py`, greysheep {gs.__version__}, {threads} thread(s) of a machine "
-        f"that others used at the same time (load average {min(loads):.1f} to {max(loads):.1f}), "
-        f"{' to '.join(dict.fromkeys((days[0], days[-1])))}. Each stage is a fresh process. Seconds are wall "
-        "clock; processor seconds count only the time in which the process had a core.", "",
-    ]  # fmt: skip
-
-
-def page(found: dict[str, Record]) -> Path:
+def page(records: dict[str, Record]) -> Path:
     """docs/results/large.md."""
     rows = [
         ["" if number else name, step["step"], f"{step['seconds']:,.0f}", f"{step['cpu_seconds']:,.0f}",
          f"{step['peak'] / 1e9:.2f} GB"]
-        for name, record in found.items() for number, step in enumerate(record["steps"])
+        for name, record in records.items() for number, step in enumerate(record["steps"])
     ]  # fmt: skip
-    facts, trained = found["mainstream"]["facts"], found["fit"]["facts"]
-    low, middle, high = facts["quantiles"]
-    scores = f"Comparing all users would be {facts['pairs']:.2g} pairs. "
-    if facts["sampled"]:
-        scores += (f"Each was compared with {facts['sampled']:,} others: a score is within "
-                   f"{facts['bound']:.2g} of the exact one with probability 95 %. ")  # fmt: skip
-    scores += f"The scores' 5th, 50th and 95th percentiles are {low:.4f}, {middle:.4f} and {high:.4f}."
-    seconds, n_users = trained["cpu_seconds"], found["split"]["facts"]["users"]
-    training = (f"TALL with 4 experts of 64 dimensions, batches of {trained['batch_size']}, in processor "
-                f"seconds: {seconds['epoch']:,.0f} for an epoch")  # fmt: skip
-    if trained["trained_users"] < n_users:
-        whole = seconds["epoch"] * n_users / trained["trained_users"]
-        training += f" of {trained['trained_users']:,} users ({whole:,.0f} for all of them, in proportion)"
-    training += (f", {seconds['validation']:,.0f} to validate every user, {seconds['gates']:,.0f} to store "
-                 "every user's gate. NDCG@20 on validation rows: "
-                 f"{trained['ndcg@20 on validation']:.4f}.")  # fmt: skip
-    report = found["evaluate"]["facts"]
-    tested = f"On the test rows of {report['users']:,} users:"
+    days = sorted({record["day"] for record in records.values()})
+    facts = {name: record["facts"] for name, record in records.items()}
     return write_page(
-        PAGE, head(found), markdown(["stage", "step", "seconds", "processor seconds", "peak memory"], rows),
-        ["## Mainstream scores", "", scores, "", "## Training", "", training, "", tested, ""],
-        ["```", report["text"], "```", "", NOTES],
+        PAGE, rows=rows, version=gs.__version__, limit=LIMIT, shape=facts["split"],
+        peak=max(step["peak"] for record in records.values() for step in record["steps"]),
+        threads=", ".join(map(str, sorted({record["threads"] for record in records.values()}))),
+        loads=[record["load"] for record in records.values()],
+        days=" to ".join(dict.fromkeys((days[0], days[-1]))),
+        scores=facts["mainstream"], trained=facts["fit"], seconds=facts["fit"]["cpu_seconds"],
+        report=facts["evaluate"],
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ def draw(
     file: Path, panels: Mapping[str, Mapping[str, Curve]], styles: Mapping[str, tuple[str, str, str]],
     height: str, along: str = "", logarithmic: bool = False,
 ) -> Path:  # fmt: skip
-    """A panel a title, a curve a name; styles: {name: (colour, marker, line)}."""
+    """One panel per title, one curve per name; styles: {name: (colour, marker, line)}."""
     pyplot.rcParams.update({"svg.hashsalt": "greysheep", "svg.fonttype": "none", "font.size": 9})
     size = (1.2 + 3 * len(panels), 3.3)
     figure, (axes,) = pyplot.subplots(

@@ -20,7 +20,7 @@ import polars as pl
 import yaml
 from panels import draw
 from reproduction_tables import PATIENCE, text_of, tuned_settings
-from stage import BUILD, DATA, RESULTS, ROOT, Record, dot, markdown, write_page
+from stage import BUILD, DATA, RESULTS, ROOT, Record, dot, write_page
 
 import greysheep as gs
 from greysheep.mainstream.groups import GROUPS
@@ -96,8 +96,7 @@ def thinned(thin: int) -> gs.Interactions:
     place = pl.col("order").rank("ordinal").over("user_id")
     kept = pl.max_horizontal(pl.len().over("user_id") // thin, pl.lit(4))
     return gs.Interactions.read(
-        frame.with_columns(order=order).filter(place <= kept).select("user_id", "item_id"),
-        min_item_users=1,
+        frame.with_columns(order=order).filter(place <= kept).select("user_id", "item_id"), min_item_users=1
     )
 
 
@@ -123,11 +122,11 @@ def measured(key: str, thin: int, jobs: int, most: float, progress: bool) -> gs.
 
 def numbers(key: str, thin: int) -> dict[str, Record]:
     """Name -> mean by group, gate entropy, epochs, seconds and memory of its run, where it is finished."""
-    found = {run.label: run for run in measured(key, thin, 1, 0, False).runs}
+    finished = {run.label: run for run in measured(key, thin, 1, 0, False).runs}
     out: dict[str, Record] = {}
     for name, text in texts(QUESTIONS[key]).items():
-        if text in found:
-            run = found[text]
+        if text in finished:
+            run = finished[text]
             groups = dict(zip(run.by_group["group"], run.by_group["ndcg@20"], strict=True))
             best = run.history[run.best_epoch - 1]
             out[name] = {
@@ -139,16 +138,16 @@ def numbers(key: str, thin: int) -> dict[str, Record]:
     return out
 
 
-def picture(key: str, found: dict[int, dict[str, Record]]) -> Path:
-    """`low` and the mean of every variant; one panel a thinning."""
+def picture(key: str, variants: dict[int, dict[str, Record]]) -> Path:
+    """`low` and the mean of every variant; one panel per thinning."""
     panels = {
         "all rows" if thin == 1 else f"1 in {thin} rows": {
             what: {name: one[what] for name, one in named.items()} for what in ("mean", "low")
         }
-        for thin, named in found.items()
+        for thin, named in variants.items()
         if named
     }
-    ordered = all(name.replace(".", "").isdigit() for named in found.values() for name in named)
+    ordered = all(name.replace(".", "").isdigit() for named in variants.values() for name in named)
     line = "-" if ordered else ""  # no line where no order
     styles = {"mean": ("#1f6f8b", "s", line), "low": ("#c8553d", "o", line)}
     return draw(PICTURES / f"question_{key}.svg", panels, styles, "NDCG@20")
@@ -158,37 +157,31 @@ HEAD = ("variant", "rows kept", *GROUPS, "mean", "validation", "gate entropy", "
         "s an epoch", "GB")  # fmt: skip
 
 
-def section(key: str, words: dict[str, str]) -> list[str]:
-    """Question, answer, figure, table."""
-    title = QUESTIONS[key].title
-    found = {thin: numbers(key, thin) for thin in QUESTIONS[key].thin if (RUNS / f"thin-{thin}").is_dir()}
-    if not any(found.values()):
-        return []
+def section(key: str, words: dict[str, str]) -> Record | None:
+    """Question, answer, figure, table; None of a question without runs."""
+    thins = [thin for thin in QUESTIONS[key].thin if (RUNS / f"thin-{thin}").is_dir()]
+    variants = {thin: numbers(key, thin) for thin in thins}
+    if not any(variants.values()):
+        return None
     rows = [
         [name, f"1/{thin}", *(dot(one[what]) for what in (*GROUPS, "mean", "validation")),
          "" if one["entropy"] is None else f"{abs(one['entropy']):.4f}", one["epochs"],
          f"{one['seconds']:.0f}", f"{one['epoch']:.1f}", f"{one['memory'] / 1e9:.2f}"]
-        for thin, named in found.items() for name, one in named.items()
+        for thin, named in variants.items() for name, one in named.items()
     ]  # fmt: skip
-    shown = f"![{title}](../img/{picture(key, found).name})"
-    return [f"## {title}", "", words.get(key, ""), "", shown, "", *markdown(HEAD, rows)]
+    about = {"title": QUESTIONS[key].title, "words": words.get(key, "")}
+    return {**about, "picture": picture(key, variants).name, "rows": rows}
 
 
 def page() -> Path:
     """Write the page and its figures."""
     words = yaml.safe_load(WORDS.read_text()) if WORDS.exists() else {}
-    log = thinned(1)
-    head = [
-        "# Open questions of the paper", "",
-        f"`python benchmarks/questions.py run`; greysheep {gs.__version__}, 2 CPU cores, two runs at a time, "
-        f"one thread each. Half of ML-1M's users ({len(log):,} pairs, {log.n_users:,} users, {log.n_items:,} "
-        "items), protocol `strict`, seed 0 alone. Another seed, which changes split and training, moves a "
-        "group by .004 to .018 on the whole log (standard deviations in reproduction.md): take differences "
-        "below about .01, in `high` .02, for nothing. TALL as tuned: "
-        f"`{texts(Question('', {'': {}}))['']}`, but for what is named. NDCG@20 on test rows.", "",
-        words.get("head", ""), "",
-    ]  # fmt: skip
-    return write_page(PAGE, head, *(section(key, words) for key in QUESTIONS))
+    sections = [section(key, words) for key in QUESTIONS]
+    tuned = texts(Question("", {"": {}}))[""]
+    return write_page(
+        PAGE, version=gs.__version__, log=thinned(1), tuned=tuned, head=HEAD,
+        words={"head": "", **words}, sections=list(filter(None, sections)),
+    )  # fmt: skip
 
 
 def main() -> None:

@@ -26,18 +26,18 @@ def tune(names: list[str], minutes: float) -> None:
     log = TABLES["ml-1m-strict"].interactions()
     for name in names:
         storage = RUNS / "tune" / name / "study.journal"
-        found = gs.tune(
+        tuning = gs.tune(
             name, log, protocol="strict", seed=0, minutes=minutes, fixed=HELD.get(name), storage=storage
         )
-        trials = found.trials
+        trials = tuning.trials
         text = TUNED.read_text()  # again: another search may have written meanwhile
         known = yaml.safe_load(text)
-        known["settings"][name] = {k: v for k, v in found.best.items() if k not in HELD.get(name, {})}
+        known["settings"][name] = {k: v for k, v in tuning.best.items() if k not in HELD.get(name, {})}
         known["searches"][name] = {
             "trials": trials.height,
             "minutes": round(float(trials["seconds"].sum()) / 60, 1),
-            "defaults": round(float(trials.filter(pl.col("number") == found.defaults)["value"][0]), 4),
-            "best": round(float(found.best_value), 4),
+            "defaults": round(float(trials.filter(pl.col("number") == tuning.defaults)["value"][0]), 4),
+            "best": round(float(tuning.best_value), 4),
         }
         comments = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
         TUNED.write_text(comments + yaml.safe_dump(known, sort_keys=True))

@@ -51,7 +51,7 @@ TABLES = {
     ),
 }
 PLAIN = ("popular", "itemknn", "ease", "ease-weighted", "ials", "multvae", "tall")
-"""Shown with their defaults, too; TALL, the dearest of them, on ML-1M only."""
+"""Shown with their defaults, too; TALL, which takes longest, on ML-1M only."""
 LOCAL = ("loca", "lft", "enlft")
 TUNABLE = ("itemknn", "ease", "ease-weighted", "ials", "multvae", "wl", *LOCAL, "moe", "lmoe", "tall")
 HELD: dict[str, Record] = {
@@ -81,8 +81,8 @@ def text_of(name: str, settings: Record) -> str:
 
 def tuned_settings() -> dict[str, Record]:
     """What the searches chose: {model: settings}."""
-    found: dict[str, Record] = yaml.safe_load(TUNED.read_text())["settings"]
-    return found
+    settings: dict[str, Record] = yaml.safe_load(TUNED.read_text())["settings"]
+    return settings
 
 
 def stopping(name: str) -> Record:
@@ -93,18 +93,18 @@ def stopping(name: str) -> Record:
 def models(table: Table) -> dict[str, str]:
     """Name in the page -> text for `compare`."""
     tuned = tuned_settings()
-    found = {name: name for name in PLAIN if not (table.more and name == "tall")}
+    texts = {name: name for name in PLAIN if not (table.more and name == "tall")}
     for name in TUNABLE:
         held = HELD.get(name, {}) if name in LOCAL else stopping(name)
         if name in LOCAL or not tuned.get(name):
-            found[name] = text_of(name, held)
+            texts[name] = text_of(name, held)
         if tuned.get(name):
-            found[f"{name}, tuned"] = text_of(name, {**tuned[name], **held})
-    found["ials + ease-weighted"] = text_of("blend", tuned.get("blend", {}))
+            texts[f"{name}, tuned"] = text_of(name, {**tuned[name], **held})
+    texts["ials + ease-weighted"] = text_of("blend", tuned.get("blend", {}))
     for name in ("lft", "enlft") if not table.more else ():
         its = {key: value for key, value in tuned.get("wl", {}).items() if key != "power"}
-        found[f"{name} on wl as tuned"] = text_of(name, {"global_model": "wl", **its, **HELD.get(name, {})})
+        texts[f"{name} on wl as tuned"] = text_of(name, {"global_model": "wl", **its, **HELD.get(name, {})})
     variants = {**VARIANTS, **({"tall, K = 40": {"n_experts": 40}} if table.protocol == "paper" else {})}
     for name, changes in variants.items():  # the target asks for 40 experts under `paper`
-        found[name] = text_of("tall", {**tuned.get("tall", {}), **changes, **stopping("tall")})
-    return found
+        texts[name] = text_of("tall", {**tuned.get("tall", {}), **changes, **stopping("tall")})
+    return texts

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from speed_parts.settings import EVALUATE, EXPERTS, LABELS, LOGS, PAPER_LOGS, PROGRAMS, Cell, How
+from speed_parts.settings import EVALUATE, EXPERTS, LOGS, PAPER_LOGS, PROGRAMS, Cell, Setup
 from stage import BUILD, ROOT, Record
 
 from greysheep.system.machine import usable_cores
@@ -61,20 +61,20 @@ def measure(options: argparse.Namespace) -> list[Record]:
     """All records asked for, kept ones and new ones."""
     from speed_parts.measure import measure_cell, measure_memory
 
-    how = How(
+    setup = Setup(
         threads=options.threads, device=options.device, blocks=options.blocks, batches=options.batches,
         block_seconds=options.block_seconds, clock=options.clock, max_memory=options.max_memory * 1e9,
     )  # fmt: skip
     programs = [name for name in PROGRAMS if name in options.what]
     experts = [int(k) for k in options.experts]
     cells = [Cell(log, k, options.latent) for log in options.logs if programs for k in experts]
-    records = [record for cell in cells for record in measure_cell(programs, cell, how, options.kept)]
+    records = [record for cell in cells for record in measure_cell(programs, cell, setup, options.kept)]
     log = "yelp" if "yelp" in options.logs else options.logs[0]
     cell = Cell(log, 10 if 10 in experts else experts[0], options.latent)
     if EVALUATE in options.what:
-        records += measure_cell([EVALUATE], cell, how, options.kept)
+        records += measure_cell([EVALUATE], cell, setup, options.kept)
     if "memory" in options.what:
-        records.append(measure_memory(cell, how, options.kept))
+        records.append(measure_memory(cell, setup, options.kept))
     return records
 
 
@@ -83,45 +83,20 @@ def place_in_table(record: Record) -> tuple[int, int, int]:
     return list(LOGS).index(record["log"]), record["n_experts"], WHAT.index(record["program"])
 
 
-def show(records: list[Record]) -> None:
-    """The tables, on the terminal."""
-    from speed_parts import tables
-
-    cells = tables.by_cell(records)
-    if cells:
-        rows = [row for cell, programs in cells.items() for row in tables.rows_of(cell, programs)]
-        print(tables.plain(tables.HEAD, rows))
-    for ours in (r for r in tables.measured(records) if r["program"] == "greysheep"):
-        print(
-            f"\n{LABELS[ours['log']]}, K = {ours['n_experts']}: bare products {tables.gigaflops(ours):.0f} "
-            f"GFLOP/s, load {ours['load']:.2f}, had its cores {100 * tables.busy(ours):.0f} % of the time"
-        )
-        for kind in ours["stages"]:
-            stages = (
-                f"{name} {tables.short(seconds)} s ({100 * share:.0f} %)"
-                for name, seconds, share in tables.stage_rows(ours, kind) if share >= 0.005
-            )  # fmt: skip
-            print(f"  {kind}: {', '.join(stages)}")
-    if rows := tables.evaluation_rows(records):
-        print("\nevaluation of every user\n" + tables.plain(tables.EVALUATION_HEAD, rows))
-    for record in (r for r in records if r["program"] == "memory"):
-        held = ", ".join(f"{step} {n / 1e6:.0f} MB" for step, n in record["held"].items())
-        print(f"\nmemory held: {held}")
-
-
 def main(given: list[str] | None = None) -> None:
-    """Measure and print, or write the page."""
+    """Measure and print what the page would say, or write it."""
     options = arguments(given)
+    from speed_parts import page
+
     if not options.page:
-        show(measure(options))
+        print(page.text(measure(options)))
         return
     from speed_parts.measure import all_kept
-    from speed_parts.page import write  # brings matplotlib
 
     records = sorted(all_kept(options.kept), key=place_in_table)
     if not records:
         raise SystemExit(f"{options.kept} holds no results of this code: run the benchmark first")
-    print(write(records, options.docs))
+    print(page.write(records, options.docs))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What the benchmarks share: places, tables for pages, and stages in fresh processes that leave a JSON each.
+"""What the benchmarks share: folders, pages from templates, and stages in fresh processes,
+which leave a JSON each.
 
 A stage that has left its JSON is not run again, so an interrupted benchmark goes on where it stopped.
 """
@@ -12,10 +13,14 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from greysheep.evaluation.numbers import short
+from greysheep.evaluation.text import markdown_table
 from greysheep.system import jobs
 from greysheep.system.files import write_text
 from greysheep.system.machine import threads_each
@@ -26,7 +31,7 @@ BUILD = ROOT / "build"
 RESULTS = ROOT / "docs" / "results"
 DATA = Path(os.environ.get("GREYSHEEP_DATA", ROOT.parent / "shared" / "data"))
 COMMAND = [sys.executable, __file__]
-"""Does one stage; with the name of a module behind it, answers orders through that module's `begin`."""
+"""Runs one stage; with a module's name as argument, answers orders through that module's `begin`."""
 
 
 def result(
@@ -45,34 +50,36 @@ def result(
             "file": str(file), "threads": threads or threads_each(1),
         }  # fmt: skip
         jobs.run(COMMAND, job, file.with_suffix(".log"), job["threads"])
-    found: Record = json.loads(file.read_text())
-    return found
+    kept: Record = json.loads(file.read_text())
+    return kept
 
 
 def work(job: Record) -> None:
-    """Do a stage in this process and keep what it returns, whole or not at all."""
+    """Do a stage in this process and write its result in one step."""
     code = Path(job["code"])
     if str(code.parent) not in sys.path:
         sys.path.insert(0, str(code.parent))
-    found = getattr(importlib.import_module(code.stem), job["function"])(**job["options"])
+    answer: Record = getattr(importlib.import_module(code.stem), job["function"])(**job["options"])
     facts = {"load": os.getloadavg()[1], "threads": job["threads"], "day": time.strftime("%Y-%m-%d")}
-    write_text(Path(job["file"]), json.dumps(facts | found, indent=1) + "\n")
-
-
-def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table for a page."""
-    return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)] + [""]
+    write_text(Path(job["file"]), json.dumps(facts | answer, indent=1) + "\n")
 
 
 def dot(value: float | None) -> str:
     """`.3254`; nothing for no value."""
-    return "" if value is None or math.isnan(value) else f"{value:.4f}".removeprefix("0")
+    return "" if value is None or math.isnan(value) else short(value)
 
 
-def write_page(page: Path, *sections: Iterable[str]) -> Path:
-    """Write the lines of a page; returns its path."""
-    write_text(page, "\n".join(line for section in sections for line in section).rstrip() + "\n")
-    return page
+def filled(template: str, **values: Any) -> str:
+    """A template of benchmarks/pages/ with these values."""
+    folder = FileSystemLoader(ROOT / "benchmarks" / "pages")
+    pages = Environment(loader=folder, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    pages.globals["table"] = lambda head, rows: "\n".join(markdown_table(head, rows))
+    return pages.get_template(template).render(values).rstrip() + "\n"
+
+
+def write_page(page: Path, **values: Any) -> Path:
+    """Fill in the template of the page's name and write it; returns its path."""
+    return write_text(page, filled(page.name, **values))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from statsmodels.stats.multitest import multipletests
 
 import greysheep as gs
 from greysheep.comparison.facts import facts
+from greysheep.comparison.record import Failure
 from greysheep.comparison.request import (
     CompareRequest,
     joined,
@@ -28,7 +29,7 @@ from greysheep.comparison.request import (
     read_texts,
     split_texts,
 )
-from greysheep.comparison.result import Comparison, Failure
+from greysheep.comparison.result import Comparison
 from greysheep.comparison.run_folder import Run
 from greysheep.comparison.tables import GROUPINGS, paired_tests, summarise
 from greysheep.comparison.text import LEFT_OUT, markdown

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greysheep as gs
-from greysheep.comparison.result import Comparison, Failure
+from greysheep.comparison.record import Failure
+from greysheep.comparison.result import Comparison
 from greysheep.errors import ConfigError, MissingExtraError
 from greysheep.evaluation.numbers import DASH, p_value
 from greysheep.evaluation.report import Report

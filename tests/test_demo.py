@@ -11,7 +11,7 @@ from greysheep.cli import demo
 from greysheep.data import datasets
 from greysheep.data.datasets import Dataset, simulate
 from greysheep.errors import ConfigError, DataError, GreysheepError, MissingExtraError
-from greysheep.evaluation.text import text_table
+from greysheep.evaluation.report import text_table
 from greysheep.report.pages import headline
 
 MODELS = ["popular", "ease-weighted", "multvae", "tall"]

@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 import greysheep as gs
 from greysheep.errors import ConfigError, MissingExtraError
 from greysheep.evaluation.numbers import p_value
-from greysheep.evaluation.report import Report
-from greysheep.evaluation.text import text_table
+from greysheep.evaluation.report import Report, text_table
 from greysheep.mainstream.groups import ACTIVITY, GROUPS
 from greysheep.metrics.statistics import holm
 from greysheep.report import pages as report

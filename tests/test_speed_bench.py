@@ -193,10 +193,10 @@ def test_the_command_measures_keeps_and_writes_the_page(
 
 def test_code_that_changed_is_measured_anew(parts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     measure, settings = parts("measure"), parts("settings")
-    cell, how = settings.Cell("simulated", 2, 4), settings.How(threads=1)
-    file = measure.place(tmp_path, "greysheep", cell, how)
+    cell, setup = settings.Cell("simulated", 2, 4), settings.Setup(threads=1)
+    file = measure.place(tmp_path, "greysheep", cell, setup)
     record = {
-        **measure.facts_of("greysheep", cell, how),
+        **measure.facts_of("greysheep", cell, setup),
         "blocks": {"train": [2.0, 3.0], "validate": [1.0, 1.5]},
         "bare": {"train": [1.0, 1.0], "validate": [0.5, 0.5]},
         "peak": 10, "bare_peak": 5, "together": True, "run": 1,
@@ -204,10 +204,10 @@ def test_code_that_changed_is_measured_anew(parts: Any, tmp_path: Path, monkeypa
     kept = measure.keep(file, record)
     assert {key: kept[key] for key in record} == record
     assert parts("tables").times_bare(kept, "both") == 2.5 * 1.5 / 1.5
-    assert measure.known(tmp_path, "greysheep", cell, how) == kept
-    assert measure.known(tmp_path, "greysheep", cell, settings.How(threads=1, blocks=6)) is None
+    assert measure.known(tmp_path, "greysheep", cell, setup) == kept
+    assert measure.known(tmp_path, "greysheep", cell, settings.Setup(threads=1, blocks=6)) is None
     monkeypatch.setattr(measure, "fingerprint", lambda program: "of other code")
-    assert measure.known(tmp_path, "greysheep", cell, how) is None
+    assert measure.known(tmp_path, "greysheep", cell, setup) is None
     assert measure.all_kept(tmp_path) == []
 
 
@@ -216,9 +216,9 @@ def test_a_program_that_ends_is_left_out_and_its_log_stays(
 ):
     measure, settings = parts("measure"), parts("settings")
     monkeypatch.setattr(measure, "COMMAND", [sys.executable, "-c", "raise SystemExit('no room left')"])
-    cell, how = settings.Cell("simulated", 2, 4), settings.How(threads=1)
-    workers = [measure.Worker(name, cell, how, tmp_path) for name in ("loop-sparse", settings.BARE)]
-    sizes = (("train",), settings.Shape(600, 300, 9000, 64), how, True)
+    cell, setup = settings.Cell("simulated", 2, 4), settings.Setup(threads=1)
+    workers = [measure.Worker(name, cell, setup, tmp_path) for name in ("loop-sparse", settings.BARE)]
+    sizes = (("train",), settings.Shape(600, 300, 9000, 64), setup, True)
     workers[0].attempt(workers[0].warm_up, *sizes)
     assert "no room left" in workers[0].error
     with pytest.raises(ProcessEndedError, match="no room left"):

@@ -2,7 +2,7 @@
 
 Written from the paper's formulas (docs/method.md), as something to compare with; it reads greysheep's config
 and shares no other code with it. Loss gate and adaptive weights are constants in backward. The tricks of a
-good first program are taken for granted: input is scaled once a batch, losses are read at the positions of
+good first program are taken for granted: input is scaled once per batch, losses are read at the positions of
 the ones, and validation takes the top 20 by `torch.topk`. Adam is torch's own as it comes.
 """
 

@@ -1,8 +1,8 @@
-"""Ask the programs in turn for one block each, so that all of them see the same load; keep what they say.
+"""Programs take turns, one block each, so that all see the same load; their results are kept.
 
-A result is kept as a suite of `pyperf`, seconds an epoch block by block, so that two states of the code can
-be compared by `python -m pyperf compare_to`. Its runner measures one program after another, which is why
-turns are taken here.
+A result is kept as a suite of `pyperf`, seconds per epoch, block by block, so that two states of the code can
+be compared by `python -m pyperf compare_to`. Its runner measures one program after another; turns are
+therefore taken here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from greysheep.errors import ProcessEndedError
 from greysheep.system import jobs
 from greysheep.system.files import write_text
 from speed_parts import settings
-from speed_parts.settings import BARE, EVALUATE, LIBRARY, Cell, How, Shape, needed_bytes
+from speed_parts.settings import BARE, EVALUATE, LIBRARY, Cell, Setup, Shape, needed_bytes
 
 CODE = {
     **dict.fromkeys(LIBRARY, ("src/greysheep/nn/*.py", "src/greysheep/models/autoencoders/*.py")),
@@ -38,11 +38,11 @@ CODE = {
 class Worker:
     """A program in a fresh process, and the blocks it has done."""
 
-    def __init__(self, name: str, cell: Cell, how: How, kept: Path):
+    def __init__(self, name: str, cell: Cell, setup: Setup, kept: Path):
         self.name, self.error, self.peak = name, "", 0
-        job = {"program": name, "device": how.device, "threads": how.threads, **vars(cell)}
+        job = {"program": name, "device": setup.device, "threads": setup.threads, **vars(cell)}
         command = [*COMMAND, "speed_parts.worker"]
-        self.process = jobs.Process.start(command, job, kept / f"{name}.log", how.threads, answers=True)
+        self.process = jobs.Process.start(command, job, kept / f"{name}.log", setup.threads, answers=True)
         self.blocks: dict[str, list[float]] = {}
         self.sizes: dict[str, int] = {}
         self.busy: list[float] = []
@@ -53,7 +53,7 @@ class Worker:
         return self.process.ask({"do": what, "users": users})
 
     def attempt(self, work: Callable[..., None], *given: Any) -> None:
-        """Do something, unless the program has ended; nothing can be said without the bare products."""
+        """Do something, unless the program has ended; without the bare products the whole cell fails."""
         try:
             if not self.error:
                 work(*given)
@@ -62,23 +62,23 @@ class Worker:
                 raise
             self.error = str(error)
 
-    def warm_up(self, kinds: tuple[str, ...], shape: Shape, how: How, whole: bool) -> None:
+    def warm_up(self, kinds: tuple[str, ...], shape: Shape, setup: Setup, whole: bool) -> None:
         """Wait until it has loaded; two batches of each kind; from their time, how many a block holds."""
         self.facts = self.ask("facts")
         for what in kinds:
             first = self.ask(what, 2 * shape.batch_size)
             batch = first["seconds"] / first["users"] * shape.batch_size
-            batches = min(how.batches, max(2, int(how.block_seconds / batch)))
+            batches = min(setup.batches, max(2, int(setup.block_seconds / batch)))
             self.sizes[what] = shape.n_users if whole else min(shape.n_users, batches * shape.batch_size)
             self.blocks[what] = []
         self.ask("keep")
 
-    def block(self, what: str, shape: Shape, how: How) -> None:
+    def block(self, what: str, shape: Shape, setup: Setup) -> None:
         """One block, scaled to an epoch; the share of its threads' time that it had a core."""
         done = self.ask(what, self.sizes[what])
-        seconds = done["seconds"] if how.clock == "wall" else done["cpu_seconds"]
+        seconds = done["seconds"] if setup.clock == "wall" else done["cpu_seconds"]
         self.blocks[what].append(seconds / done["users"] * shape.n_users)
-        self.busy.append(done["cpu_seconds"] / done["seconds"] / how.threads)
+        self.busy.append(done["cpu_seconds"] / done["seconds"] / setup.threads)
         if what == "validate":
             self.ask("keep")  # untimed, as training does after a better epoch: the peak shows it
 
@@ -99,9 +99,11 @@ def fingerprint(program: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def place(kept: Path, program: str, cell: Cell, how: How) -> Path:
+def place(kept: Path, program: str, cell: Cell, setup: Setup) -> Path:
     """Where a result is kept."""
-    return kept / f"{cell.log}-k{cell.n_experts}-d{cell.latent}-{program}-{how.device}-t{how.threads}.json"
+    return (
+        kept / f"{cell.log}-k{cell.n_experts}-d{cell.latent}-{program}-{setup.device}-t{setup.threads}.json"
+    )
 
 
 def keep(file: Path, record: Record) -> Record:
@@ -124,9 +126,9 @@ def keep(file: Path, record: Record) -> Record:
 
 def read(file: Path) -> Record:
     """A result that was kept."""
-    found: Record = json.loads(file.read_text())
-    if "benchmarks" not in found:
-        return found
+    kept_record: Record = json.loads(file.read_text())
+    if "benchmarks" not in kept_record:
+        return kept_record
     suite = pyperf.BenchmarkSuite.load(str(file))
     metadata = suite.get_benchmarks()[0].get_metadata()
     seconds = {benchmark.get_name(): list(benchmark.get_values()) for benchmark in suite}
@@ -138,12 +140,12 @@ def read(file: Path) -> Record:
     }
 
 
-def known(kept: Path, program: str, cell: Cell, how: How) -> Record | None:
+def known(kept: Path, program: str, cell: Cell, setup: Setup) -> Record | None:
     """A result of the same code and settings."""
-    file = place(kept, program, cell, how)
-    found = read(file) if file.exists() else {}
-    same = found.get("how") == how.key() and found.get("code") == fingerprint(program)
-    return found if same and "skipped" not in found else None
+    file = place(kept, program, cell, setup)
+    record = read(file) if file.exists() else {}
+    same = record.get("how") == setup.key() and record.get("code") == fingerprint(program)
+    return record if same and "skipped" not in record else None
 
 
 def all_kept(kept: Path) -> list[Record]:
@@ -179,43 +181,43 @@ def packed(programs: list[str], cell: Cell, shape: Shape, limit: float) -> list[
     return groups
 
 
-def measure_cell(programs: list[str], cell: Cell, how: How, kept: Path) -> list[Record]:
+def measure_cell(programs: list[str], cell: Cell, setup: Setup, kept: Path) -> list[Record]:
     """Results of the programs in one cell: kept ones, skipped ones, and the rest measured now."""
     shape, records, todo = shape_of(cell.log, kept), [], []
     for program in programs:
         need = needed_bytes(program, cell, shape)
-        found = known(kept, program, cell, how)
-        if found is not None:
-            records.append(found)
-        elif need > how.max_memory:
-            said = f"needs about {need / 1e9:.0f} GB, the limit is {how.max_memory / 1e9:.0f} GB"
-            record = {**facts_of(program, cell, how), "shape": vars(shape), "skipped": said}
-            records.append(keep(place(kept, program, cell, how), record))
+        finished = known(kept, program, cell, setup)
+        if finished is not None:
+            records.append(finished)
+        elif need > setup.max_memory:
+            reason = f"needs about {need / 1e9:.0f} GB, the limit is {setup.max_memory / 1e9:.0f} GB"
+            record = {**facts_of(program, cell, setup), "shape": vars(shape), "skipped": reason}
+            records.append(keep(place(kept, program, cell, setup), record))
         else:
             todo.append(program)
-    for group in packed(todo, cell, shape, how.max_memory):
+    for group in packed(todo, cell, shape, setup.max_memory):
         print(f"{cell.log}, K = {cell.n_experts}: {', '.join(group)}", file=sys.stderr, flush=True)
-        records += measure_group(group, cell, shape, how, kept)
+        records += measure_group(group, cell, shape, setup, kept)
     return records
 
 
-def facts_of(program: str, cell: Cell, how: How) -> Record:
+def facts_of(program: str, cell: Cell, setup: Setup) -> Record:
     """What a result is about."""
     begun = time.strftime("%Y-%m-%d %H:%M")
     facts = {"code": fingerprint(program), "begun": begun, "load": os.getloadavg()[0]}
-    return {"program": program, **vars(cell), "how": how.key(), **facts}
+    return {"program": program, **vars(cell), "how": setup.key(), **facts}
 
 
-def measure_group(group: list[str], cell: Cell, shape: Shape, how: How, kept: Path) -> list[Record]:
+def measure_group(group: list[str], cell: Cell, shape: Shape, setup: Setup, kept: Path) -> list[Record]:
     """All of a group side by side, the bare products among them (alone, where memory has no room for two)."""
-    records = {name: facts_of(name, cell, how) for name in group}  # the code may be edited meanwhile
+    records = {name: facts_of(name, cell, setup) for name in group}  # the code may be edited meanwhile
     run, kinds = time.time_ns(), settings.EVALUATION_KINDS if group == [EVALUATE] else tuple(settings.KINDS)
-    together = sum(needed_bytes(p, cell, shape) for p in (BARE, *group)) <= how.max_memory
+    together = sum(needed_bytes(p, cell, shape) for p in (BARE, *group)) <= setup.max_memory
     done: dict[str, Worker] = {}
     for names in [[BARE, *group]] if together else [[BARE], group]:
-        workers = [Worker(name, cell, how, kept) for name in names]  # all load at the same time
+        workers = [Worker(name, cell, setup, kept) for name in names]  # all load at the same time
         try:
-            take_turns(workers, kinds, cell, shape, how)
+            take_turns(workers, kinds, cell, shape, setup)
             for worker in workers:
                 if worker.name in settings.PROGRAMS and not worker.error:
                     stages = worker.ask("stages", min(worker.sizes.values()))
@@ -232,11 +234,11 @@ def measure_group(group: list[str], cell: Cell, shape: Shape, how: How, kept: Pa
         record |= (
             {"skipped": worker.error} if worker.error else {"blocks": worker.blocks, "bare": bare.blocks}
         )
-        records[name] = keep(place(kept, name, cell, how), record)
+        records[name] = keep(place(kept, name, cell, setup), record)
     return list(records.values())
 
 
-def take_turns(workers: list[Worker], kinds: tuple[str, ...], cell: Cell, shape: Shape, how: How) -> None:
+def take_turns(workers: list[Worker], kinds: tuple[str, ...], cell: Cell, shape: Shape, setup: Setup) -> None:
     """Warm the programs up, ask each in turn for a block until all have theirs, then for their peaks."""
 
     def peak(worker: Worker) -> None:
@@ -244,25 +246,25 @@ def take_turns(workers: list[Worker], kinds: tuple[str, ...], cell: Cell, shape:
 
     whole = sum(settings.flops(cell, shape)) < settings.WHOLE_EPOCH_FLOPS
     for worker in workers:
-        worker.attempt(worker.warm_up, kinds, shape, how, whole)
-    for number in range(how.blocks):
+        worker.attempt(worker.warm_up, kinds, shape, setup, whole)
+    for number in range(setup.blocks):
         for what in kinds:
             turn = number % len(workers)
             for worker in workers[turn:] + workers[:turn]:
-                worker.attempt(worker.block, what, shape, how)
+                worker.attempt(worker.block, what, shape, setup)
     for worker in workers:
         worker.attempt(peak, worker)
 
 
-def measure_memory(cell: Cell, how: How, kept: Path) -> Record:
+def measure_memory(cell: Cell, setup: Setup, kept: Path) -> Record:
     """Memory after loading."""
     from speed_parts.memory import loaded, save
 
-    if (found := known(kept, "memory", cell, how)) is not None:
-        return found
+    if (finished := known(kept, "memory", cell, setup)) is not None:
+        return finished
     with tempfile.TemporaryDirectory() as scratch:
         folder = f"{scratch}/model"
-        result(Path(scratch, "save.json"), save, threads=how.threads, folder=folder, **vars(cell))
+        result(Path(scratch, "save.json"), save, threads=setup.threads, folder=folder, **vars(cell))
         options: Record = {"folder": folder, "n_experts": cell.n_experts}
-        held = result(Path(scratch, "loaded.json"), loaded, threads=how.threads, **options)["held"]
-    return keep(place(kept, "memory", cell, how), {**facts_of("memory", cell, how), "held": held})
+        held = result(Path(scratch, "loaded.json"), loaded, threads=setup.threads, **options)["held"]
+    return keep(place(kept, "memory", cell, setup), {**facts_of("memory", cell, setup), "held": held})

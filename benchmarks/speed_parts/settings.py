@@ -37,7 +37,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class How:
+class Setup:
     """How cells are measured; a kept result counts only for the same values."""
 
     threads: int
@@ -57,7 +57,7 @@ class How:
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of a log's training problem: U users, I items, nnz train rows, B users a batch."""
+    """Size of a log's training problem: U users, I items, nnz train rows, B users per batch."""
 
     n_users: int
     n_items: int

@@ -58,11 +58,8 @@ class Stages:
         self.undo: list[tuple[Any, str, Any]] = []
 
     def __enter__(self) -> Stages:
-        for kind, name in (
-            (torch.optim.Adam, "step"),
-            (torch.optim.AdamW, "step"),
-            (torch.Tensor, "backward"),
-        ):
+        adam = ((torch.optim.Adam, "step"), (torch.optim.AdamW, "step"))
+        for kind, name in (*adam, (torch.Tensor, "backward")):
             self._wrap(kind, name, f"{kind.__name__}.{name}")
         for module_name, module in list(sys.modules.items()):
             if not module_name.startswith(ROOMS):

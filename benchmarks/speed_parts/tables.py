@@ -18,7 +18,7 @@ def cell_of(record: Record) -> Cell:
 
 
 def epochs(record: Record, kind: str, who: str = "blocks") -> list[float]:
-    """Seconds an epoch of each block. `both` = training and validation; who: `bare` = the products beside."""
+    """Seconds per epoch of each block; kind `both`: training and validation; who `bare`: the products."""
     if kind == "both":
         pairs = zip(epochs(record, "train", who), epochs(record, "validate", who), strict=True)
         return [a + b for a, b in pairs]
@@ -104,7 +104,7 @@ def gigabytes(n_bytes: float) -> str:
 
 
 def gigaflops(record: Record) -> float:
-    """What the bare products reach, 10^9 operations a second, training."""
+    """What the bare products reach, 10^9 operations per second, training."""
     return flops(cell_of(record), Shape(**record["shape"]))[0] / seconds(record, "train", "bare") / 1e9
 
 
@@ -114,7 +114,7 @@ def busy(record: Record) -> float:
 
 
 def stage_rows(record: Record, kind: str) -> list[tuple[str, float, float]]:
-    """Stage, seconds an epoch, share; largest first. They come from a run of their own, with timers."""
+    """Stage, seconds per epoch, share; largest first. They come from a run of their own, with timers."""
     stages, users = record["stages"][kind], record["shape"]["n_users"]
     rows = [(name, rate * users, rate / sum(stages.values())) for name, rate in stages.items()]
     return sorted(rows, key=lambda row: -row[1])
@@ -137,11 +137,3 @@ def evaluation_rows(records: Sequence[Record]) -> list[list[str]]:
             gigabytes(r["peak"]),
         ])  # fmt: skip
     return rows
-
-
-def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for a terminal."""
-    fitting = [head, *(row for row in rows if "skipped" not in row[3])]
-    widths = [max(len(row[i]) for row in fitting) for i in range(len(head))]
-    lines = ([text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in [head, *rows])
-    return "\n".join("  ".join(line).rstrip() for line in lines)

@@ -1,9 +1,9 @@
-"""One program in one process: answers orders, one JSON a line.
+"""One program in one process: answers orders, one JSON per line.
 
 {"do": "train", "users": 5120}      -> {"seconds": 1.2, "cpu_seconds": 1.1, "users": 5120}
 {"do": "validate", "users": 5120}   -> the same; of `evaluate`: "gates" and "evaluate"
 {"do": "keep"}                      -> copies the weights, as training does after its best epoch
-{"do": "facts"}                     -> versions and what else was found out while loading
+{"do": "facts"}                     -> versions and what else is known after loading
 {"do": "peak"}                      -> {"peak": bytes}
 {"do": "stages", "users": 5120}     -> {"train": {"Adam": 0.3, ...}, "validate": {...}}
 """
@@ -38,7 +38,7 @@ def tall(cell: Cell, **options: Any) -> gs.TALL:
 
 
 def batch_size_of(split: Split, cell: Cell) -> int:
-    """B of this log, bare products and loop alike."""
+    """Batch size B for this log, also of the bare products and the loop."""
     users = int((np.diff(split.train_rows(gated=True).indptr) > 0).sum())
     return int(tall(cell).config.users_a_step(users))
 
@@ -69,7 +69,7 @@ class Program:
         return
 
     def work(self, kind: str) -> Callable[[int], int]:
-        """What does a block of this kind; of `evaluate`: all gates, and the evaluation that reads them."""
+        """The method for a block of this kind; for `evaluate`: computing all gates, evaluating with them."""
         done: Callable[[int], int] = getattr(self, "train" if kind in ("train", "gates") else "validate")
         return done
 
@@ -84,7 +84,7 @@ class Program:
         return {"seconds": seconds, "cpu_seconds": cpu_seconds, "users": users}
 
     def wait(self) -> None:
-        """Let a GPU finish."""
+        """Wait until a GPU has finished."""
         if self.device != "cpu":
             torch.cuda.synchronize()
 

@@ -65,7 +65,7 @@ def run_demo(
     """
     from greysheep.data import splitting
     from greysheep.evaluation.evaluate import evaluate
-    from greysheep.evaluation.text import text_table
+    from greysheep.evaluation.report import text_table
     from greysheep.report.pages import headline
 
     target = _target(Path(output).expanduser())

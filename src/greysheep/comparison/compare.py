@@ -11,8 +11,9 @@ from pathlib import Path
 
 from greysheep.comparison.facts import facts
 from greysheep.comparison.progress import Progress
+from greysheep.comparison.record import Failure
 from greysheep.comparison.request import CompareRequest, joined
-from greysheep.comparison.result import Comparison, Failure
+from greysheep.comparison.result import Comparison
 from greysheep.comparison.run_folder import Key, Run, check_place, claim, locked
 from greysheep.comparison.splits import Splits
 from greysheep.data.interactions import Interactions
@@ -74,15 +75,9 @@ def compare(
         DataError: the protocol needs times and the log has none.
     """
     request = CompareRequest(
-        models=models,
-        protocol=protocol,
-        seeds=seeds,
-        k=k,
-        reference=reference,
-        margin=margin,
-        max_minutes=max_minutes,
-        jobs=jobs,
-    )
+        models=models, protocol=protocol, seeds=seeds, k=k, reference=reference, margin=margin,
+        max_minutes=max_minutes, jobs=jobs,
+    )  # fmt: skip
     texts = joined(request.models)
     call = f"greysheep.compare(log, {texts!r}, protocol={protocol!r}, seeds={seeds!r}, k={k})"
     return run_request(request, log, out, progress=progress, command=command or call)
@@ -130,14 +125,9 @@ def _summed_up(
     return Comparison(
         runs=[reports[key] for key in keys if key in reports],
         failures=[Failure(*key, failed[key]) for key in keys if key in failed],
-        seeds=request.seeds,
-        protocol=request.protocol,
-        k=request.k,
-        reference=request.reference,
-        margin=request.margin,
-        facts={},
-        labels=list(request.models),
-    )
+        seeds=request.seeds, protocol=request.protocol, k=request.k, reference=request.reference,
+        margin=request.margin, facts={}, labels=list(request.models),
+    )  # fmt: skip
 
 
 def _repeat_warnings(runs: Sequence[Run]) -> None:

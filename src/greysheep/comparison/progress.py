@@ -35,11 +35,9 @@ class Progress:
         self.lines = show and not terminal
         self.live: Live | None = None
         if terminal:
+            console = Console(stderr=True)
             self.live = Live(
-                get_renderable=self.picture,
-                console=Console(stderr=True),
-                refresh_per_second=4,
-                transient=True,
+                get_renderable=self.picture, console=console, refresh_per_second=4, transient=True
             )
 
     def __enter__(self) -> Progress:

@@ -1,4 +1,4 @@
-"""The request of a comparison: making one checks everything that can be checked before the log is read."""
+"""The request of a comparison; its construction checks all that can be checked without the log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_SEEDS = 1000
 
 
 class CompareRequest(Request):
-    """What `compare` is asked for.
+    """The request of a comparison.
 
     >>> request = CompareRequest(models=["popular", "small=tall[n_experts=2]"], seeds=2)
     >>> request.models, request.seeds, request.reference
@@ -105,9 +105,7 @@ class CompareRequest(Request):
     def _models_can_be_made(self) -> CompareRequest:
         assert self.configs
         for text in self.models.values():
-            sources(
-                text
-            )  # a class that the runs' processes cannot import is refused before the first of them
+            sources(text)  # refuses a class that the runs' processes could not import
         return self
 
 

@@ -1,4 +1,4 @@
-"""The folder of a comparison: whose it is, who may write to it, and the files of its runs."""
+"""The folder of a comparison: its marker, its lock and the files of its runs."""
 
 from __future__ import annotations
 
@@ -69,10 +69,7 @@ class Run:
             report = Report.from_dict(content)
         except (OSError, ValueError, pl.exceptions.PolarsError, DataError):
             return None
-        if (report.label, report.seed) != self.key or config not in (
-            None,
-            content.get("asked"),
-        ):
+        if (report.label, report.seed) != self.key or config not in (None, content.get("asked")):
             return None
         return replace(report, per_user=per_user, history=list(content.get("history", ())))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,9 +9,9 @@ import polars as pl
 
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import DataError
-from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, mean_of
+from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, compared
 from greysheep.mainstream.groups import ACTIVITY, GROUPS, OVERALL
-from greysheep.metrics.statistics import bootstrap_means, holm, interval, no_harm, sign_flip_test
+from greysheep.metrics.statistics import bootstrap_means, holm, interval
 
 TEST_ROWS = "mean_test_rows"
 GROUPINGS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -67,12 +66,12 @@ def summarise(runs: Sequence[Report], metric: str, *, draws: int = 2000) -> pl.D
     values = measured(runs, metric)
     labels = values["label"].unique(maintain_order=True).to_list()
     cells: dict[tuple[str, str, str], dict[str, Any]] = {}
-    everybody = _cells(values, draws)
+    all_users = _cells(values, draws)
     for grouping, (column, groups) in GROUPINGS.items():
         if column in values.columns:
             for group in (OVERALL, *groups):
                 by_label = (
-                    everybody if group == OVERALL else _cells(values.filter(pl.col(column) == group), draws)
+                    all_users if group == OVERALL else _cells(values.filter(pl.col(column) == group), draws)
                 )
                 cells |= {(label, grouping, group): by_label.get(label, _EMPTY) for label in labels}
     names = ("label", "grouping", GROUP)
@@ -108,11 +107,11 @@ def _intervals(part: pl.DataFrame, draws: int) -> dict[str, dict[str, Any]]:
     sums = ((pl.col("value") * pl.col("w")).sum().alias("a"), pl.col("w").sum())
     users = part.with_columns(share).group_by(USER, "label").agg(sums)
     wide = users.pivot(on="label", index=USER, values=["a", "w"]).sort(USER).drop(USER)
-    alike: dict[bytes, list[str]] = {}
+    by_users: dict[bytes, list[str]] = {}
     for label in part["label"].unique(maintain_order=True):
-        alike.setdefault(wide[f"a_{label}"].is_not_null().to_numpy().tobytes(), []).append(label)
+        by_users.setdefault(wide[f"a_{label}"].is_not_null().to_numpy().tobytes(), []).append(label)
     intervals: dict[str, dict[str, Any]] = {}
-    for labels in alike.values():
+    for labels in by_users.values():
         columns = [f"{kind}_{label}" for kind in "aw" for label in labels]
         values = wide.select(columns).drop_nulls().to_numpy()
         drawn = bootstrap_means(values, draws=draws)
@@ -137,13 +136,9 @@ def paired_tests(
         for (label,), mine in values.group_by("label", maintain_order=True):
             if label != reference and set(mine["seed"]) & set(theirs["seed"]):
                 pairs = _paired(mine, theirs)
+                names = {"label": label, "reference": reference}
                 rows += [
-                    {
-                        "label": label,
-                        "reference": reference,
-                        GROUP: group,
-                        **_test(pairs, group, margin, draws),
-                    }
+                    {**names, GROUP: group, **_test(pairs, group, margin, draws)}
                     for group in (OVERALL, *GROUPS)
                 ]
     frame = pl.DataFrame(rows, schema=TESTS)
@@ -166,19 +161,6 @@ def _test(pairs: pl.DataFrame, group: str, margin: float, draws: int) -> Mapping
     pairs = pairs if group == OVERALL else pairs.filter(pl.col(GROUP) == group)
     users = pairs.group_by(USER).agg(pl.col("mine", "theirs").mean()).sort(USER)
     seeds = pairs.group_by("seed").agg((pl.col("mine") - pl.col("theirs")).mean().alias("difference"))
-    mine, theirs = users["mine"].to_numpy(), users["theirs"].to_numpy()
-    harm = no_harm(mine, theirs, margin=margin, draws=draws)
-    return {
-        N_USERS: users.height,
-        "mean": mean_of(mine),
-        "reference_mean": mean_of(theirs),
-        "difference": mean_of(mine - theirs),
-        "difference_sd": seeds.sort("difference")["difference"].std(),
-        "ratio": harm.ratio,
-        "p_value": sign_flip_test(mine - theirs),
-        "p_holm": math.nan,
-        "ratio_low": harm.low,
-        "ratio_high": harm.high,
-        "verdict": harm.verdict,
-        "resolvable_margin": harm.resolvable_margin,
-    }
+    row = compared(users["mine"].to_numpy(), users["theirs"].to_numpy(), margin, draws)
+    row["reference_mean"] = row.pop("reference")
+    return {N_USERS: users.height, "difference_sd": seeds.sort("difference")["difference"].std(), **row}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
+from greysheep.comparison.record import Record
 from greysheep.comparison.tables import GROUPINGS
 from greysheep.data.columns import GROUP
-from greysheep.evaluation.numbers import number, percent, seconds
-from greysheep.evaluation.report import Report
+from greysheep.evaluation.numbers import number, percent, seconds, short
 from greysheep.evaluation.text import aligned, markdown_table
 from greysheep.mainstream.groups import GROUPS, OVERALL
 from greysheep.metrics.statistics import LEVEL
@@ -21,47 +21,7 @@ LEFT_OUT = "Groupings left out"
 HEAD = ("model", *GROUPS, "mean", "gap", "worst group", "seconds", "memory")
 
 
-class _Failure(Protocol):
-    @property
-    def label(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def message(self) -> str: ...
-
-
-class _Comparison(Protocol):
-    """What is read here of a `Comparison`, which prints itself through this file."""
-
-    @property
-    def runs(self) -> Sequence[Report]: ...
-    @property
-    def failures(self) -> Sequence[_Failure]: ...
-    @property
-    def missing(self) -> Sequence[tuple[str, int]]: ...
-    @property
-    def labels(self) -> Sequence[str]: ...
-    @property
-    def seeds(self) -> Sequence[int]: ...
-    @property
-    def protocol(self) -> str: ...
-    @property
-    def k(self) -> int: ...
-    @property
-    def reference(self) -> str: ...
-    @property
-    def margin(self) -> float: ...
-    @property
-    def facts(self) -> Mapping[str, str]: ...
-    @property
-    def summary(self) -> pl.DataFrame: ...
-    @property
-    def tests(self) -> pl.DataFrame: ...
-    @property
-    def verdicts(self) -> Mapping[str, str]: ...
-
-
-def text(comparison: _Comparison) -> str:
+def text(comparison: Record) -> str:
     """What the command prints: the table, its legend, one verdict per model, what failed or is missing."""
     lines = [title(comparison), ""]
     if comparison.runs:
@@ -73,7 +33,7 @@ def text(comparison: _Comparison) -> str:
     return "\n".join([*lines, *_absent(comparison)]).rstrip()
 
 
-def title(comparison: _Comparison) -> str:
+def title(comparison: Record) -> str:
     """What was measured."""
     seeds = ", ".join(map(str, comparison.seeds))
     many = "s" if len(comparison.seeds) > 1 else ""
@@ -82,7 +42,7 @@ def title(comparison: _Comparison) -> str:
     )
 
 
-def legend(comparison: _Comparison, best: str) -> str:
+def legend(comparison: Record, best: str) -> str:
     """The legend of the table, in one line."""
     against = ""
     if len(comparison.labels) > 1:
@@ -93,7 +53,7 @@ def legend(comparison: _Comparison, best: str) -> str:
     return f"low = the users whose taste fewest share; {best} best of its column{against}."
 
 
-def _rows(comparison: _Comparison, best: str, spread: bool = False) -> list[list[str]]:
+def _rows(comparison: Record, best: str, spread: bool = False) -> list[list[str]]:
     """One row per model: groups niche first, mean, gap, worst group, seconds, memory; or why it failed."""
     lines = {label: numbers(comparison, label) for label in comparison.labels}
     tests = {(row["label"], row[GROUP]): row for row in comparison.tests.to_dicts()}
@@ -112,9 +72,8 @@ def _rows(comparison: _Comparison, best: str, spread: bool = False) -> list[list
             continue
         cells = []
         for key in columns:
-            cell = _number(line[key]) + (
-                f" ± {_number(line['sd'][key])}" if spread and key in line["sd"] else ""
-            )
+            deviation = f" ± {short(line['sd'][key])}" if spread and key in line["sd"] else ""
+            cell = short(line[key]) + deviation
             mark = _mark(tests.get((label, key)))
             top = _same(line[key], tops[key]) and len(lines) > 1
             bold = best == "**"
@@ -124,7 +83,7 @@ def _rows(comparison: _Comparison, best: str, spread: bool = False) -> list[list
     return rows
 
 
-def numbers(comparison: _Comparison, label: str) -> dict[str, Any]:
+def numbers(comparison: Record, label: str) -> dict[str, Any]:
     """Means of one model over its finished seeds, and what they cost: mean seconds, most memory."""
     mine = comparison.summary.filter(pl.col("label") == label, pl.col("grouping") == "mainstream")
     means = {row[GROUP]: number(row["mean"]) for row in mine.iter_rows(named=True)}
@@ -150,12 +109,7 @@ def _best(values: Sequence[float], lowest: bool) -> float:
 
 def _same(value: float, top: float) -> bool:
     """Whether a value is shown like the best one."""
-    return math.isfinite(value) and _number(value) == _number(top)
-
-
-def _number(value: float | None) -> str:
-    value = number(value)
-    return f"{value:.4f}".replace("0.", ".", 1) if math.isfinite(value) else "-"
+    return math.isfinite(value) and short(value) == short(top)
 
 
 def _mark(test: Mapping[str, Any] | None) -> str:
@@ -165,7 +119,7 @@ def _mark(test: Mapping[str, Any] | None) -> str:
     return (sign if number(test["p_holm"]) < LEVEL else "") + ("!" if test["verdict"] == "harm" else "")
 
 
-def _absent(comparison: _Comparison) -> list[str]:
+def _absent(comparison: Record) -> list[str]:
     """What failed, and what is missing because the time was over."""
     lines = [f"failed: {f.label}, seed {f.seed}: {f.message}" for f in comparison.failures]
     left: dict[str, list[str]] = {}
@@ -179,7 +133,7 @@ def _absent(comparison: _Comparison) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def markdown(comparison: _Comparison) -> str:
+def markdown(comparison: Record) -> str:
     """The page results.md."""
     lines = [f"# {title(comparison)}", ""]
     if comparison.runs:
@@ -199,7 +153,7 @@ def markdown(comparison: _Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tests(comparison: _Comparison) -> list[str]:
+def _tests(comparison: Record) -> list[str]:
     """One row per model, one cell per group: relative difference, p after Holm, verdict."""
     head = ["model", *GROUPS, OVERALL]
     rows = []
@@ -213,7 +167,7 @@ def _tests(comparison: _Comparison) -> list[str]:
     return markdown_table(head, rows) if rows else []
 
 
-def _grouping(comparison: _Comparison, grouping: str) -> list[str]:
+def _grouping(comparison: Record, grouping: str) -> list[str]:
     """Means by one grouping of the users, with the mean numbers of rows per user of each group."""
     mine = comparison.summary.filter(pl.col("grouping") == grouping)
     if mine.is_empty():
@@ -222,7 +176,7 @@ def _grouping(comparison: _Comparison, grouping: str) -> list[str]:
     rows = []
     for (label,), rows_of_label in mine.group_by("label", maintain_order=True):
         means = dict(zip(rows_of_label[GROUP], rows_of_label["mean"], strict=True))
-        rows.append([f"`{label}`", *(_number(means[group]) for group in groups)])
+        rows.append([f"`{label}`", *(short(means[group]) for group in groups)])
     first = mine.filter(pl.col("label") == mine["label"][0])
     for name, column in (("train rows a user", "mean_train_rows"), ("test rows a user", "mean_test_rows")):
         by_group = dict(zip(first[GROUP], first[column], strict=True))
@@ -231,7 +185,7 @@ def _grouping(comparison: _Comparison, grouping: str) -> list[str]:
     return [f"## By {grouping}", "", *markdown_table(["model", *groups], rows), ""]
 
 
-def flat(comparison: _Comparison) -> pl.DataFrame:
-    """One row a model, grouping and group: the summary, and the paired test where there is one."""
+def flat(comparison: Record) -> pl.DataFrame:
+    """One row per model, grouping and group: the summary, and the paired test where there is one."""
     tests = comparison.tests.drop("n_users", "mean").with_columns(grouping=pl.lit("mainstream"))
     return comparison.summary.join(tests, on=["label", "grouping", GROUP], how="left", maintain_order="left")

@@ -25,13 +25,7 @@ from greysheep.system.machine import peak_memory_bytes
 
 
 def evaluate(
-    model: Any,
-    split: Split | None = None,
-    *,
-    k: int = 20,
-    test: Any = None,
-    seed: int = 0,
-    draws: int = 2000,
+    model: Any, split: Split | None = None, *, k: int = 20, test: Any = None, seed: int = 0, draws: int = 2000
 ) -> Report:
     """Rank the items for every user with test rows and report means by mainstream group.
 
@@ -169,25 +163,16 @@ def _report(
     peak = peak_memory_bytes() if model is not None else 0
     name = "recommendations" if model is None else str(getattr(model, "name", type(model).__name__))
     return Report(
-        model=name,
-        label=str(getattr(model, "label", None) or name),
-        config=_config(model),
-        protocol=split.protocol,
-        seed=split.seed,
-        k=k,
-        overall=overall,
-        by_group=by_group,
-        by_activity=by_activity,
-        per_user=frame,
+        model=name, label=str(getattr(model, "label", None) or name), config=_config(model),
+        protocol=split.protocol, seed=split.seed, k=k,
+        overall=overall, by_group=by_group, by_activity=by_activity, per_user=frame,
         gate_entropy=getattr(model, "gate_entropy", None),
         train_seconds=float(getattr(model, "train_seconds", 0.0)),
         peak_memory_bytes=int(getattr(model, "peak_memory_bytes", 0) or peak),
-        epochs=int(getattr(model, "epochs", 0)),
-        best_epoch=int(getattr(model, "best_epoch", 0)),
+        epochs=int(getattr(model, "epochs", 0)), best_epoch=int(getattr(model, "best_epoch", 0)),
         history=list(getattr(model, "history", ())),
-        mainstream_sample=mainstream.sampled,
-        mainstream_bound=mainstream.bound,
-    )
+        mainstream_sample=mainstream.sampled, mainstream_bound=mainstream.bound,
+    )  # fmt: skip
 
 
 def _mainstream(model: Any, split: Split, rows: sparse.csr_matrix) -> Mainstream:

@@ -1,4 +1,4 @@
-"""Numbers as a reader meets them."""
+"""Numbers as tables and sentences show them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,26 @@ DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
 def number(value: object) -> float:
-    """A float, NaN for anything that is none."""
+    """The value as a float; NaN for anything that is not a number."""
     return float(value) if isinstance(value, Real) else math.nan
 
 
 def decimal(value: float, places: int = 4) -> str:
     """A number for a table; a dash where there is none."""
     return f"{value:.{places}f}" if math.isfinite(value) else DASH
+
+
+def short(value: object, places: int = 4) -> str:
+    """A number without the zero before its point; a hyphen where there is none.
+
+    >>> short(0.25), short(1.0, 2), short(float("nan"), 4)
+    ('.2500', '1.00', '-')
+    """
+    known = number(value)
+    if not math.isfinite(known):
+        return "-"
+    text = f"{known:.{places}f}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
 def signed(value: float) -> str:

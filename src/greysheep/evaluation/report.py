@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import ConfigError, DataError
-from greysheep.evaluation.text import text_table
+from greysheep.evaluation.numbers import DASH, seconds, short
 from greysheep.mainstream.groups import GROUPS, OVERALL
 from greysheep.metrics.statistics import holm, no_harm, sign_flip_test
 from greysheep.system.files import write_text
@@ -50,7 +51,7 @@ class Report:
     epochs: int = 0
     best_epoch: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
-    """One dict an epoch; not part of the JSON."""
+    """One dict per epoch; not part of the JSON."""
     mainstream_sample: int = 0
     """How many others each user was compared with for the groups; 0 = all of them."""
     mainstream_bound: float = 0.0
@@ -117,49 +118,22 @@ class Report:
         rows: list[dict[str, Any]] = []
         for group in (OVERALL, *GROUPS):
             pair = users if group == OVERALL else users.filter(pl.col(GROUP) == group)
-            mine, theirs = pair["mine"].to_numpy(), pair["theirs"].to_numpy()
-            harm = no_harm(mine, theirs, margin=margin, draws=draws, seed=seed)
-            rows.append(
-                {
-                    GROUP: group,
-                    N_USERS: pair.height,
-                    "mean": mean_of(mine),
-                    "reference": mean_of(theirs),
-                    "difference": mean_of(mine - theirs),
-                    "ratio": harm.ratio,
-                    "p_value": sign_flip_test(mine - theirs, seed=seed),
-                    "p_holm": math.nan,
-                    "ratio_low": harm.low,
-                    "verdict": harm.verdict,
-                    "resolvable_margin": harm.resolvable_margin,
-                }
-            )
+            tested = compared(pair["mine"].to_numpy(), pair["theirs"].to_numpy(), margin, draws, seed)
+            rows.append({GROUP: group, N_USERS: pair.height, **tested})
         frame = pl.DataFrame(rows).with_columns(pl.Series("p_holm", holm([row["p_value"] for row in rows])))
-        return frame.fill_nan(None)
+        return frame.drop("ratio_high").fill_nan(None)
 
     def to_dict(self) -> dict[str, Any]:
         """All but per-user values and history as plain types: unrounded, None where there is no value."""
-        content = {
-            "model": self.model,
-            "label": self.label,
-            "config": self.config,
-            "protocol": self.protocol,
-            "seed": self.seed,
-            "k": self.k,
-            "overall": self.overall,
-            "by_group": _nested(self.by_group),
-            "by_activity": _nested(self.by_activity),
-            "gap": self.gap(),
-            "ratio": self.ratio(),
-            "worst_group": self.worst_group,
-            "gate_entropy": self.gate_entropy,
-            "train_seconds": self.train_seconds,
-            "peak_memory_bytes": self.peak_memory_bytes,
-            "epochs": self.epochs,
-            "best_epoch": self.best_epoch,
-        }
-        if self.mainstream_sample:
-            content |= {key: getattr(self, key) for key in ("mainstream_sample", "mainstream_bound")}
+        exact = () if self.mainstream_sample else ("mainstream_sample", "mainstream_bound")
+        left_out = ("history", *exact)
+        content: dict[str, Any] = {}
+        for one in fields(self):
+            if one.name == "per_user":  # what is computed from the means stands in its place
+                content |= {"gap": self.gap(), "ratio": self.ratio(), "worst_group": self.worst_group}
+            elif one.name not in left_out:
+                content[one.name] = getattr(self, one.name)
+        content |= {"by_group": _nested(self.by_group), "by_activity": _nested(self.by_activity)}
         return dict(jsonable(content))
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -177,30 +151,100 @@ class Report:
             DataError: a key is missing.
         """
         try:
-            plain = {key: content[key] for key in ("model", "config", "protocol", "seed", "k", "overall")}
-            groups = _flat(content["by_group"])
+            values = {key: content[key] for key in ("model", "config", "protocol", "seed", "k", "overall")}
+            values["by_group"] = _flat(content["by_group"])
         except (KeyError, TypeError) as error:
             raise DataError(f"this is no report of greysheep: {error} is missing") from None
-        rest = (
-            "gate_entropy", "train_seconds", "peak_memory_bytes", "epochs", "best_epoch",
-            "mainstream_sample", "mainstream_bound",
-        )  # fmt: skip
-        return cls(
-            label=content.get("label", content["model"]),
-            by_group=groups,
-            by_activity=_flat(content.get("by_activity", [])),
-            per_user=pl.DataFrame(),
-            **plain,
-            **{key: content[key] for key in rest if key in content},
-        )
+        values["label"] = content.get("label", content["model"])
+        values["by_activity"] = _flat(content.get("by_activity", []))
+        optional = (one.name for one in fields(cls) if one.default is not MISSING)
+        values |= {name: content[name] for name in optional if name in content}
+        return cls(per_user=pl.DataFrame(), **values)
 
     def __str__(self) -> str:
         return text_table([self])
 
 
+def text_table(reports: Sequence[Report]) -> str:
+    """Plain text for a terminal or a pipe: one row per model; groups niche first, mean, gap, ratio, seconds.
+
+    Fits in 80 columns for labels of up to 14 characters. NDCG stands without its leading zero.
+
+    Raises:
+        ConfigError: There is no report, or they were made for lists of different lengths.
+    """
+    shown = by_label(reports)
+    groups = [str(group) for group in reports[0].by_group[GROUP]]
+    rows = [["model", *groups, "mean", "gap", "ratio", "seconds"]]
+    for name, report in shown.items():
+        means = dict(zip(map(str, report.by_group[GROUP]), report.by_group[report.metric], strict=True))
+        overall = report.overall.get(report.metric)
+        mean = overall.get("mean") if isinstance(overall, dict) else None
+        values = [*(means.get(group) for group in groups), mean, report.gap()]
+        cells = [short(value) for value in values]
+        rows.append(
+            [name, *cells, short(report.ratio(), 2), seconds(report.train_seconds).replace(DASH, "-")]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    last = len(widths)
+    ends = {1, last - 4, last - 3, last - 1}  # a wider gap before groups, mean, gap and seconds
+    lines = []
+    for first, *rest in rows:
+        line = first.ljust(widths[0])
+        for n, cell in enumerate(rest, 1):
+            line += ("  " if n in ends else " ") + cell.rjust(widths[n])
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def by_label(reports: Sequence[Report]) -> dict[str, Report]:
+    """Reports that share a table, by unique label in the order given.
+
+    Raises:
+        ConfigError: There is no report, or they were made for lists of different lengths.
+    """
+    lengths = sorted({report.k for report in reports})
+    if not lengths:
+        raise ConfigError("there is no report to show: give at least one")
+    if len(lengths) > 1:
+        listed = ", ".join(map(str, lengths))
+        raise ConfigError(f"reports of different k ({listed}) cannot share a table: use one k")
+    return dict(zip(_labels(reports), reports, strict=True))
+
+
+def _labels(reports: Sequence[Report]) -> list[str]:
+    """One name per report: its label, with the seed, and a number, where several would share it."""
+    shared = Counter(report.label for report in reports)
+    names: list[str] = []
+    for report in reports:
+        name = report.label if shared[report.label] == 1 else f"{report.label}, seed {report.seed}"
+        same = sum(other == name or other.startswith(f"{name} (") for other in names)
+        names.append(f"{name} ({same + 1})" if same else name)
+    return names
+
+
 def mean_of(values: NDArray[Any]) -> float:
     """Return the mean, NaN of nothing."""
     return float(values.mean()) if len(values) else math.nan
+
+
+def compared(
+    mine: NDArray[Any], theirs: NDArray[Any], margin: float, draws: int, seed: int = 0
+) -> dict[str, Any]:
+    """Means, paired test and verdict for the same users' values; p_holm needs all rows and is set later."""
+    harm = no_harm(mine, theirs, margin=margin, draws=draws, seed=seed)
+    return {
+        "mean": mean_of(mine),
+        "reference": mean_of(theirs),
+        "difference": mean_of(mine - theirs),
+        "ratio": harm.ratio,
+        "p_value": sign_flip_test(mine - theirs, seed=seed),
+        "p_holm": math.nan,
+        "ratio_low": harm.low,
+        "ratio_high": harm.high,
+        "verdict": harm.verdict,
+        "resolvable_margin": harm.resolvable_margin,
+    }
 
 
 def _paired(mine: Report, reference: Report, metric: str) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -54,6 +54,22 @@ def add_axes(figure: Figure, *, left: float, right: float, top: float, bottom: f
     axes.tick_params(length=0, colors=MUTED, labelsize=11)
     axes.set_axisbelow(True)
     return axes
+
+
+def note(
+    axes: Axes,
+    text: str,
+    at: tuple[float, float],
+    offset: tuple[float, float],
+    coordinates: tuple[str, str],
+    leader: dict[str, Any] | None = None,
+    **looks: Any,
+) -> None:
+    """Small muted text, `offset` pixels from `at`; leader: the line to it; looks: properties of the text."""
+    annotation = axes.annotate(
+        text, at, offset, coordinates, "offset points", arrowprops=leader, annotation_clip=False
+    )
+    annotation.set(**{"color": MUTED, "fontsize": 10.5, "va": "center", **looks})
 
 
 def picture_kind(path: Path) -> str:

@@ -12,7 +12,7 @@ from greysheep.report.html import Figure
 from greysheep.report.view import ACTIVITY, MAINSTREAM, Triple, View, finite
 
 FAR = -0.25
-"""A model this much worse than the reference would squeeze all others: it is named at the edge instead."""
+"""Models with a larger loss are named at the edge: on the axis they would squeeze all others."""
 TOP = {MAINSTREAM: "Most niche users", ACTIVITY: "Least active users"}
 
 
@@ -24,12 +24,8 @@ def means_charts(view: View, groupings: Sequence[str]) -> list[Figure]:
     for grouping, dots in zip(groupings, drawn, strict=True):
         if not _bounds(dots.values):
             continue
-        aria = _aria(
-            view,
-            dots,
-            f"Mean {view.shown} with 95 % intervals by {grouping} group:",
-            lambda mean: decimal(mean, 3),
-        )
+        head = f"Mean {view.shown} with 95 % intervals by {grouping} group:"
+        aria = _aria(view, dots, head, lambda mean: decimal(mean, 3))
         chart = dot_plot(replace(dots, limits=limits), f"means-{grouping}", aria)
         note = f"{TOP[grouping]} on top, 95 % intervals"
         note += "; rows: mean train rows of a user." if dots.rows[0][1].endswith("rows") else "."
@@ -49,7 +45,7 @@ def means_dots(view: View, grouping: str = MAINSTREAM) -> Dots:
 def differences_chart(view: View) -> Figure | None:
     """Relative differences to the reference by group; None where nothing was tested.
 
-    The same users stand under both, so these intervals are the ones to judge a difference by.
+    Both are measured on the same users, so a difference is judged by these intervals.
     """
     rows = _rows(view, MAINSTREAM)
     values = {label: [view.share(label, group) for group, _ in rows] for label in view.others}
@@ -77,11 +73,11 @@ def _rows(view: View, grouping: str) -> list[tuple[str, str]]:
 
 def _aria(view: View, dots: Dots, head: str, written: Callable[[float], str]) -> str:
     """What a dot plot shows, as plain text."""
-    said = [head]
+    sentences = [head]
     for n, (group, _) in enumerate(dots.rows):
-        told = ", ".join(f"{view.short[label]} {written(line[n][0])}" for label, line in dots.values.items())
-        said.append(f"{group}: {told}.")
-    return " ".join(said)
+        values = (f"{view.short[label]} {written(line[n][0])}" for label, line in dots.values.items())
+        sentences.append(f"{group}: {', '.join(values)}.")
+    return " ".join(sentences)
 
 
 def _bounds(values: Mapping[str, Sequence[Triple]]) -> list[float]:

@@ -8,6 +8,7 @@ from greysheep.evaluation.numbers import DASH, decimal, duration, number, second
 from greysheep.mainstream.groups import OVERALL
 from greysheep.report.html import Content, Details, Figure, Figures, Name, Part, Section, Table, Text
 from greysheep.report.scatter import Point, front, scatter
+from greysheep.report.sentences import sentence
 from greysheep.report.view import NICHE, View, average
 
 
@@ -15,21 +16,13 @@ def cost_section(view: View) -> Section | None:
     """Seconds, epochs, memory; of a comparison first quality against seconds of training."""
     table = _table(view)
     if view.comparison is None:
-        note = (
-            "Peak memory is the highest of the process so far: a model trained after others includes theirs."
-        )
-        return Section("What training cost", [Text(note), table]) if table else None
+        note = Text(sentence("memory_of_process"))
+        return Section("What training cost", [note, table]) if table else None
     charts = [chart for group in (NICHE, OVERALL) if (chart := _chart(view, group))]
     if not charts and not table:
         return None
-    lead = (
-        "Each point is a model: mean over the seeds of its quality and of its seconds of training, fitting "
-        "only. Dashed: the best that any of these models reaches within a time. A model right of and below "
-        "that line is beaten in both by another one."
-    )
-    if not view.even:
-        lead += " Some runs are missing: these means are over different splits."
-    parts: list[Part] = [Text(lead), Figures(charts)] if charts else []
+    lead = Text(sentence("cost", even=view.even))
+    parts: list[Part] = [lead, Figures(charts)] if charts else []
     if untimed := [view.short[label] for label in view.labels if not math.isfinite(view.seconds(label))]:
         parts.append(Text(f"No time of training is known of {', '.join(untimed)}."))
     if table:
@@ -46,12 +39,12 @@ def _chart(view: View, group: str) -> Figure | None:
     ]
     if len(points) < 2:
         return None
-    told = ", ".join(
+    listed = ", ".join(
         f"{point.label} {decimal(point.mean, 3)} after {duration(point.seconds)}" for point in points
     )
     best = ", ".join(point.label for point in front(points))
     whom = f"the users of {group}" if group == NICHE else "all users"
-    aria = f"{view.shown} of {whom} against the time of training: {told}. On the front: {best}."
+    aria = f"{view.shown} of {whom} against the time of training: {listed}. On the front: {best}."
     heading = "Most niche users (low)" if group == NICHE else "All users"
     chart, far = scatter(points, f"mean {view.shown}", f"cost-{group}", aria)
     names = []

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from greysheep.evaluation.numbers import MINUS, percent
-from greysheep.report.canvas import WIDTH, add_axes, canvas, file_of, inline_svg
+from greysheep.report.canvas import WIDTH, add_axes, canvas, file_of, inline_svg, note
 from greysheep.report.palette import BAND, GRID, INK, MUTED, PAPER, Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+EDGE = ("axes fraction", "data")
+
 
 @dataclass(frozen=True)
 class Dots:
-    """Rows from top to bottom as (name, note), and for each model (mean, low, high) a row."""
+    """Rows from top to bottom as (name, note), and for each model one (mean, low, high) per row."""
 
     rows: Sequence[tuple[str, str]]
     values: Mapping[str, Sequence[tuple[float, float, float]]]
@@ -67,13 +69,13 @@ def picture(dots: Dots, kind: str, title: str) -> bytes:
 
 
 def _draw(figure: Figure, dots: Dots, *, left: float, top: float) -> None:
-    """One band a row, one lane a model inside it, the first model on top."""
+    """One band per row and in it one lane per model, the first model on top."""
     axes = add_axes(figure, left=left, right=14, top=top, bottom=42)
-    for row, (name, note) in enumerate(dots.rows):
+    for row, (name, facts) in enumerate(dots.rows):
         if row % 2 == 0:
             axes.axhspan(row - 0.5, row + 0.5, color=BAND, linewidth=0, zorder=0)
-        _row_label(axes, row, name, 7 if note else 0, INK, 12)
-        _row_label(axes, row, note, -8, MUTED, 10.5)
+        note(axes, name, (0, row), (-8, 7 if facts else 0), EDGE, color=INK, fontsize=12, ha="right")
+        note(axes, facts, (0, row), (-8, -8), EDGE, ha="right")
     lanes = len(dots.values)
     for lane, (label, values) in enumerate(dots.values.items()):
         style = dots.styles[label]
@@ -115,15 +117,7 @@ def _beyond(axes: Axes, y: float, text: str, style: Style) -> None:
     """A value left of the axis, named at its edge."""
     axes.plot([0.012], [y], "<", color=style.colour, ms=6.5, transform=axes.get_yaxis_transform())
     words = text.replace("-", MINUS).replace("%", " %")
-    made = axes.annotate(words, (0, y), (14, 0), ("axes fraction", "data"), "offset points")
-    made.set(color=MUTED, fontsize=9.5, va="center")
-
-
-def _row_label(axes: Axes, row: int, text: str, up: float, colour: str, size: float) -> None:
-    place = ("axes fraction", "data")
-    axes.annotate(
-        text, (0, row), (-8, up), place, "offset points", ha="right", va="center", color=colour, fontsize=size
-    )
+    note(axes, words, (0, y), (14, 0), EDGE, fontsize=9.5)
 
 
 def _legend(figure: Figure, dots: Dots, columns: int, corner: tuple[float, float]) -> None:
@@ -134,13 +128,6 @@ def _legend(figure: Figure, dots: Dots, columns: int, corner: tuple[float, float
         for style in (dots.styles[label] for label in dots.values)
     ]
     figure.legend(
-        handles,
-        list(dots.values),
-        loc="upper left",
-        bbox_to_anchor=corner,
-        ncols=columns,
-        frameon=False,
-        fontsize=12,
-        handlelength=1.6,
-        columnspacing=1.6,
-    )
+        handles, list(dots.values), loc="upper left", bbox_to_anchor=corner, ncols=columns, frameon=False,
+        fontsize=12, handlelength=1.6, columnspacing=1.6,
+    )  # fmt: skip

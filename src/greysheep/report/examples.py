@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from greysheep.data.columns import ITEM
 from greysheep.errors import ConfigError
 from greysheep.report.html import Details, Name, Part, Person, Section, Text
+from greysheep.report.sentences import sentence
 from greysheep.report.view import View
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def niche_examples(
     order = np.argsort(scores, kind="stable")
     codes = order[np.diff(test.indptr)[order] > 0][:users]
     ranked = {model.label: model.rank(codes, k=k, stage="test") for model in models}
-    made = []
+    examples = []
     for n, code in enumerate(codes):
         seen = _latest_first(split, int(code), inputs.indices[inputs.indptr[code] : inputs.indptr[code + 1]])
         hidden = set(test.indices[test.indptr[code] : test.indptr[code + 1]].tolist())
@@ -74,10 +75,10 @@ def niche_examples(
             for label, rows in ranked.items()
         }
         user = split.log.user_ids[int(code)]
-        made.append(
+        examples.append(
             Example(user, float(scores[code]), [names[item] for item in seen[:shown]], len(seen), lists)
         )
-    return made
+    return examples
 
 
 def _same(one: Split, other: Split) -> bool:
@@ -108,13 +109,10 @@ def _latest_first(split: Split, code: int, items: NDArray[np.int32]) -> list[int
 
 
 def examples_section(view: View, examples: Sequence[Example]) -> Section | None:
-    """One row a user: what she chose, then what each model shows her."""
+    """One block per user: what she chose, then what each model shows her."""
     if not examples:
         return None
-    lead = (
-        f"The {len(examples)} users of lowest mainstream score among those with test rows. A tick marks a "
-        "recommendation found in the user's test rows, which no model saw."
-    )
+    lead = sentence("examples", count=len(examples))
     people: list[Part] = [
         Person(
             user=str(example.user),

@@ -1,4 +1,4 @@
-"""What was found, in words: the headline of a page and the line below it."""
+"""The result in words: the headline of a page and the line below it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def headline(view: View) -> str:
 def _worst_served(view: View) -> str:
     """Who is served worst and by how much.
 
-    Of several reports it speaks of the one whose worst group fares best, so that no weak model colours it.
+    Among several reports, the one whose worst group fares best is described: a weak model must not decide.
     """
     means = {label: _known(view, label) for label in view.labels}
     means = {label: groups for label, groups in means.items() if len(groups) > 1}
@@ -98,20 +98,20 @@ def lead(view: View) -> list[str]:
     if comparison is None:
         return []
     users = view.size(MAINSTREAM, OVERALL)
-    told = [_count(len(view.runs), "model"), _count(len(comparison.seeds), "seed")]
-    told.append(f"protocol {comparison.protocol}")
+    counts = [_count(len(view.runs), "model"), _count(len(comparison.seeds), "seed")]
+    counts.append(f"protocol {comparison.protocol}")
     if math.isfinite(users):
-        told.append(f"{users:,.0f} users with test rows")
-    found = [f"{', '.join(told)}."]
+        counts.append(f"{users:,.0f} users with test rows")
+    sentences = [f"{', '.join(counts)}."]
     if cheaper := _cheaper(view):
-        found.append(cheaper)
+        sentences.append(cheaper)
     if len(comparison.seeds) == 1:
-        found.append("One seed says nothing about how much another split or start would change.")
+        sentences.append("One seed says nothing about how much another split or start would change.")
     gone = [(len(comparison.failures), "failed"), (len(comparison.missing), "not started")]
     if any(count for count, _ in gone):
-        what = ", ".join(f"{_count(count, 'run')} {how}" for count, how in gone if count)
-        found.append(f"Not complete: {what}; the list stands near the end.")
-    return found
+        what = ", ".join(f"{_count(count, 'run')} {state}" for count, state in gone if count)
+        sentences.append(f"Not complete: {what}; the list stands near the end.")
+    return sentences
 
 
 def _after(view: View, label: str) -> str:
@@ -131,13 +131,13 @@ def _less(view: View, label: str, group: str) -> str:
 
 def _verdict(view: View, label: str) -> str:
     """The comparison's own verdict on a label, with the p value behind it."""
-    words = view.comparison.verdicts.get(label, "").rstrip(".") if view.comparison else ""
+    verdict = view.comparison.verdicts.get(label, "").rstrip(".") if view.comparison else ""
     p_holm = number(view.tests.get((label, NICHE), {}).get("p_holm"))
     real = ""
     if math.isfinite(p_holm):
         chance = "" if p_holm < LEVEL else ", so it may be chance"
         real = f" ({p_value(p_holm)} after Holm{chance})"
-    return f": {words}{real}." if words else f"{real}."
+    return f": {verdict}{real}." if verdict else f"{real}."
 
 
 def _cheaper(view: View) -> str:

@@ -1,4 +1,4 @@
-"""What a page is made of; `templates/` turns it into HTML, and escapes every text on the way."""
+"""The parts of a page; `templates/` turns them into HTML and escapes every text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from greysheep.report.palette import SHAPES, Style, variables
 
 def document(title: str, headline: str, lead: str, sections: Sequence[Section | None]) -> str:
     """A whole HTML document that asks the network for nothing; its policy forbids it to."""
-    page = _environment().get_template("page.html")
+    page = environment().get_template("page.html")
     shown = [section for section in sections if section is not None]
     return page.render(title=title, headline=headline, lead=lead, sections=shown, variables=list(variables()))
 
@@ -160,19 +160,20 @@ def prose(text: str) -> Markup:
 
 
 @cache
-def _environment() -> Environment:
-    made = Environment(
+def environment() -> Environment:
+    """What reads `templates/`: .html is escaped, .txt is plain text."""
+    environment = Environment(
         loader=PackageLoader("greysheep.report"),
-        autoescape=lambda name: name != "page.css",
+        autoescape=lambda name: str(name).endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["prose"] = prose
-    made.globals["shapes"] = {name: Markup(shape) for name, shape in SHAPES.items()}
-    return made
+    environment.filters["prose"] = prose
+    environment.globals["shapes"] = {name: Markup(shape) for name, shape in SHAPES.items()}
+    return environment
 
 
 @cache
 def _macros() -> object:
-    return _environment().get_template("parts.html").module
+    return environment().get_template("parts.html").module

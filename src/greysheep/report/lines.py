@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from greysheep.report.canvas import WIDTH, add_axes, canvas, inline_svg
+from greysheep.report.canvas import WIDTH, add_axes, canvas, inline_svg, note
 from greysheep.report.palette import GRID, INK, MUTED, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+PATCH = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5}
+"""Paper behind a note, which covers the grid."""
+
+LEADER = {"arrowstyle": "-", "shrinkA": 2, "shrinkB": 5, "relpos": (0, 0.5)}
 
 
 @dataclass(frozen=True)
@@ -64,31 +69,17 @@ def _surroundings(axes: Axes, frame: Frame) -> None:
 
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.set_xlabel("epoch", color=MUTED, labelpad=6)
-    _note(axes, frame.ylabel, (0, 1), (-38, 16), "axes fraction", "axes fraction")
+    note(axes, frame.ylabel, (0, 1), (-38, 16), ("axes fraction", "axes fraction"), bbox=PATCH)
     if frame.level is not None:
         value, text = frame.level
         axes.axhline(value, color=MUTED, linewidth=1.2, dashes=(4, 3), zorder=1.5)
-        _note(axes, text, (0, value), (4, 10), "axes fraction", "data")
+        if text:
+            note(axes, text, (0, value), (4, 10), ("axes fraction", "data"), bbox=PATCH)
     if frame.kept:
         axes.axvline(frame.kept, color=MUTED, linewidth=1.2, dashes=(1, 2), zorder=1.5)
         side = "right" if frame.kept > 0.9 * axes.get_xlim()[1] else "center"  # clear of the curves' labels
-        _note(axes, f"kept: {frame.kept}", (frame.kept, 1), (0, 8), "data", "axes fraction", ha=side)
-
-
-def _note(
-    axes: Axes,
-    text: str,
-    at: tuple[float, float],
-    offset: tuple[float, float],
-    x: str,
-    y: str,
-    ha: str = "left",
-) -> None:
-    """Small text over the grid, on a patch of paper."""
-    if text:
-        patch = {"facecolor": PAPER, "edgecolor": "none", "pad": 1.5}
-        made = axes.annotate(text, at, offset, (x, y), "offset points", annotation_clip=False)
-        made.set(color=MUTED, fontsize=10.5, va="center", ha=ha, bbox=patch)
+        at = (frame.kept, 1)
+        note(axes, f"kept: {frame.kept}", at, (0, 8), ("data", "axes fraction"), ha=side, bbox=PATCH)
 
 
 def _end_labels(axes: Axes, curves: Sequence[Curve], pixels: float) -> None:
@@ -99,23 +90,9 @@ def _end_labels(axes: Axes, curves: Sequence[Curve], pixels: float) -> None:
     for curve, end, height, place in zip(curves, ends, heights, spread(heights, 14, pixels), strict=True):
         if not curve.label:
             continue
-        axes.annotate(
-            curve.label,
-            end,
-            (16, place - height),
-            textcoords="offset points",
-            color=INK,
-            fontsize=11,
-            va="center",
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": curve.colour,
-                "shrinkA": 2,
-                "shrinkB": 5,
-                "relpos": (0, 0.5),
-            },
-        )
+        leader = {**LEADER, "color": curve.colour}
+        offset = (16, place - height)
+        note(axes, curve.label, end, offset, ("data", "data"), color=INK, fontsize=11, leader=leader)
 
 
 def _last(values: Sequence[float]) -> tuple[int, float]:
@@ -123,19 +100,19 @@ def _last(values: Sequence[float]) -> tuple[int, float]:
     return next((n + 1, values[n]) for n in reversed(range(len(values))) if math.isfinite(values[n]))
 
 
-def spread(places: Sequence[float], gap: float, size: float) -> list[float]:
-    """Positions near `places`, in the same order, at least `gap` apart, at most `size`.
+def spread(heights: Sequence[float], gap: float, size: float) -> list[float]:
+    """Positions near `heights`, in the same order, at least `gap` apart, at most `size`.
 
     >>> spread([0.0, 1.0, 50.0], 10.0, 100.0)
     [0.0, 10.0, 50.0]
     >>> spread([99.0, 100.0], 10.0, 100.0)
     [90.0, 100.0]
     """
-    order = sorted(range(len(places)), key=lambda n: places[n])
-    moved = list(places)
+    order = sorted(range(len(heights)), key=lambda n: heights[n])
+    moved = list(heights)
     below = -math.inf
     for n in order:
-        below = moved[n] = max(places[n], below + gap)
+        below = moved[n] = max(heights[n], below + gap)
     above = size + gap
     for n in reversed(order):
         above = moved[n] = min(moved[n], above - gap)

@@ -17,7 +17,7 @@ from greysheep.report.dots import picture
 from greysheep.report.examples import Example, examples_section, niche_examples
 from greysheep.report.groups import groups_section, other_groupings
 from greysheep.report.html import document
-from greysheep.report.provenance import made_section, missing_section
+from greysheep.report.provenance import missing_section, provenance_section
 from greysheep.report.training import training_sections
 from greysheep.report.verdicts import verdicts_section
 from greysheep.report.view import Drawable, View
@@ -78,7 +78,7 @@ def html(
         *([*training, cost] if view.comparison is None else [cost, *training, other_groupings(view)]),
         examples_section(view, examples),
         missing_section(view),
-        made_section(view, facts or {}),
+        provenance_section(view, facts or {}),
     ]
     return document(title or _title(view), words.headline(view), " ".join(words.lead(view)), sections)
 

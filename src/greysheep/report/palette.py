@@ -46,7 +46,7 @@ SHAPES = {
     "X": '<path d="M3 0l4 4 4-4 3 3-4 4 4 4-3 3-4-4-4 4-3-3 4-4-4-4z"/>',
     "h": '<path d="M7 1l5.500 3v6L7 13l-5.500-3V4z"/>',
 }
-PREFERRED = ("popular", "tall", "multvae", "ease-weighted", "ease", "ials", "lmoe", "wl")  # one a colour
+PREFERRED = ("popular", "tall", "multvae", "ease-weighted", "ease", "ials", "lmoe", "wl")  # one per colour
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,10 @@ class Style:
 
 
 def styles(models: Sequence[tuple[str, str]]) -> dict[str, Style]:
-    """One style a label, from (label, registry name) pairs in order; well-known models keep their colour.
+    """One style per label, from (label, registry name) pairs in order; well-known models keep their colour.
 
-    >>> made = styles([("tall", "tall"), ("tall[gate=uniform]", "tall")])
-    >>> made["tall"].slot, made["tall[gate=uniform]"].slot
+    >>> chosen = styles([("tall", "tall"), ("tall[gate=uniform]", "tall")])
+    >>> chosen["tall"].slot, chosen["tall[gate=uniform]"].slot
     (1, 2)
     """
     taken: dict[str, int] = {}

@@ -1,4 +1,7 @@
-"""Quality against training time: one point a model, and the front of the best. A legend names the points."""
+"""Quality against training time: one point per model, and the front of the best ones.
+
+A legend names the points.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from greysheep.report.canvas import WIDTH, add_axes, canvas, inline_svg
+from greysheep.report.canvas import WIDTH, add_axes, canvas, inline_svg, note
 from greysheep.report.palette import GRID, MUTED, PAPER, Style
 
 if TYPE_CHECKING:
@@ -20,9 +23,9 @@ TICKS = {
     36000: "10 h", 360000: "100 h",
 }  # fmt: skip
 SOONEST = 0.01
-"""Seconds below this are drawn here: nobody chooses a model for a hundredth of a second."""
+"""Shorter times are drawn here: a hundredth of a second decides nothing."""
 NEAR = 0.75
-"""Points below this share of the best mean would squeeze all others: they stand at the lower edge."""
+"""Points below this share of the best mean stand at the lower edge: they would squeeze all others."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,7 @@ def _axes(axes: Axes, points: Sequence[Point], ylabel: str) -> None:
     axes.xaxis.set_ticks([], minor=True)
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_xlabel("time of training", color=MUTED, labelpad=6)
-    made = axes.annotate(ylabel, (0, 1), (-40, 16), "axes fraction", textcoords="offset points")
-    made.set(color=MUTED, fontsize=10.5, va="center")
+    note(axes, ylabel, (0, 1), (-40, 16), ("axes fraction", "axes fraction"))
 
 
 def _front(axes: Axes, steps: Sequence[Point]) -> None:

@@ -14,14 +14,13 @@ from greysheep.evaluation.report import Report
 from greysheep.report.html import Cell, Content, Details, Figure, Figures, Section, Table, Text
 from greysheep.report.lines import Curve, Frame, line_chart
 from greysheep.report.palette import GROUP_COLOURS
+from greysheep.report.sentences import sentence
 from greysheep.report.view import MAINSTREAM, Row, View, average, finite
 
 FLAT = 0.99  # of the largest entropy: all experts count nearly the same
 WIDEST = 16  # letters of a label that fits beside its curve
 
 LISTENS, DECIDES = "Whom training listens to", "What the gate decides"
-ADAPTIVE = "Adaptive weights turn training to the users it still helps; until they start, all count 1."
-TELLS = "A gate that tells experts apart has an entropy well below the logarithm of their number"
 
 Series = dict[str, list[float]]
 
@@ -32,15 +31,16 @@ def training_sections(view: View) -> list[Section]:
     weights, gates, ends = _weights(view, drawn), *_gates(view, drawn)
     sections = [_learning(view, drawn)]
     if view.comparison is None:
-        leads = ([ADAPTIVE] if weights else []) + ([f"{TELLS}. {' '.join(ends)}"] if gates else [])
+        leads = [sentence("weights", drawn="")] if weights else []
+        leads += [sentence("gates", ends=ends, drawn="")] if gates else []
         both = [Text(" ".join(leads)), Figures([*weights, *gates], "charts")]
         sections += [Section(LISTENS if weights else DECIDES, both) if weights or gates else None]
     else:
         if weights:
-            lead = Text(f"{ADAPTIVE} {_seed(drawn, drawn)}")
+            lead = Text(sentence("weights", drawn=_seed(drawn, drawn)))
             sections += [Section(LISTENS, [lead, Figures(weights, "weights")])]
         if gates:
-            lead = Text(f"{TELLS} K. {_seed(drawn, drawn)} The table: the last epoch, mean over the runs.")
+            lead = Text(sentence("gates", ends=(), drawn=_seed(drawn, drawn)))
             sections += [Section(DECIDES, [lead, _gate_table(view), Figures(gates, "gates")])]
     return [section for section in sections if section is not None]
 
@@ -70,29 +70,29 @@ def _learning(view: View, drawn: Mapping[str, Report]) -> Section | None:
     # Training always follows NDCG@20, also where lists of another length are reported.
     metrics = (f"ndcg@{view.k}", "ndcg@20")
     metric = next((m for m in metrics if any(by_group(run.history, m) for run in drawn.values())), "")
-    found = {label: series for label, run in drawn.items() if (series := by_group(run.history, metric))}
-    if not found:
+    series_of = {label: series for label, run in drawn.items() if (series := by_group(run.history, metric))}
+    if not series_of:
         return None
-    top = max(finite(value for series in found.values() for line in series.values() for value in line))
+    top = max(finite(value for series in series_of.values() for line in series.values() for value in line))
     figures = [
         _learning_figure(view.short[label], series, metric, 1.04 * top or 1.0, drawn[label].best_epoch, n)
-        for n, (label, series) in enumerate(found.items())
+        for n, (label, series) in enumerate(series_of.items())
     ]
     groups = view.groups(MAINSTREAM)
-    head, hint = ["model", *groups, "epoch kept"], "the top of a flat curve is uncertain: read it as a hint."
+    head = ["model", *groups, "epoch kept"]
     rows, later, counted = _peaks(view, groups, metric)
     if view.comparison is None:
         answers = [
             _later(view.short[label], series, len(drawn[label].history))
-            for label, series in found.items()
+            for label, series in series_of.items()
             if len(series) > 1
         ]
-        lead = f"{' '.join(answers)} One run each, and {hint}"
+        lead = sentence("peaks_of_reports", answers=answers)
         summary, caption = "The epochs as a table", "Epoch of each group's peak"
         rows = [row[:-1] for row in rows]
     else:
-        answer = f"In {later} of {counted} runs {groups[0]} peaks after {groups[-1]}. " if counted else ""
-        lead = f"{answer}{_seed(drawn, found)} Dotted line: the epoch that was kept. T{hint[1:]}"
+        runs = {"later": later, "counted": counted, "groups": groups}
+        lead = sentence("peaks_of_runs", drawn=_seed(drawn, series_of), **runs)
         caption = "Epoch of each group's peak, median over the seeds"
         summary = "The epochs as a table, median over the seeds (earliest to latest)"
         head.append("niche peaks later")
@@ -101,15 +101,15 @@ def _learning(view: View, drawn: Mapping[str, Report]) -> Section | None:
 
 
 def _learning_figure(name: str, series: Series, metric: str, top: float, kept: int, n: int) -> Figure:
-    """Validation by epoch of one model, a curve a group."""
+    """Validation by epoch of one model, one curve per group."""
     peaks = {group: peak(line) for group, line in series.items()}
     curves = [
         Curve(f"{group}, {peaks[group]}", line, GROUP_COLOURS[g % 5][0], peaks[group])
         for g, (group, line) in enumerate(series.items())
     ]
-    told = ", ".join(f"{group} {epoch}" for group, epoch in peaks.items())
+    listed = ", ".join(f"{group} {epoch}" for group, epoch in peaks.items())
     frame = Frame(f"validation {metric.upper()}", (0.0, top), kept)
-    aria = f"{frame.ylabel} of {name} by epoch. Epoch of each group's peak: {told}. Kept: {kept}."
+    aria = f"{frame.ylabel} of {name} by epoch. Epoch of each group's peak: {listed}. Kept: {kept}."
     chart = line_chart(curves, frame, f"validation{n}", aria)
     return Figure(chart, name, "Dot and number: the epoch in which a group is at its peak.")
 
@@ -122,7 +122,7 @@ def _later(name: str, series: Series, epochs: int) -> str:
 
 
 def _peaks(view: View, groups: Sequence[str], metric: str) -> tuple[list[list[Content]], int, int]:
-    """A row a label over all its runs; in how many runs the first group peaks after the last, of how many."""
+    """One row per label; in how many runs the first group peaks after the last; in how many both peak."""
     rows: list[list[Content]] = []
     later = counted = 0
     for label, finished in view.runs.items():
@@ -169,7 +169,7 @@ def _weights(view: View, drawn: Mapping[str, Report]) -> list[Figure]:
 
 
 def _gates(view: View, drawn: Mapping[str, Report]) -> tuple[list[Figure], list[str]]:
-    """Gate entropy by epoch below its largest value, log K: a figure for each K, a sentence a model."""
+    """Gate entropy by epoch below its largest value, log K: one figure per K, one sentence per model."""
     sizes: dict[int, dict[str, list[float]]] = {}
     for label, run in drawn.items():
         line = [number(row.get("gate_entropy")) for row in run.history]
@@ -179,12 +179,12 @@ def _gates(view: View, drawn: Mapping[str, Report]) -> tuple[list[Figure], list[
     for size, lines in sizes.items():
         top = math.log(size)
         ends = {label: finite(line)[-1] for label, line in lines.items()}
-        told = [
+        ends_in_words = [
             f"{view.short[label]} ends at {end:.4f} of {top:.4f}: {_flat(end, top).replace(':', ',')}."
             for label, end in ends.items()
         ]
-        figures.append(_gate_figure(view, size, lines, f"Gate entropy by epoch. {' '.join(told)}"))
-        sentences += told
+        figures.append(_gate_figure(view, size, lines, f"Gate entropy by epoch. {' '.join(ends_in_words)}"))
+        sentences += ends_in_words
     return figures, sentences
 
 

@@ -26,33 +26,33 @@ LOOKS = {"finished": ("o", MODELS[2][0]), "pruned": ("x", MUTED), "stopped": ("s
 NUMBERS = ("mean", *GROUPS)
 
 
-def tuning_page(found: Tuning, title: str | None) -> str:
+def tuning_page(tuning: Tuning, title: str | None) -> str:
     """One self-contained HTML page: the best trial, the picture, the best trials as a table.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    with _drawn(found, columns=2, text_as_paths=False) as drawing:
-        aria = f"Validation NDCG by trial and by each setting that was searched. Best: {found}."
+    with _drawn(tuning, columns=2, text_as_paths=False) as drawing:
+        aria = f"Validation NDCG by trial and by each setting that was searched. Best: {tuning}."
         chart = inline_svg(drawing, "trials", aria)
     note = "A ring: the best trial. Dashed: the model with its defaults."
-    top = found.top().drop("value", "message")
+    top = tuning.top().drop("value", "message")
     rows = [[_written(name, value) for name, value in row.items()] for row in top.iter_rows(named=True)]
     warning = "The best of many trials on validation rows is partly the luckiest: measure it on test rows."
-    made = [("Model", found.model), ("Objective", found.objective), ("Protocol", found.protocol),
-            ("Seed", str(found.seed)), ("Trials", f"{found.trials.height}, {found.finished} with a value"),
-            ("Best settings", found.text)]  # fmt: skip
+    provenance = [("Model", tuning.model), ("Objective", tuning.objective), ("Protocol", tuning.protocol),
+            ("Seed", str(tuning.seed)), ("Trials", f"{tuning.trials.height}, {tuning.finished} with a value"),
+            ("Best settings", tuning.text)]  # fmt: skip
     sections = [
         Section("Trials and settings", [Figure(chart, "Validation NDCG", note)]),
         Section("The best trials", [Text(warning), Table("The best trials", top.columns, rows)]),
-        Section("How it was made", [Definitions(made)]),
+        Section("How it was made", [Definitions(provenance)]),
     ]
-    best, _, settings = str(found).partition("; ")
+    best, _, settings = str(tuning).partition("; ")
     headline = f"{best[0].upper()}{best[1:]}."
-    return document(title or f"greysheep tune, {found.model}", headline, settings, sections)
+    return document(title or f"greysheep tune, {tuning.model}", headline, settings, sections)
 
 
-def write_picture(found: Tuning, path: Path | str) -> Path:
+def write_picture(tuning: Tuning, path: Path | str) -> Path:
     """Write an .svg or .png; the trials of each state have their own marker, the best one a ring;
     a dashed line shows what the first trial, the defaults, reached.
 
@@ -62,25 +62,25 @@ def write_picture(found: Tuning, path: Path | str) -> Path:
     """
     path = Path(path).expanduser()
     kind = picture_kind(path)
-    with _drawn(found, columns=3, text_as_paths=True) as drawing:
+    with _drawn(tuning, columns=3, text_as_paths=True) as drawing:
         return write_bytes(path, file_of(drawing, kind))
 
 
 @contextmanager
-def _drawn(found: Tuning, *, columns: int, text_as_paths: bool) -> Iterator[Drawing]:
+def _drawn(tuning: Tuning, *, columns: int, text_as_paths: bool) -> Iterator[Drawing]:
     """The picture: a panel for the order of the trials, and one for each setting."""
-    first = found.trials.columns.index("message") + 1
-    names = ["number", *found.trials.columns[first:]]
+    first = tuning.trials.columns.index("message") + 1
+    names = ["number", *tuning.trials.columns[first:]]
     rows = -(-len(names) // columns)
-    measured = found.trials.filter(pl.col("value").is_not_null())
+    measured = tuning.trials.filter(pl.col("value").is_not_null())
     with canvas(columns * CELL_WIDTH, rows * CELL_HEIGHT, text_as_paths=text_as_paths) as figure:
         figure.set_layout_engine("constrained")
         for place, name in enumerate(names):
             axes = figure.add_subplot(rows, columns, place + 1)
-            for mean in measured.filter(pl.col("number") == found.defaults)["mean"]:
+            for mean in measured.filter(pl.col("number") == tuning.defaults)["mean"]:
                 axes.axhline(mean, color=MUTED, linewidth=0.9, linestyle="--")
-            _dots(axes, measured.filter(pl.col(name).is_not_null()), name, found.best_trial)
-            if name in found.log_scaled:
+            _dots(axes, measured.filter(pl.col(name).is_not_null()), name, tuning.best_trial)
+            if name in tuning.log_scaled:
                 axes.set_xscale("log")
                 axes.xaxis.set_major_formatter("{x:g}")
             axes.set_title("trial" if name == "number" else name, fontsize=11, color=INK, loc="left")
@@ -103,7 +103,7 @@ def _written(name: str, value: object) -> str:
 
 
 def _dots(axes: Axes, trials: pl.DataFrame, name: str, best: int) -> None:
-    """One panel: a marker a trial; what is not a number stands at places of its own."""
+    """One panel, one marker per trial; options that are not numbers are spread evenly."""
     options = None
     if not trials[name].dtype.is_numeric() or trials[name].dtype == pl.Boolean:
         options = trials[name].cast(pl.String).unique().sort().to_list()

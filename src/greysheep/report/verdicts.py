@@ -7,6 +7,7 @@ import math
 from greysheep.evaluation.numbers import number, p_value, percent, signed
 from greysheep.metrics.statistics import LEVEL
 from greysheep.report.html import Cell, Definitions, Details, Part, Section, Table, Text
+from greysheep.report.sentences import sentence
 from greysheep.report.view import Row, View
 
 OPEN = 8  # rows of differences that stand open; more are a click away
@@ -14,9 +15,9 @@ SIGNS = {"no harm": "✓", "harm": "✗", "undecided": "?"}
 
 
 def verdicts_section(view: View) -> Section | None:
-    """One sentence a model, if a comparison found any, then the differences behind it, by group."""
-    found = view.comparison.verdicts if view.comparison is not None else {}
-    verdicts = [(view.named(label), words) for label, words in found.items() if label != view.reference]
+    """One verdict per model where there is a comparison, then the differences behind it, by group."""
+    sentences = view.comparison.verdicts if view.comparison is not None else {}
+    verdicts = [(view.named(label), text) for label, text in sentences.items() if label != view.reference]
     parts: list[Part] = [Definitions(verdicts, verdicts=True)] if verdicts else []
     if view.others:
         parts.append(_differences(view))
@@ -25,16 +26,10 @@ def verdicts_section(view: View) -> Section | None:
 
 def _differences(view: View) -> Details:
     """Difference, share, p value and verdict, for each model and group."""
-    labels, margin = view.others, percent(view.margin)
+    labels = view.others
     groups = list(dict.fromkeys(group for _, group in view.tests))
-    over = ", with its standard deviation over the seeds (±)" if view.comparison is not None else ""
-    lead = (
-        f"Difference in mean {view.shown} over the same users; as a share of the mean of {view.against}"
-        f"{over}; p of a paired sign-flip test after Holm over all cells, bold below .05: it compares these "
-        f"trained models, not the methods under other seeds. No harm (✓): a loss of {margin} or more is "
-        "ruled out. Harm (✗): it is certain. Undecided (?): neither; then stands the smallest loss that "
-        "this log could have ruled out."
-    )
+    values = {"shown": view.shown, "reference": view.against, "seeds": view.comparison is not None}
+    lead = sentence("differences", margin=percent(view.margin), **values)
     rows = [
         [view.named(label), *(_cell(view.tests.get((label, group), {})) for group in groups)]
         for label in labels

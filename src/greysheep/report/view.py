@@ -1,7 +1,7 @@
-"""Reports as the sections of their page read them: runs by label, means, tests, names, styles.
+"""Reports as the sections of a page read them: runs by label, means, tests, names, styles.
 
-A page shows a comparison, or reports that were made one by one: these are the runs of a comparison with one
-run a label, whose means and intervals are the reports' own.
+A page shows a comparison, or single reports. These are treated as a comparison with one run per label, whose
+means and intervals are the reports' own.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from greysheep.comparison.verdicts import FOCUS
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import ConfigError
 from greysheep.evaluation.numbers import number
-from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report
-from greysheep.evaluation.text import by_label
+from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, by_label
 from greysheep.mainstream.groups import OVERALL
 from greysheep.metrics.statistics import LEVEL, holm
 from greysheep.report.html import Name
@@ -27,7 +26,7 @@ from greysheep.report.palette import Style, styles
 
 MAINSTREAM, ACTIVITY, NICHE = "mainstream", "activity", FOCUS
 MARGIN = 0.02
-"""Relative loss that still counts as no harm where reports are compared that are no comparison's."""
+"""Relative loss that still counts as no harm between single reports."""
 
 Triple = tuple[float, float, float]
 Row = Mapping[str, Any]
@@ -36,7 +35,7 @@ Drawable = Report | Sequence[Report] | Comparison
 
 @dataclass(frozen=True)
 class View:
-    """The parts of what a page shows, under the keys that tables and charts ask for."""
+    """What a page shows, by label, grouping and group, as tables and charts need it."""
 
     runs: Mapping[str, list[Report]]
     """Finished runs of each label, labels in the order of the comparison."""
@@ -51,11 +50,11 @@ class View:
     k: int
     margin: float
     comparison: Comparison | None
-    """None: reports that were made one by one, each under a label of its own."""
+    """None for single reports, each of which has its own label."""
 
     @classmethod
     def of(cls, record: Drawable, reference: str | None = None) -> View:
-        """Sort the parts of one report, several, or a comparison.
+        """The view of one report, of several, or of a comparison.
 
         reference: label of the report that the others are compared with, the first one if not given; a
         comparison has its own.
@@ -105,7 +104,7 @@ class View:
     def even(self) -> bool:
         """Whether all labels have runs of the same seeds, so that their means can be ranked.
 
-        Whoever puts reports side by side says so.
+        Assumed of single reports: the caller put them side by side.
         """
         return (
             self.comparison is None
@@ -222,8 +221,8 @@ def parts_of(label: str) -> tuple[str, list[str]]:
 def short_names(labels: Sequence[str]) -> dict[str, str]:
     """A name for each label: its model, with the settings in which the labels of this model differ.
 
-    >>> made = short_names(["multvae[latent=50]", "tall[epochs=9]", "tall[epochs=9,gate=uniform]"])
-    >>> list(made.values())
+    >>> names = short_names(["multvae[latent=50]", "tall[epochs=9]", "tall[epochs=9,gate=uniform]"])
+    >>> list(names.values())
     ['multvae', 'tall', 'tall[gate=uniform]']
     """
     parts = {label: parts_of(label) for label in labels}
@@ -267,8 +266,8 @@ def _of_reports(reports: Sequence[Report], reference: str | None) -> View:
         columns = {"mean": metric, "ci_low": f"{metric}_low", "ci_high": f"{metric}_high"}
         columns |= {name: name for name in (N_USERS, TRAIN_ROWS)}
         overall = report.overall.get(metric)
-        everybody = dict(overall) if isinstance(overall, dict) else {}
-        means[label, MAINSTREAM, OVERALL] = everybody | {N_USERS: report.overall.get(N_USERS)}
+        all_users = dict(overall) if isinstance(overall, dict) else {}
+        means[label, MAINSTREAM, OVERALL] = all_users | {N_USERS: report.overall.get(N_USERS)}
         for grouping, frame in ((MAINSTREAM, report.by_group), (ACTIVITY, report.by_activity)):
             for row in frame.iter_rows(named=True):
                 means[label, grouping, str(row[GROUP])] = {to: row.get(name) for to, name in columns.items()}

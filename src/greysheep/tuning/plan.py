@@ -1,6 +1,4 @@
-"""The request of a search, whose making checks it, and the plan that follows from it: what is fixed, what is
-searched, what is tried first.
-"""
+"""The request of a search, checked on construction, and its plan: what is fixed, searched and tried first."""
 
 from __future__ import annotations
 
@@ -26,12 +24,12 @@ OWN = ("seed", "progress", "objective")
 STOPPING = {"mean": "mean-ndcg", "worst": "mean-ndcg:worst", "no-harm": "mean-ndcg"}
 """What early stopping maximises under each objective."""
 MACHINE = ("device", "threads")
-"""Options that say where a trial runs, not what it is."""
+"""Options of the machine, which do not change a trial's result."""
 GATE_SETTINGS = ("gate", "temperature", "shrinkage")
 
 
 class TuneRequest(Request):
-    """What `tune` is asked for; everything in it is possible before any data are read.
+    """The request of a search; its construction checks all that can be checked without data.
 
     >>> list(TuneRequest(model="ease-weighted", fixed={"user_power": 0.5}).plan.dimensions)
     ['regularization', 'item_power']
@@ -62,7 +60,7 @@ class TuneRequest(Request):
 
     @cached_property
     def plan(self) -> Plan:
-        """What follows from it."""
+        """The plan that follows from the request."""
         return Plan.of(self)
 
     @model_validator(mode="after")
@@ -94,7 +92,7 @@ class TuneRequest(Request):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request comes to."""
+    """What a request leads to: fixed settings, searched dimensions, first trials."""
 
     request: TuneRequest
     model: str

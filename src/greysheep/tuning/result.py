@@ -95,21 +95,16 @@ def result(plan: Plan, records: Sequence[Record], reference: Score | None, inter
     # a trial cut short is run again when the search goes on: the whole one counts
     plain = [record for record in measured if record.settings == plan.complete({})]
     defaults = max(plain, key=lambda record: (record.state == "finished", record.epochs), default=None)
+    request = plan.request
     return Tuning(
-        model=plan.model,
-        objective=plan.request.objective,
-        protocol=plan.request.protocol,
-        seed=plan.request.seed,
-        best=plan.differences(best.settings),
-        best_value=best.value,
-        best_trial=best.number,
-        text=plan.text(best.settings),
+        model=plan.model, objective=request.objective, protocol=request.protocol, seed=request.seed,
+        best=plan.differences(best.settings), best_value=best.value, best_trial=best.number,
+        text=plan.text(best.settings), trials=frame(plan, records),
         defaults=None if defaults is None else defaults.number,
-        trials=frame(plan, records),
         log_scaled=tuple(name for name, one in plan.dimensions.items() if getattr(one, "log", False)),
         reference=None if reference is None else {"mean": reference.mean, **reference.groups},
         interrupted=interrupted,
-    )
+    )  # fmt: skip
 
 
 def frame(plan: Plan, records: Sequence[Record]) -> pl.DataFrame:
@@ -117,20 +112,13 @@ def frame(plan: Plan, records: Sequence[Record]) -> pl.DataFrame:
     rows = []
     for record in records:
         score = record.score or Score(math.nan, dict.fromkeys(GROUPS, math.nan))
-        rows.append(
-            {
-                "number": record.number,
-                "state": record.state,
-                "value": record.value,
-                "mean": score.mean,
-                **score.groups,
-                "epochs": record.epochs,
-                "best_epoch": record.best_epoch,
-                "seconds": record.seconds,
-                "message": record.message or None,
-                **{name: record.settings.get(name) for name in plan.dimensions},
-            }
-        )
+        rows.append({
+            "number": record.number, "state": record.state, "value": record.value,
+            "mean": score.mean, **score.groups,
+            "epochs": record.epochs, "best_epoch": record.best_epoch, "seconds": record.seconds,
+            "message": record.message or None,
+            **{name: record.settings.get(name) for name in plan.dimensions},
+        })  # fmt: skip
     numbers = ("value", "mean", *GROUPS, "seconds")
     types: dict[str, Any] = dict.fromkeys(numbers, pl.Float64) | {"message": pl.String}
     return pl.DataFrame(rows, infer_schema_length=None, schema_overrides=types).with_columns(

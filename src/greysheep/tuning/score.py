@@ -1,4 +1,4 @@
-"""What a trial is worth: NDCG on validation rows, and the one number the search maximises."""
+"""The score of a trial: NDCG on validation rows, and the one number that the search maximises."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OBJECTIVES = ("mean", "worst", "no-harm")
 
 @dataclass(frozen=True)
 class Score:
-    """Mean of NDCG@1, 5, 10 and 20 on validation rows: of everybody and of each mainstream group."""
+    """Mean of NDCG@1, 5, 10 and 20 on validation rows: of all users and of each mainstream group."""
 
     mean: float
     groups: dict[str, float]
@@ -77,7 +77,7 @@ def blind(split: Split) -> Split:
     """The split without its test rows: a search that is given this one cannot read them.
 
     Raises:
-        DataError: nobody has a validation row.
+        DataError: no user has a validation row.
     """
     keep = split.part != TEST
     log = split.log

@@ -31,7 +31,7 @@ FAILURES = (GreysheepError, ValueError, ArithmeticError, RuntimeError, MemoryErr
 
 @dataclass
 class Watch:
-    """Called after each epoch of a trial: keeps the score of its best one; prunes it, or ends it in time."""
+    """Called after each epoch: keeps the score of the best one, and prunes the trial or ends it in time."""
 
     trial: Trial
     plan: Plan
@@ -66,7 +66,7 @@ class Search:
         self.plan, self.split, self.notebook, self.show = plan, split, notebook, show
         self.deadline = math.inf
         self.reference: Score | None = None
-        self.said: set[str] = set()
+        self.warned: set[str] = set()
 
     def run(self) -> bool:
         """Search; returns whether Ctrl-C ended it.
@@ -159,15 +159,15 @@ class Search:
         return Record(state, settings, None, score, model.epochs, model.best_epoch), interrupted
 
     def _fit(self, model: Model) -> Score:
-        """Train and score; a warning is passed on once a search, not once a trial."""
+        """Train and score; a warning is passed on once per search, not once per trial."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             score = Score.of_model(model.fit(self.split))
         for warning in caught:
             text = str(warning.message)
             interruption = issubclass(warning.category, GreysheepWarning) and "interrupted" in text
-            if text not in self.said and not interruption:  # an interruption is told by the search itself
-                self.said.add(text)
+            if text not in self.warned and not interruption:  # the search reports an interruption itself
+                self.warned.add(text)
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         return score
 

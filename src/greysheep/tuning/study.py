@@ -136,7 +136,7 @@ class Notebook:
 
 @contextmanager
 def open_notebook(path: Path | None, identity: Mapping[str, str], seed: int) -> Iterator[Notebook]:
-    """Make a study, or open the one in the file at `path`, which nobody else may use meanwhile.
+    """Make a study, or open the one in the file at `path`, and lock it.
 
     Raises:
         ConfigError: the file is no study, holds another one, or is in use.

@@ -46,7 +46,7 @@ def tune(
         data: a log, split by `protocol` and `seed`, or a split. Protocol `all` has no rows to tune on.
         protocol: of the split. Under `paper` a gate reads the validation rows and is not searched.
         seed: of the split, the sampler and every training.
-        objective: "mean" (of everybody), "worst" (the group served worst), or "no-harm": the mean among
+        objective: "mean" (of all users), "worst" (the group served worst), or "no-harm": the mean among
             settings under which no group's mean falls more than `margin` below that of `reference`, by the
             figures themselves; whether a difference is more than chance, `compare` tests afterwards.
         trials: how many in all, those of an earlier call with the same `storage` among them; None = no limit.
@@ -66,7 +66,7 @@ def tune(
 
     Raises:
         ConfigError: something asked for cannot be, the file holds another search, or every trial failed.
-        DataError: nobody has validation rows.
+        DataError: no user has validation rows.
         MissingExtraError: Optuna is not installed.
 
     >>> import greysheep as gs
@@ -77,18 +77,11 @@ def tune(
     """
     if not isinstance(data, Interactions | Split):
         raise DataError(f"tune takes what Interactions.read or split gives, not {type(data).__name__}")
+    protocol = data.protocol if isinstance(data, Split) else protocol
     request = TuneRequest(
-        model=model,
-        protocol=data.protocol if isinstance(data, Split) else protocol,
-        seed=seed,
-        objective=objective,
-        trials=trials,
-        minutes=minutes,
-        reference=reference,
-        margin=margin,
-        fixed=dict(fixed or {}),
-        epochs=epochs,
-    )
+        model=model, protocol=protocol, seed=seed, objective=objective, trials=trials, minutes=minutes,
+        reference=reference, margin=margin, fixed=dict(fixed or {}), epochs=epochs,
+    )  # fmt: skip
     return run_request(request, data, storage, progress=progress)
 
 

@@ -1,0 +1,106 @@
+"""What `compare` found: runs, failures, and the tables made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import polars as pl
+
+from greysheep.comparison.tables import paired_tests, summarise
+from greysheep.comparison.verdicts import verdict
+from greysheep.evaluation.report import Report
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended without a result."""
+
+    label: str
+    seed: int
+    message: str
+    """One line."""
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What `compare` found, without its texts and files; the tables are made when they are first read."""
+
+    runs: list[Report]
+    """Finished runs, models x seeds, with values per user and history; `label`: the model's name or text."""
+    failures: list[Failure]
+    seeds: list[int]
+    """Each drives both the split and the training."""
+    protocol: str
+    k: int
+    reference: str
+    """Label of the model that the others are compared with."""
+    margin: float
+    """Relative loss that still counts as no harm."""
+    facts: dict[str, str]
+    """How it was made: log, filter, cores, versions, command."""
+    labels: list[str] = field(default_factory=list)
+    """Every model asked for; those of `runs` and `failures` if not given."""
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            named = [run.label for run in self.runs] + [failure.label for failure in self.failures]
+            self.labels.extend(dict.fromkeys(named))
+
+    @property
+    def metric(self) -> str:
+        """The metric of every table."""
+        return f"ndcg@{self.k}"
+
+    @property
+    def missing(self) -> list[tuple[str, int]]:
+        """Label and seed of runs that were not started."""
+        known = {(run.label, run.seed) for run in self.runs}
+        known |= {(failure.label, failure.seed) for failure in self.failures}
+        pairs = ((label, seed) for label in self.labels for seed in self.seeds)
+        return [pair for pair in pairs if pair not in known]
+
+    @cached_property
+    def summary(self) -> pl.DataFrame:
+        """Means by group: one row per label, grouping and group.
+
+        Groupings: mainstream, activity, density, distribution (the first the default, the last two where
+        every run has them); groups: overall, then the five names, niche or fewest rows first. Columns: label,
+        grouping, group, n_users (different users over all seeds), mean_train_rows, mean_test_rows, mean (over
+        seeds, of the groups' means), sd (over seeds; null with one), ci_low, ci_high (95 % percentile
+        bootstrap over users, each drawn with all her seeds; for overall from all users, whereas a report of
+        one run draws within its groups).
+        """
+        return summarise(self.runs, self.metric)
+
+    @cached_property
+    def tests(self) -> pl.DataFrame:
+        """Every other model against the reference: one row per label and group (overall and the five of
+        mainstream), over the seeds that both have finished.
+
+        A user's value is her mean over the seeds in which she is in the group, and mean, reference_mean,
+        difference and ratio are about these values (so `mean` may differ from the summary's a little).
+        Columns: label, reference, group, n_users, mean, reference_mean, difference, difference_sd (of the
+        seeds' differences; null with one), ratio (difference / reference_mean), p_value (paired sign-flip
+        test, two-sided), p_holm (Holm over all rows), ratio_low, ratio_high (one-sided 95 % bounds), verdict
+        (no harm, harm, undecided), resolvable_margin. P values over users compare these trained models;
+        difference_sd says how much another split and another start change.
+        """
+        return paired_tests(self.runs, self.metric, self.reference, self.margin)
+
+    @cached_property
+    def verdicts(self) -> dict[str, str]:
+        """A sentence for each label but the reference: what happens to `low`, and which groups lose."""
+        rows = self.tests.partition_by("label", as_dict=True) if self.tests.height else {}
+        measured = {run.label for run in self.runs}
+        sentences = {}
+        for label in self.labels:
+            if label == self.reference:
+                continue
+            if (label,) in rows:
+                sentences[label] = verdict(rows[label,].to_dicts(), self.margin)
+            elif label in measured:
+                sentences[label] = f"no verdict: {self.reference} has no finished run on the same split"
+            else:
+                sentences[label] = "no verdict: no run of it is finished"
+        return sentences
