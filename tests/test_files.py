@@ -1,11 +1,14 @@
 """Files and folders are written whole or not at all, and a lock keeps others out until it is given back."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from greysheep.cli.outputs import write_table
 from greysheep.errors import ConfigError
 from greysheep.system.files import (
     check_folder,
@@ -112,3 +115,13 @@ def test_a_lock_keeps_other_processes_out_while_it_is_held(tmp_path: Path) -> No
         pass
     with pytest.raises(ConfigError, match="cannot be written"), locked(file / "below", "taken"):
         pass
+
+
+def test_a_path_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("taken")
+    place = tmp_path / "file" / "page.html"
+    with pytest.raises(ConfigError, match=re.escape(f"{place} cannot be written: ")):
+        write_text(place, "a page")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_table(pl.DataFrame({"user_id": [1]}), tmp_path / "file" / "lists.csv")
+    assert (tmp_path / "file").read_text() == "taken"

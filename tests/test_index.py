@@ -119,6 +119,15 @@ def test_export_is_an_inner_product_away_from_the_scores(model: Any, tmp_path: P
     np.testing.assert_allclose(product, index._scores(model.rows, index.user_vectors), rtol=1e-5, atol=1e-5)
     with pytest.raises(DataError, match="cannot be written"):
         index.export(folder / "users.parquet")
+    assert index.export(folder) == folder  # an earlier index is replaced
+    saved = model.save(tmp_path / "model")
+    before = (saved / "users.parquet").read_bytes()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "users.parquet").write_text("mine")
+    for taken in (saved, tmp_path / "other"):
+        with pytest.raises(DataError, match="holds files that are no index"):
+            index.export(taken)
+    assert (saved / "users.parquet").read_bytes() == before
 
 
 def test_one_expert_can_be_compiled_and_others_are_refused(tmp_path: Path) -> None:

@@ -557,7 +557,7 @@ def test_a_page_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ConfigError, match="No space"):
         gs.write_html(make(), target)
     assert [file.name for file in tmp_path.iterdir()] == ["report.html"] and target.read_text() == "old"
 

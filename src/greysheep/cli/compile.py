@@ -27,8 +27,9 @@ def compile(
     check_parent(output)
     from greysheep.cli.tables import show
     from greysheep.models import load
-    from greysheep.models.autoencoders.index import compile_index
+    from greysheep.models.autoencoders.index import check_index_folder, compile_index
 
+    check_index_folder(output.expanduser())
     index = compile_index(load(model), rank=rank, tolerance=tolerance, seed=seed)  # type: ignore[arg-type]
     index.export(output)
     show(index.quality)

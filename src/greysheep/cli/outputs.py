@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from greysheep.system.files import new_file
+from greysheep.system.files import written_or_refused
 
 if TYPE_CHECKING:
     import polars as pl
@@ -13,7 +13,7 @@ TABLES = (".parquet", ".csv", ".tsv")
 
 def write_table(frame: "pl.DataFrame", path: Path) -> None:
     """Write a frame as .parquet, .csv or .tsv; text is quoted, so that the id 007 stays text."""
-    with new_file(path) as draft:
+    with written_or_refused(path) as draft:
         if path.suffix.lower() == ".parquet":
             frame.write_parquet(draft)
         else:

@@ -144,10 +144,28 @@ def no_empty_folders(path: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def written_or_refused(path: Path) -> Iterator[Path]:
+    """`new_file` for a path that a user named.
+
+    Raises:
+        ConfigError: the path cannot be written.
+    """
+    try:
+        with new_file(path) as draft:
+            yield draft
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
 def write_bytes(path: Path | str, data: bytes) -> Path:
-    """Write a file in one step, so that nobody reads half of it; returns its path."""
+    """Write a file in one step, so that nobody reads half of it; returns its path.
+
+    Raises:
+        ConfigError: the path cannot be written.
+    """
     path = Path(path).expanduser()
-    with new_file(path) as draft:
+    with written_or_refused(path) as draft:
         draft.write_bytes(data)
     return path
 

@@ -36,6 +36,7 @@ SPARE = 16
 """Directions beyond the largest rank, which make the last ones exact."""
 ROWS = 512
 VECTOR = "vector"
+INDEX_FILES = ("users.parquet", "items.parquet")
 
 
 class Index(Recommender):
@@ -98,19 +99,34 @@ class Index(Recommender):
         """Write users.parquet and items.parquet, one id and vector per row, for any vector index.
 
         The inner product of a user's and an item's vector is her score. The folder holds personal data.
+
+        Raises:
+            DataError: the folder holds anything but an earlier index, or cannot be written.
         """
         folder = Path(directory).expanduser()
+        check_index_folder(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name, column, ids, vectors in (
-                ("users", USER, self.log.user_ids, self.user_vectors),
-                ("items", ITEM, self.log.item_ids, self.item_vectors),
+                (INDEX_FILES[0], USER, self.log.user_ids, self.user_vectors),
+                (INDEX_FILES[1], ITEM, self.log.item_ids, self.item_vectors),
             ):
                 vector = pl.Series(VECTOR, vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
-                pl.DataFrame({column: ids, VECTOR: vector}).write_parquet(folder / f"{name}.parquet")
+                pl.DataFrame({column: ids, VECTOR: vector}).write_parquet(folder / name)
         except OSError as error:
             raise DataError(f"{folder} cannot be written: {error.strerror or error}") from None
         return folder
+
+
+def check_index_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything but an earlier index: its files would be lost, or stand among ours.
+
+    Raises:
+        DataError: it does.
+    """
+    names = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    if names and names != set(INDEX_FILES):
+        raise DataError(f"{folder} holds files that are no index of greysheep's: name another folder")
 
 
 def compile_index(
