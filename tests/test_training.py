@@ -253,3 +253,20 @@ def test_gates_refreshed_once_an_epoch_are_those_of_the_last_validation() -> Non
     trainer.train_epoch(2, lambda share: None)
     assert bool((trainer.gates == before).all())
     assert np.ptp(expected) > 0  # so that the comparison says something
+
+
+def test_a_small_log_has_ten_steps_an_epoch() -> None:
+    config = gs.MultVAE().config
+    for n_users, batch in ((3, 1), (48, 4), (604, 60), (6040, 512), (500_000, 512)):
+        assert config.users_a_step(n_users) == batch
+    assert gs.MultVAE(batch_size=7).config.users_a_step(6040) == 7
+
+
+def test_the_authors_settings_fill_what_is_not_given() -> None:
+    own = gs.TALL(variant="authors", alpha=0.5).config
+    assert (own.l2, own.dropout, own.batch_size, own.kl_reduction) == (1e-3, 0.0, 512, "sum")
+    assert (own.signal_scale, own.start_epoch, own.alpha) == ("sum", 40, 0.5)
+    assert gs.MultVAE(variant="authors").config.kl_reduction == "mean"  # their script of MultVAE
+    preset = gs.MultVAE(preset="yelp").config
+    assert (preset.kl_reduction, preset.beta, preset.anneal_steps) == ("sum", 0.2, 200_000)
+    assert (preset.batch_size, preset.l2) == (256, 1e-4)
