@@ -97,7 +97,7 @@ class TestMoE(ModelContract):
 
 class TestLMoE(ModelContract):
     kind = gs.LMoE
-    keywords: ClassVar[dict[str, Any]] = {**QUICK, "n_experts": 3, "gate_refresh": "epoch"}
+    keywords: ClassVar[dict[str, Any]] = {**QUICK, "n_experts": 3, "gate_refresh": "batch"}
 
 
 class TestTALL(ModelContract):

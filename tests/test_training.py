@@ -240,7 +240,7 @@ def test_a_user_of_weight_zero_leaves_no_gradient() -> None:
 
 def test_gates_refreshed_once_an_epoch_are_those_of_the_last_validation() -> None:
     split = gs.split(world(48), protocol="strict")
-    model = gs.TALL(n_experts=3, latent=8, gate_refresh="epoch", start_epoch=0, progress=False)
+    model = gs.TALL(n_experts=3, latent=8, start_epoch=0, progress=False)
     trainer = model._trainer(split, Objective.parse("mean-ndcg"))
     assert trainer.gates is None  # the first epoch computes them with every batch
     trainer.train_epoch(1, lambda share: None)
@@ -253,6 +253,21 @@ def test_gates_refreshed_once_an_epoch_are_those_of_the_last_validation() -> Non
     trainer.train_epoch(2, lambda share: None)
     assert bool((trainer.gates == before).all())
     assert np.ptp(expected) > 0  # so that the comparison says something
+
+
+def test_a_gate_is_kept_only_where_nothing_flows_through_it() -> None:
+    split = gs.split(world(24), protocol="strict")
+    kept = {"default": {}, "batch": {"gate_refresh": "batch"}, "gradient": {"gate_gradient": True},
+            "authors": {"variant": "authors"}, "routed": {"active_experts": 2}}  # fmt: skip
+    for name, keywords in kept.items():
+        model = gs.LMoE(n_experts=3, latent=4, progress=False, **keywords)
+        trainer = model._trainer(split, Objective.parse("mean-ndcg"))
+        trainer.train_epoch(1, lambda share: None)
+        trainer.validate()
+        assert (trainer.gates is not None) == (name == "default"), name
+    for through in ({"gate_gradient": True}, {"variant": "authors"}):
+        with pytest.raises(ConfigError, match="no gradient flows"):
+            gs.LMoE(gate_refresh="epoch", **through)
 
 
 def test_a_small_log_has_ten_steps_an_epoch() -> None:

@@ -28,7 +28,7 @@ class MixtureSettings:
     temperature: float = 1.0
     shrinkage: float = 5.0
     gate_gradient: bool = False
-    gate_refresh: str = "batch"
+    gate_refresh: str | None = None
     active_experts: int | None = None
     warm_up: int = 0
     weighting: str = "none"
@@ -81,6 +81,16 @@ class Mixture(nn.Module):
     def gradient_through_gate(self) -> bool:
         """Whether the loss passes through the gate (docs/method.md, row 2)."""
         return self.authors or self.settings.gate_gradient
+
+    @property
+    def keeps_gates(self) -> bool:
+        """Whether training takes a user's gate from the last validation, not anew with every batch.
+
+        A gate that the loss passes through cannot be kept; and sparse routing keeps gates of its own.
+        """
+        can = self.settings.gate_reads_losses and not self.gradient_through_gate
+        asked = self.settings.gate_refresh or ("batch" if self.settings.active_experts else "epoch")
+        return can and asked == "epoch"
 
     def gate(self, z: Tensor, seen: SparseRows, held_out: SparseRows) -> Tensor:
         """Gate [B, K] of users with latents z [K, B, D], train rows `seen` and gate rows `held_out`."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from greysheep.models.autoencoders import paper_settings, search_spaces
 from greysheep.models.autoencoders.base import MixtureModel
@@ -27,9 +27,11 @@ class LMoEConfig(MultVAEConfig):
     """Of gate `temperature`: held-out rows at which a user's gate is half uniform."""
     gate_gradient: bool = False
     """Let the gradient flow through a loss-driven gate. `variant="authors"` always does."""
-    gate_refresh: Literal["batch", "epoch"] = "batch"
-    """When a loss-driven gate is computed in training: with every batch, or once per epoch, at validation;
-    with every batch where nothing is validated, as in a refit."""
+    gate_refresh: Literal["batch", "epoch"] | None = None
+    """When a loss-driven gate is computed in training: with every batch, or once per epoch, at validation
+    (with every batch where nothing is validated, as in a refit). None = once per epoch, at no loss of quality
+    (docs/results/defaults.md), but with every batch where the gradient flows through the gate or
+    `active_experts` is set."""
     active_experts: int | None = Field(None, ge=1)
     """m: after `warm_up` a user passes through her m best experts only; None = all."""
     warm_up: int = Field(20, ge=0)
@@ -40,6 +42,13 @@ class LMoEConfig(MultVAEConfig):
     """Of weighting `mainstream`: how steeply a user's weight falls with her mainstream score."""
 
     authors: ClassVar[dict[str, Any]] = paper_settings.PROGRAM
+
+    @model_validator(mode="after")
+    def _a_kept_gate_is_a_constant(self) -> Self:
+        if self.gate_refresh == "epoch" and (self.gate_gradient or self.variant == "authors"):
+            why = "no gradient flows through a gate that is kept for an epoch"
+            raise ValueError(f'{why}: leave gate_refresh out, or set it to "batch"')
+        return self
 
 
 class LMoE(MixtureModel):

@@ -179,7 +179,7 @@ class MixtureTrainer:
         """Metrics of every user with validation rows, and the entropy of her gate if it had rows to read."""
         assert self.validation is not None
         table = self.validation.everybody(self._measure)
-        if self.net.settings.gate_refresh == "epoch":
+        if self.net.keeps_gates:
             unjudged = np.setdiff1d(self.users, self.validation.users)
             for batch in np.split(unjudged, range(SCORING_ROWS, len(unjudged), SCORING_ROWS)):
                 self._keep_gates(batch, self._gates_of(batch))
@@ -208,7 +208,7 @@ class MixtureTrainer:
 
     def _keep_gates(self, users: NDArray[np.int64], gates: Tensor) -> None:
         """Keep these users' gates for the next epoch's training, if they are refreshed once per epoch."""
-        if self.net.settings.gate_refresh != "epoch" or not self.net.settings.gate_reads_losses:
+        if not self.net.keeps_gates:
             return
         if self.gates is None:
             self.gates = self._no_gates()
