@@ -8,7 +8,7 @@ import yaml
 
 from greysheep.cli import options as shared
 from greysheep.errors import ConfigError
-from greysheep.system.files import check_folder
+from greysheep.system.files import check_folder, check_mount
 
 
 @shared.with_log_options
@@ -42,6 +42,7 @@ def fit(
 ) -> None:
     """Train a model on a log and save it as a folder."""
     check_folder(output, marker="manifest.json", overwrite=overwrite, inputs=[log, config])
+    check_mount(output)
     from greysheep.models.config import read_settings
 
     options_given = {"model": model, "preset": preset, "seed": seed, "threads": threads, "device": device}
@@ -54,6 +55,8 @@ def fit(
 
     named = str(keywords.pop("model"))
     recommender = parse(named, **keywords)
+    if not history:
+        recommender.check_without_rows()
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
     recommender.fit(split(interactions, protocol=protocol, seed=recommender.options.seed), refit=refit)
