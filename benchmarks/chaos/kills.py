@@ -2,8 +2,9 @@
 
     python benchmarks/chaos/kills.py OUT.json [--fits 100] [--saves 40] [--seed 0]
 
-fit: `greysheep fit` gets SIGKILL (now and then SIGTERM or SIGINT) at a random moment, and is started again with
-`--resume`, up to five times, then left alone: its model must be that of a run nobody disturbed, bit by bit.
+fit: `greysheep fit` gets SIGKILL (now and then SIGTERM or SIGINT) at a random moment, and is started again
+with `--resume`, up to five times, then left alone: its model must be that of a run nobody disturbed, bit by
+bit.
 save: a process writes one of two models over the other until SIGKILL; what lies there must be one of the two.
 A line a case goes to OUT.jsonl, so that a run that is stopped goes on; OUT.json sums up.
 """

@@ -73,10 +73,9 @@ def run(arguments: Sequence[str]) -> int:
                 return TERMINATED
             # Typer's way to say that the reader of a pipe left (`| head`); it has silenced stdout already.
             return 128 + 13
-        except OSError as error:
-            if error.filename is None:
-                raise
-            return _mistake(f"{error.filename}: {error.strerror}")
+        except OSError as error:  # a full disk, as a rule
+            where = "" if error.filename is None else f"{error.filename}: "
+            return _mistake(f"{where}{error.strerror or error}")
         except (KeyboardInterrupt, typer.Abort):
             code = 130
     if code == 130:

@@ -8,7 +8,7 @@ import yaml
 
 from greysheep.cli import options as shared
 from greysheep.errors import ConfigError, ModelFolderError, warn
-from greysheep.system.files import check_folder
+from greysheep.system.files import check_folder, check_mount
 from greysheep.system.signals import ctrl_c_waits
 
 
@@ -51,6 +51,7 @@ def fit(
     from them, and without it is refused, unless --overwrite throws them away.
     """
     check_folder(output, marker="manifest.json", overwrite=overwrite, inputs=[log, config])
+    check_mount(output)
     output = output.expanduser()
     place = output.resolve()
     checkpoints = place.with_name(f".{place.name}.checkpoints")
@@ -67,6 +68,8 @@ def fit(
 
     named = str(keywords.pop("model"))
     recommender = parse(named, **keywords)
+    if not history:
+        recommender.check_without_rows()
     if not resume:
         _make_way(checkpoints, overwrite)
     interactions = options.read(log)

@@ -260,6 +260,16 @@ class Model(Recommender):
         """Number type of parameters."""
         return torch.float64 if self.options.precision == "float64" else torch.float32
 
+    def check_without_rows(self) -> None:
+        """Refuse to be saved without rows, which can be asked before `fit`.
+
+        Raises:
+            DataError: the model cannot do without them (`needs_rows`).
+        """
+        if self.needs_rows:
+            why = f"{self.needs_rows}; save with include_history=True"
+            raise DataError(f"{self.name} cannot be saved without its rows: {why}")
+
     def save(self, directory: str | Path, *, include_history: bool = True) -> Path:
         """Write the model as a folder (README: it holds personal data); all of it or nothing.
 
@@ -269,9 +279,8 @@ class Model(Recommender):
             DataError: `include_history` is False for a model that cannot do without the rows (`needs_rows`).
             ModelFolderError: the path is taken by something that is not a saved model, or cannot be written.
         """
-        if self.needs_rows and not include_history:
-            why = f"{self.needs_rows}; save with include_history=True"
-            raise DataError(f"{self.name} cannot be saved without its rows: {why}")
+        if not include_history:
+            self.check_without_rows()
         about = {
             "model": self.name,
             "label": self.label,

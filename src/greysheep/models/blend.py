@@ -181,6 +181,11 @@ class Blend(Model):
         scores = (part._scores(ones if part.binary else rows, state) for part, state in parts)
         return np.stack([standardised(own, rows) for own in scores])
 
+    def check_without_rows(self) -> None:
+        """Refuse to be saved without rows if a part needs them."""
+        for part in self.parts:
+            part.check_without_rows()
+
     def _refit(self) -> None:
         if self.interrupted:
             return

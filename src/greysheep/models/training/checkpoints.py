@@ -25,7 +25,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from greysheep.errors import ConfigError, SealError, warn
-from greysheep.system.files import locked, new_folder, no_empty_folders
+from greysheep.system.drafts import no_empty_folders
+from greysheep.system.files import locked, new_folder
 from greysheep.system.seal import check_seal, read_manifest, sync, write_seal
 from greysheep.system.signals import on_sigterm, terminate
 
