@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -667,3 +668,22 @@ def test_the_page_of_a_search(tmp_path: Path) -> None:
     assert str(found) in str(chart["aria-label"])
     with pytest.raises(ConfigError, match="takes a title, nothing else"):
         gs.write_html(found, tmp_path / "trials.html", reference="ease")
+
+
+def test_what_a_killed_search_left_does_not_stop_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    log = world(60)
+    gs.tune("ease", log, trials=2, storage="study.journal", **QUIET)
+    old = Path("study.journal.lock")
+    old.symlink_to("study.journal.gone")  # as Optuna's lock of a relative path: it leads nowhere
+    os.utime(old, (0, 0), follow_symlinks=False)
+    fresh = Path("study.journal.lock-new.rename")
+    fresh.symlink_to("study.journal.gone")
+    with Path("study.journal").open("ab") as journal:
+        journal.write(b'{"op_code":5,"wor')  # a line that was being written
+    more = gs.tune("ease", log, trials=3, storage="study.journal", **QUIET)
+    assert more.trials["state"].to_list() == ["finished"] * 3
+    assert not old.is_symlink() and fresh.is_symlink()
+    assert b'{"op_code":5,"wor\n' not in Path("study.journal").read_bytes()

@@ -30,6 +30,10 @@ class ModelFolderError(GreysheepError):
     """A saved model is missing, incomplete or of another format."""
 
 
+class SealError(GreysheepError):
+    """A file of a sealed folder is missing, foreign or not as it was written; the message names it."""
+
+
 class ProcessEndedError(GreysheepError):
     """A process that was started for a job ended before it had done it."""
 

@@ -1,10 +1,11 @@
 """The command `greysheep`: arguments in, tables out; everything else is the public Python API.
 
 Exit code 0 = done, 2 = a mistake that the user can correct, one line on stderr says which, 130 = interrupted,
-141 = the reader of a pipe left.
+141 = the reader of a pipe left, 143 = ended by SIGTERM.
 Torch and the data frames are imported inside the commands, so that `--help` answers at once.
 """
 
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ import typer
 from greysheep.cli import compare, compile, data, demo, doctor, evaluate, fit, logs, tune
 from greysheep.errors import GreysheepError, GreysheepWarning
 from greysheep.system.machine import own_version
+from greysheep.system.signals import TERMINATED, terminate
 
 app = typer.Typer(
     name="greysheep",
@@ -66,13 +68,14 @@ def run(arguments: Sequence[str]) -> int:
             return _mistake(str(error))
         except _CommandLineError as error:
             return _usage_mistake(error)
-        except SystemExit:
+        except SystemExit as end:
+            if end.code == TERMINATED:
+                return TERMINATED
             # Typer's way to say that the reader of a pipe left (`| head`); it has silenced stdout already.
             return 128 + 13
-        except OSError as error:
-            if error.filename is None:
-                raise
-            return _mistake(f"{error.filename}: {error.strerror}")
+        except OSError as error:  # a full disk, as a rule
+            where = "" if error.filename is None else f"{error.filename}: "
+            return _mistake(f"{where}{error.strerror or error}")
         except (KeyboardInterrupt, typer.Abort):
             code = 130
     if code == 130:
@@ -82,6 +85,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the installed command."""
+    signal.signal(signal.SIGTERM, terminate)
     sys.exit(run(sys.argv[1:]))
 
 

@@ -55,7 +55,7 @@ def compare(
     from greysheep.comparison.request import CompareRequest, read_seeds, read_texts
     from greysheep.comparison.run_folder import check_place
 
-    check_place(output)
+    check_place(output, inputs=[log])
     request = CompareRequest(
         models=read_texts(models),
         protocol=protocol,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from greysheep.cli.options import ModelFolder, output_option
-from greysheep.system.files import check_parent
+from greysheep.system.files import check_mount, check_parent
 
 
 def compile(
@@ -24,7 +24,8 @@ def compile(
 
     A user's score for an item is the inner product. Prints what each group loses on validation rows.
     """
-    check_parent(output)
+    check_parent(output, inputs=[model])
+    check_mount(output)
     from greysheep.cli.tables import show
     from greysheep.models import load
     from greysheep.models.autoencoders.index import check_index_folder, compile_index

@@ -7,7 +7,8 @@ import typer
 
 from greysheep.cli.options import Seed, output_option
 from greysheep.cli.outputs import write_table
-from greysheep.system.files import check_parent, no_empty_folders
+from greysheep.system.drafts import no_empty_folders
+from greysheep.system.files import check_parent
 
 app = typer.Typer(help="Named data sets, and simulated ones.", rich_markup_mode=None)
 

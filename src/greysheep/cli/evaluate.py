@@ -9,7 +9,7 @@ from greysheep.cli.options import ListLength, LogOptions, ModelFolder, output_op
 from greysheep.cli.outputs import TABLES, write_table
 from greysheep.data.columns import USER
 from greysheep.errors import ConfigError, warn
-from greysheep.system.files import check_file
+from greysheep.system.files import check_file, real
 
 if TYPE_CHECKING:
     from greysheep.evaluation.report import Report
@@ -40,6 +40,8 @@ def evaluate(
         check_file(json_file, inputs=inputs)
     if html is not None:
         check_file(html, suffixes=(".html", ".htm"), inputs=inputs)
+        if json_file is not None and real(json_file) == real(html):
+            raise ConfigError(f"--json and --html both name {html}: one would replace the other")
 
     report = _report(model, recs, split, test, options, k)
     typer.echo(report.to_json() if json == "-" else str(report))

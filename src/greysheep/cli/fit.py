@@ -7,8 +7,9 @@ import typer
 import yaml
 
 from greysheep.cli import options as shared
-from greysheep.errors import ConfigError
-from greysheep.system.files import check_folder
+from greysheep.errors import ConfigError, ModelFolderError, warn
+from greysheep.system.files import check_folder, check_mount
+from greysheep.system.signals import ctrl_c_waits
 
 
 @shared.with_log_options
@@ -37,11 +38,23 @@ def fit(
     history: Annotated[
         bool, typer.Option(help="Keep the log's rows in the folder; evaluate and recommend need them.")
     ] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was killed, to the same result.")
+    ] = False,
     overwrite: shared.Overwrite = False,
     options: shared.LogOptions,
 ) -> None:
-    """Train a model on a log and save it as a folder."""
+    """Train a model on a log and save it as a folder.
+
+    Ctrl-C after the first epoch ends the training and saves the best weights so far. A training that is
+    killed leaves checkpoints beside the output, in .NAME.checkpoints: the same command with --resume goes on
+    from them, and without it is refused, unless --overwrite throws them away.
+    """
     check_folder(output, marker="manifest.json", overwrite=overwrite, inputs=[log, config])
+    check_mount(output)
+    output = output.expanduser()
+    place = output.resolve()
+    checkpoints = place.with_name(f".{place.name}.checkpoints")
     from greysheep.models.config import read_settings
 
     options_given = {"model": model, "preset": preset, "seed": seed, "threads": threads, "device": device}
@@ -51,15 +64,58 @@ def fit(
 
     from greysheep.data.splitting import split
     from greysheep.models import parse
+    from greysheep.models.training.checkpoints import remove
 
     named = str(keywords.pop("model"))
     recommender = parse(named, **keywords)
+    if not history:
+        recommender.check_without_rows()
+    if not resume:
+        _make_way(checkpoints, overwrite)
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
-    recommender.fit(split(interactions, protocol=protocol, seed=recommender.options.seed), refit=refit)
-    recommender.save(output, include_history=history)
+    parts = split(interactions, protocol=protocol, seed=recommender.options.seed)
+    try:
+        recommender.fit(parts, refit=refit, checkpoints=checkpoints, resume=resume)
+        with ctrl_c_waits(unless=recommender.interrupted) as pressed:
+            recommender.save(output, include_history=history)
+    except (KeyboardInterrupt, SystemExit, ModelFolderError):
+        _say_what_is_left(checkpoints, "--resume")
+        raise
     epochs = f", {recommender.epochs} epochs, best {recommender.best_epoch}" if recommender.epochs else ""
     typer.echo(f"trained {recommender.label} in {recommender.train_seconds:.1f} s{epochs}; wrote {output}")
+    if recommender.interrupted:
+        _say_what_is_left(checkpoints, "--resume --overwrite")
+        raise typer.Exit(130)
+    remove(checkpoints)
+    if pressed:
+        raise typer.Exit(130)
+
+
+def _make_way(checkpoints: Path, overwrite: bool) -> None:
+    """Throw away what an earlier training left, or refuse to.
+
+    Raises:
+        ConfigError: there is something, and nobody said that it may go.
+    """
+    from greysheep.models.training.checkpoints import remove, unfinished
+
+    what = unfinished(checkpoints)
+    if what and not overwrite:
+        raise ConfigError(
+            f"{checkpoints} holds {what}: add --resume to go on with it, or --overwrite to start again"
+        )
+    if what:
+        warn(f"{what} is thrown away: {checkpoints}", 1)
+        remove(checkpoints)
+
+
+def _say_what_is_left(checkpoints: Path, how: str) -> None:
+    """Say how to go on, where there are checkpoints."""
+    from greysheep.models.training.checkpoints import unfinished
+
+    if what := unfinished(checkpoints):
+        typer.echo(f"{checkpoints} keeps {what}: the same command with {how} goes on", err=True)
 
 
 def read_config(path: Path | None) -> dict[str, Any]:

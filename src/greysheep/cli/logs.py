@@ -8,7 +8,7 @@ import typer
 from greysheep.cli.options import Log, LogOptions, Overwrite, Seed, output_option, with_log_options
 from greysheep.cli.outputs import TABLES, write_table
 from greysheep.data.columns import GROUP, SCORE, USER
-from greysheep.system.files import check_file, check_folder, new_folder
+from greysheep.system.files import check_file, check_folder, check_mount, new_folder, refused
 
 
 @with_log_options
@@ -61,13 +61,14 @@ def split(
 ) -> None:
     """Write the parts of a split to files, so that any other library can train on the same rows."""
     check_folder(output, marker="split.json", overwrite=overwrite, inputs=[log])
+    check_mount(output)
     from greysheep.cli.tables import show
     from greysheep.data.splitting import split as cut
 
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
     parts = cut(interactions, protocol=protocol, seed=seed)
-    with new_folder(output) as draft:
+    with refused(output), new_folder(output) as draft:
         parts.write(draft)
     show(parts.summary())
     typer.echo(f"wrote the parts to {output}")

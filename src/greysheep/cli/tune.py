@@ -8,7 +8,8 @@ import typer
 
 from greysheep.cli import options as shared
 from greysheep.cli.outputs import write_table
-from greysheep.system.files import check_folder, no_empty_folders, write_text
+from greysheep.system.drafts import no_empty_folders
+from greysheep.system.files import check_folder, write_text
 
 if TYPE_CHECKING:
     from greysheep.tuning.tune import Tuning

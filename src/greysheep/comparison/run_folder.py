@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,13 +78,13 @@ class Run:
         return list(json.loads(self.file(".json").read_text(encoding="utf-8")).get("warnings", ()))
 
 
-def check_place(out: Path) -> None:
+def check_place(out: Path, inputs: Iterable[Path | None] = ()) -> None:
     """Refuse a folder that cannot be written, or that holds something other than a comparison.
 
     Raises:
-        ConfigError: it is a file, holds files but no marker, or cannot be written.
+        ConfigError: it is a file, holds files but no marker, is an input or in one, or cannot be written.
     """
-    files.check_folder(out, marker=MARKER, overwrite=True)
+    files.check_folder(out, marker=MARKER, overwrite=True, inputs=inputs)
 
 
 def claim(out: Path, facts: Mapping[str, Any]) -> None:

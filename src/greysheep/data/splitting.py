@@ -21,6 +21,7 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.sources import UNREADABLE, first_line
 from greysheep.errors import ConfigError, DataError
 from greysheep.mainstream.groups import Mainstream
+from greysheep.system.files import check_folder, new_folder, refused
 
 PARTS = ("train", "gate", "validation", "test")
 TRAIN, GATE, VALIDATION, TEST = 0, 1, 2, 3
@@ -94,9 +95,19 @@ class Split:
         )
 
     def write(self, directory: str | Path) -> list[Path]:
-        """Write one parquet file for each part that has rows, and split.json; return their paths."""
+        """Write a folder with a parquet file for each part that has rows, and split.json; return their paths.
+
+        An earlier split of that name is replaced.
+
+        Raises:
+            ConfigError: the folder holds something else, or cannot be written.
+        """
         folder = Path(directory).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
+        check_folder(folder, marker="split.json", overwrite=True)
+        with refused(folder), new_folder(folder) as draft:
+            return [folder / file.name for file in self._fill(draft)]
+
+    def _fill(self, folder: Path) -> list[Path]:
         frame = self.log.frame()
         written = []
         for code, name in enumerate(PARTS):
@@ -105,8 +116,6 @@ class Split:
             if rows.height:
                 rows.write_parquet(file)
                 written.append(file)
-            else:
-                file.unlink(missing_ok=True)  # of an earlier split in this folder
         facts = {
             "format": 1,
             "protocol": self.protocol,

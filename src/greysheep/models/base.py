@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -30,10 +31,12 @@ from greysheep.models.fitted import Fitted
 from greysheep.models.origin import module_of
 from greysheep.models.recommender import Recommender, torch_threads
 from greysheep.models.search_space import Dimension
+from greysheep.models.training.checkpoints import Checkpoints
 from greysheep.models.training.loop import Outcome, Trainer, Watch, run
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.progress import Progress
-from greysheep.system.machine import peak_memory_bytes
+from greysheep.system.machine import own_version, peak_memory_bytes
+from greysheep.system.signals import ctrl_c_waits
 
 REGISTRY: dict[str, type[Model]] = {}
 """Every model class that was imported, by its name."""
@@ -62,6 +65,8 @@ class Model(Recommender):
     search_starts: ClassVar[tuple[dict[str, Any], ...]] = ()
     """Changes of the defaults that `tune` tries first, the most effective one first."""
     config: Any
+    checkpoints: Checkpoints | None = None
+    """Those of the fit that is under way."""
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -124,14 +129,28 @@ class Model(Recommender):
 
     # What it gets
 
-    def fit(self, data: Interactions | Split, *, refit: bool = False) -> Self:
+    def fit(
+        self,
+        data: Interactions | Split,
+        *,
+        refit: bool = False,
+        checkpoints: str | Path | Checkpoints | None = None,
+        resume: bool = False,
+    ) -> Self:
         """Train on a log (protocol `all`: every row is used) or on a split's train rows.
 
         refit: protocol `all` only: after the best number of epochs is known, train once more with the
             validation rows among the train rows (rows of a gate stay held out, a gate needs them).
+        checkpoints: a folder for them alone; a training in epochs that is killed leaves its last ones there.
+            SIGTERM then leaves one and ends the process with code 143. They stay when `fit` ends: remove the
+            folder once the model is saved.
+        resume: go on from them, on a CPU to the same bits as if nothing had happened; from the beginning,
+            with a warning, where there are none. What is not trained in epochs is computed again.
 
         Raises:
-            ConfigError: `refit` under another protocol, where validation rows must not be trained on.
+            ConfigError: `refit` under another protocol, where validation rows must not be trained on; or
+                `checkpoints` holds some of another log, split, setting, version or number of threads, or any
+                without `resume`.
         """
         if not isinstance(data, Interactions | Split):
             raise DataError(f"fit takes what Interactions.read or split gives, not {type(data).__name__}")
@@ -145,17 +164,45 @@ class Model(Recommender):
         self.fitted, self.user_state = Fitted(data, weighted=not self.binary), None
         begun = time.perf_counter()
         try:
-            with torch_threads(self.options.threads):
+            with torch_threads(self.options.threads), self._opened(checkpoints, resume) as self.checkpoints:
                 self._fit(data)
                 if refit:
                     self._refit()
                 self.fitted.train_seconds = time.perf_counter() - begun
-                self._finish()
+                if self.checkpoints is not None:
+                    self.fitted.train_seconds += self.checkpoints.seconds_before
+                with ctrl_c_waits(unless=self.interrupted) as pressed:
+                    self._finish()
+                self.fitted.interrupted |= bool(pressed)
         except BaseException:
             self._fitted = None  # half a fit is none
             raise
+        finally:
+            self.checkpoints = None
         self.fitted.peak_memory_bytes = peak_memory_bytes()
         return self
+
+    def _opened(
+        self, checkpoints: str | Path | Checkpoints | None, resume: bool
+    ) -> AbstractContextManager[Checkpoints | None]:
+        """The checkpoints of a fit on `split`; a blend's parts share its own."""
+        if checkpoints is None and resume:
+            raise ConfigError("resume=True goes on from checkpoints: name their folder, checkpoints=FOLDER")
+        if checkpoints is None or isinstance(checkpoints, Checkpoints):
+            return nullcontext(checkpoints)
+        identity = {
+            "log": self.log.fingerprint(),
+            "split": self.split.fingerprint(),
+            "model": self.name,
+            "settings": self.config.model_dump(mode="json"),
+            "seed": self.options.seed,
+            "precision": self.options.precision,
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+            "greysheep": own_version(),
+            "torch": str(torch.__version__),
+        }
+        return Checkpoints(Path(checkpoints), identity, resume=resume)
 
     def _refit(self) -> None:
         """Train again with validation rows in train; where that does not end well, keep the first model.
@@ -176,7 +223,7 @@ class Model(Recommender):
             failure = f"failed ({error})"
         if not failure:
             return
-        self.fitted, first.interrupted = first, True
+        self.fitted, first.interrupted = first, failure == "was interrupted"
         self._restore(tensors, self.log.n_items)
         warn(f"the refit of {self.name} {failure}: the first model is kept, without validation rows", 3)
 
@@ -213,6 +260,16 @@ class Model(Recommender):
         """Number type of parameters."""
         return torch.float64 if self.options.precision == "float64" else torch.float32
 
+    def check_without_rows(self) -> None:
+        """Refuse to be saved without rows, which can be asked before `fit`.
+
+        Raises:
+            DataError: the model cannot do without them (`needs_rows`).
+        """
+        if self.needs_rows:
+            why = f"{self.needs_rows}; save with include_history=True"
+            raise DataError(f"{self.name} cannot be saved without its rows: {why}")
+
     def save(self, directory: str | Path, *, include_history: bool = True) -> Path:
         """Write the model as a folder (README: it holds personal data); all of it or nothing.
 
@@ -222,9 +279,8 @@ class Model(Recommender):
             DataError: `include_history` is False for a model that cannot do without the rows (`needs_rows`).
             ModelFolderError: the path is taken by something that is not a saved model, or cannot be written.
         """
-        if self.needs_rows and not include_history:
-            why = f"{self.needs_rows}; save with include_history=True"
-            raise DataError(f"{self.name} cannot be saved without its rows: {why}")
+        if not include_history:
+            self.check_without_rows()
         about = {
             "model": self.name,
             "label": self.label,
@@ -277,8 +333,8 @@ class IterativeModel(Model):
         record.history, record.best_epoch = outcome.history, outcome.best_epoch
         record.epochs, record.interrupted = len(outcome.history), outcome.interrupted
         if outcome.interrupted:
-            kept = f"epoch {self.best_epoch} is kept"
-            warn(f"{self.name} was interrupted after {self.epochs} epochs; {kept}", 3)
+            kept = f"its best weights are those of epoch {self.best_epoch}"
+            warn(f"{self.name} was interrupted after {self.epochs} epochs: {kept}", 3)
 
     def _train_again(self, split: Split) -> bool:
         return self._run(split, None, self.best_epoch, f"{self.label} (refit)").interrupted
@@ -294,6 +350,7 @@ class IterativeModel(Model):
             groups=split.mainstream.groups,
             progress=Progress(label, epochs, self.options.progress),
             watch=None if objective is None else self.watch,
+            checkpoints=self.checkpoints,
         )
         self._trained(trainer)
         return outcome

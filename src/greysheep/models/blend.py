@@ -135,7 +135,10 @@ class Blend(Model):
         # under `all` a closed form would learn validation rows, which the weights are to be chosen on
         held = replace(split, protocol="strict") if choose and split.protocol == "all" else split
         for part in self.parts:
-            part.fit(split if part.validates else held)
+            part.fit(split if part.validates else held, checkpoints=self.checkpoints)
+            self.fitted.interrupted = part.interrupted
+            if part.interrupted and part is not self.parts[-1]:
+                raise KeyboardInterrupt  # without the parts to come it is no model yet
         if choose:
             shares = self._choose(held)
         elif shares is None:
@@ -178,11 +181,23 @@ class Blend(Model):
         scores = (part._scores(ones if part.binary else rows, state) for part, state in parts)
         return np.stack([standardised(own, rows) for own in scores])
 
+    def check_without_rows(self) -> None:
+        """Refuse to be saved without rows if a part needs them."""
+        for part in self.parts:
+            part.check_without_rows()
+
     def _refit(self) -> None:
+        if self.interrupted:
+            return
         first = self.split
         for part in self.parts:
+            part.checkpoints = self.checkpoints
             part._refit()
+            part.checkpoints = None
             part._finish()
+            if part.interrupted:
+                self.fitted.interrupted = True
+                break
         # rows that a part now trains on are train rows of the blend, too: only its own split is saved
         self.fitted.split = next((part.split for part in self.parts if part.split is not first), first)
 

@@ -34,7 +34,7 @@ class Fitted:
     """Mean entropy of what mixes the experts for a user."""
     peak_memory_bytes: int = 0
     interrupted: bool = False
-    """Whether Ctrl-C ended the training, or a refit failed."""
+    """Whether Ctrl-C ended the training early."""
     trained_items: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     """[I] whether the item had rows to learn from."""
     routes: Any = None

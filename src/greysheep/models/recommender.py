@@ -111,7 +111,7 @@ class Recommender(ABC):
     gate_entropy: float | None = recorded("gate_entropy", "Users' mean gate entropy; None without experts.")
     train_seconds: float = recorded("train_seconds", "Seconds of `fit`.")
     peak_memory_bytes: int = recorded("peak_memory_bytes", "Peak memory of the process at the end of `fit`.")
-    interrupted: bool = recorded("interrupted", "Whether Ctrl-C ended the training, or a refit failed.")
+    interrupted: bool = recorded("interrupted", "Whether Ctrl-C ended the training early.")
     trained_items: NDArray[np.bool_] = recorded(
         "trained_items", "[I] whether the item had rows to learn from."
     )

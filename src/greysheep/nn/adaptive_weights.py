@@ -84,6 +84,17 @@ class AdaptiveWeights:
             weights[judged] = self.project(self._scaled(signal, judged), self.alpha)
         return weights
 
+    def state(self) -> dict[str, Tensor]:
+        """What was recorded so far, not copied."""
+        n_changes = torch.tensor(self.n_changes)
+        return {"before": self.before, "latest": self.latest, "changes": self.changes, "n_changes": n_changes}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take a record back."""
+        for name in ("before", "latest", "changes"):
+            setattr(self, name, state[name].clone().to(self.n_held_out.device))
+        self.n_changes = int(state["n_changes"])
+
     def _signal(self) -> Tensor:
         """S [U] in units of summed loss, NaN = none yet."""
         if self.signal == "loss":

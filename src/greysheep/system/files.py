@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import shutil
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from greysheep.errors import ConfigError
+from greysheep.errors import ConfigError, GreysheepError
+from greysheep.system.drafts import draft_of, take_place
 
 
 def check_file(path: Path, *, suffixes: Iterable[str] = (), inputs: Iterable[Path | None] = ()) -> None:
     """Refuse a file that could not be written in the end, or that would replace an input.
 
     Raises:
-        ConfigError: The ending is not one of `suffixes`, or the path is a folder, an input or not writable.
+        ConfigError: The ending is not one of `suffixes`, or the path is a folder, a device, an input or in
+            one, or not writable.
     """
     path, allowed = path.expanduser(), tuple(suffixes)
     if allowed and path.suffix.lower() not in allowed:
         raise ConfigError(f"output {path} ends in {path.suffix or 'nothing'!r}: use {' or '.join(allowed)}")
-    if path.is_dir():
-        raise ConfigError(f"output {path} is a folder: name a file")
-    _check_place(path, inputs)
+    with refused(path):
+        if path.is_dir():
+            raise ConfigError(f"output {path} is a folder: name a file")
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"output {path} is a device or a pipe, which cannot be replaced: name a file")
+        _check_place(path, inputs)
 
 
 def check_folder(
@@ -34,19 +40,42 @@ def check_folder(
     With `overwrite`, a full folder may be replaced or added to if it is ours.
 
     Raises:
-        ConfigError: The path is a file, a full folder that must not be touched, an input or not writable.
+        ConfigError: The path is a file, a full folder that must not be touched, a mount point, an input or in
+            one, or not writable.
     """
     path = path.expanduser()
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"output {path} is a file: name a folder")
-    if path.is_dir() and any(path.iterdir()):
-        if not overwrite:
-            raise ConfigError(f"output {path} already holds files: name another folder or add --overwrite")
-        if not is_ours(path, marker):
-            raise ConfigError(
-                f"output {path} holds files but no {marker} of greysheep's: name another folder"
-            )
-    _check_place(path, inputs)
+    with refused(path):
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"output {path} is a file: name a folder")
+        _check_place(path, inputs)
+        if path.is_dir() and any(path.iterdir()):
+            if not overwrite:
+                raise ConfigError(
+                    f"output {path} already holds files: name another folder or add --overwrite"
+                )
+            if not is_ours(path, marker):
+                raise ConfigError(
+                    f"output {path} holds files but no {marker} of greysheep's: name another folder"
+                )
+
+
+def check_mount(path: Path) -> None:
+    """Refuse a folder that a file system is mounted on: another one cannot take its place.
+
+    Raises:
+        ConfigError: It is one.
+    """
+    place = real(path)
+    if place.is_dir() and str(place) in _mount_points():
+        raise ConfigError(f"output {path} is a mount point, which cannot be replaced: name a folder in it")
+
+
+def _mount_points() -> set[str]:
+    try:
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return {re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), line.split()[4]) for line in lines}
 
 
 def is_ours(folder: Path, marker: str) -> bool:
@@ -64,84 +93,69 @@ def is_ours(folder: Path, marker: str) -> bool:
     return isinstance(content, dict) and "fingerprint" in content
 
 
-def check_parent(path: Path) -> None:
+def real(path: Path) -> Path:
+    """The path that links lead to; OSError where they lead in a circle."""
+    try:
+        return path.expanduser().resolve()
+    except RuntimeError as error:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
+
+
+def check_parent(path: Path, inputs: Iterable[Path | None] = ()) -> None:
     """Refuse a folder in which nothing could be written.
 
     Raises:
         ConfigError: The path is a file or not writable.
     """
     path = path.expanduser()
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"output {path} is a file: name a folder")
-    _check_place(path / "file", ())
+    with refused(path):
+        if path.exists() and not path.is_dir():
+            raise ConfigError(f"output {path} is a file: name a folder")
+        _check_place(path / "file", inputs)
 
 
 def _check_place(path: Path, inputs: Iterable[Path | None]) -> None:
-    target = path.resolve()
-    for source in inputs:
-        if source is not None and (source.resolve() == target or target in source.resolve().parents):
+    """Refuse a path that is, holds or lies in an input, or beside which nothing can be written."""
+    target = real(path)
+    for source in filter(None, inputs):
+        given = real(source)
+        if given == target or target in given.parents or (target.exists() and _same(given, target)):
             raise ConfigError(f"output {path} would replace the input {source}: name another place")
+        if given in target.parents:
+            raise ConfigError(f"output {path} lies in the input {source}: name another place")
     place = target.parent
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         raise ConfigError(f"output {path} cannot be written: no permission to write in {place}")
+    trial = place / f".greysheep.{os.urandom(4).hex()}"  # a full disk, a quota, a folder of the system
+    trial.mkdir()
+    trial.rmdir()
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and one.samefile(other)
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; on success it becomes `path`, on any failure it is removed."""
-    with _draft(path) as draft:
+    """Yield a path to write to; on success it becomes `path`, on any failure it is removed.
+
+    Where `path` is a link, what it points to is replaced.
+    """
+    path = real(path)
+    with draft_of(path, folder=False) as draft:
         yield draft
-        draft.replace(path.expanduser())
+        draft.replace(path)
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder to fill; on success it becomes `path`, on any failure it is removed."""
-    path = path.expanduser().resolve()
-    with _draft(path) as draft:
-        draft.mkdir()
+    path = real(path)
+    with draft_of(path, folder=True) as draft:
         yield draft
-        old = draft.with_suffix(".old")
-        if path.exists():
-            path.rename(old)
-        try:
-            draft.rename(path)
-        except OSError:
-            if old.exists():
-                old.rename(path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """Yield a free path beside `path`; on failure nothing is left of it, nor of parents made for it."""
-    path = path.expanduser()
-    draft = path.with_name(f".{path.stem}.{os.urandom(4).hex()}.tmp{path.suffix}")
-    with no_empty_folders(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield draft
-        except BaseException:
-            if draft.is_dir():
-                shutil.rmtree(draft, ignore_errors=True)
-            draft.unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def no_empty_folders(path: Path) -> Iterator[None]:
-    """Take away the folders that appear down to `path` and stay empty, should the work fail."""
-    missing = [folder for folder in (path.absolute(), *path.absolute().parents) if not folder.exists()]
-    try:
-        yield
-    except BaseException:
-        for folder in missing:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-        raise
+        take_place(draft, path)
 
 
 @contextmanager
@@ -151,11 +165,21 @@ def written_or_refused(path: Path) -> Iterator[Path]:
     Raises:
         ConfigError: the path cannot be written.
     """
+    with refused(path), new_file(path) as draft:
+        yield draft
+
+
+@contextmanager
+def refused(path: Path, kind: type[GreysheepError] = ConfigError) -> Iterator[None]:
+    """Turn an error of the system into one line on the path that cannot be written.
+
+    Raises:
+        GreysheepError: of this kind.
+    """
     try:
-        with new_file(path) as draft:
-            yield draft
+        yield
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
+        raise kind(f"{path} cannot be written: {error.strerror or error}") from None
 
 
 def write_bytes(path: Path | str, data: bytes) -> Path:

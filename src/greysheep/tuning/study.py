@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -16,6 +17,7 @@ from greysheep.tuning.score import Score
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
+    from optuna.storages.journal import JournalFileBackend
     from optuna.trial import FrozenTrial
 
 State = Literal["finished", "pruned", "failed", "stopped"]
@@ -24,6 +26,8 @@ IDENTITY, REFERENCE, RECORD, AGAIN = "identity", "reference", "record", "again"
 STARTUP_TRIALS = 4
 """Random trials before TPE fits its densities; the starting points count among them. Few, for a random draw
 from ten dimensions seldom beats the defaults, and slow models have no time for many."""
+STALE_SECONDS = 30
+"""Age of a lock of Optuna's at which its process is taken for dead, as Optuna does."""
 COMPARABLE_TRIALS = 3
 """Finished trials that a pruned one is compared with, at least."""
 
@@ -118,11 +122,16 @@ class Notebook:
         trial.set_user_attr(RECORD, killed.stored())
 
     def close_orphans(self) -> None:
-        """Close the trials of a process that was killed; they are run again."""
+        """Close the trials of a process that was killed: as their records say, or to be run again."""
         from optuna.trial import TrialState
 
         for trial in self.study.get_trials(False, (TrialState.RUNNING,)):
-            self.study.tell(trial.number, state=TrialState.FAIL)
+            record = Record.read(trial)
+            if record is not None and record.state == "finished":
+                self.study.tell(trial.number, record.value)
+            else:
+                pruned = record is not None and record.state == "pruned"
+                self.study.tell(trial.number, state=TrialState.PRUNED if pruned else TrialState.FAIL)
 
     def reference(self) -> Score | None:
         """The score of the model that `no-harm` measures against, if it was fitted before."""
@@ -143,7 +152,6 @@ def open_notebook(path: Path | None, identity: Mapping[str, str], seed: int) -> 
     """
     import optuna
     from optuna.storages import InMemoryStorage, JournalStorage
-    from optuna.storages.journal import JournalFileBackend
 
     loud = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # `Search` prints a line per trial
@@ -152,7 +160,7 @@ def open_notebook(path: Path | None, identity: Mapping[str, str], seed: int) -> 
         busy = f"{path} is in use: another process tunes there"
         with locked(path.with_name(f".{path.name}.lock"), busy) if path is not None else nullcontext():
             try:
-                storage = JournalStorage(JournalFileBackend(str(path))) if path else InMemoryStorage()
+                storage = InMemoryStorage() if path is None else JournalStorage(_journal(path))
                 if NAME in optuna.get_all_study_names(storage):
                     study = optuna.load_study(study_name=NAME, storage=storage, pruner=pruner)
                 else:
@@ -167,6 +175,39 @@ def open_notebook(path: Path | None, identity: Mapping[str, str], seed: int) -> 
             yield notebook
     finally:
         optuna.logging.set_verbosity(loud)
+
+
+def _journal(path: Path) -> JournalFileBackend:
+    """The journal at `path`, which this process alone writes: it holds the lock beside it.
+
+    That lock goes with its process. Optuna's own, a link, outlives a process that is killed, and the next one
+    waits for it, for ever where the path is relative: it is not used, and an old one is swept.
+    """
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    class Held(JournalFileOpenLock):
+        def acquire(self) -> bool:
+            return True
+
+        def release(self) -> None:
+            pass
+
+    for stale in path.parent.glob(f"{path.name}.lock*"):
+        with suppress(FileNotFoundError):
+            if time.time() - stale.lstat().st_mtime > STALE_SECONDS:
+                stale.unlink()
+    if path.is_file():
+        _cut_torn_line(path)
+    return JournalFileBackend(str(path.resolve()), lock_obj=Held(str(path)))
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Take away the beginning of a line that was being written: the next one would be joined to it."""
+    with path.open("rb+") as journal:
+        text = journal.read()
+        whole = text.rfind(b"\n") + 1
+        if whole < len(text) and text.startswith(b'{"op_code":'):  # else it is no journal, but a user's file
+            journal.truncate(whole)
 
 
 def _check(study: Study, path: Path | None, identity: Mapping[str, str]) -> None:

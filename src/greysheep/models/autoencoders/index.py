@@ -27,6 +27,7 @@ from greysheep.metrics.ranking import hits, per_user
 from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.recommender import Recommender
 from greysheep.nn.sparse_rows import SparseRows
+from greysheep.system.files import new_folder, refused
 
 RANKS = (16, 32, 64, 128, 256, 512)
 """Ranks to try, smallest first."""
@@ -105,16 +106,13 @@ class Index(Recommender):
         """
         folder = Path(directory).expanduser()
         check_index_folder(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with refused(folder, DataError), new_folder(folder) as draft:
             for name, column, ids, vectors in (
                 (INDEX_FILES[0], USER, self.log.user_ids, self.user_vectors),
                 (INDEX_FILES[1], ITEM, self.log.item_ids, self.item_vectors),
             ):
                 vector = pl.Series(VECTOR, vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
-                pl.DataFrame({column: ids, VECTOR: vector}).write_parquet(folder / name)
-        except OSError as error:
-            raise DataError(f"{folder} cannot be written: {error.strerror or error}") from None
+                pl.DataFrame({column: ids, VECTOR: vector}).write_parquet(draft / name)
         return folder
 
 

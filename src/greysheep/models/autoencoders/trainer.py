@@ -16,6 +16,7 @@ from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.models.autoencoders.config import MultVAEConfig
+from greysheep.models.training.checkpoints import State
 from greysheep.models.training.loop import Tick
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.validation import SCORING_ROWS, PerUser, Validation
@@ -248,3 +249,41 @@ class MixtureTrainer:
         """Put a copy back."""
         self.routes = self.best_routes
         self.net.load_state_dict(load_file(snapshot) if self.spill is not None else snapshot)
+
+    def state(self) -> State:
+        """All that the epochs to come depend on."""
+        state = State(facts={"step": self.step, "best_is_routed": self.best_routes is not None})
+        state.put("net", self.net.state_dict())
+        state.put_optimizer("optimizer", self.optimizer)
+        state.put_random(self.order, self.random)
+        # a file is mapped into memory, not read, until its tensors are written elsewhere
+        best = load_file(self.spill) if self.spill is not None and Path(self.spill).exists() else self.best
+        state.put("best", best or {})
+        state.put("gates", {"all": self.gates} if self.gates is not None else {})
+        state.put("routes", {"all": self.routes} if self.routes is not None else {})
+        if self.adaptive is not None:
+            state.put("adaptive", self.adaptive.state())
+        return state
+
+    def load_state(self, state: State) -> Any:
+        """Go to a state; returns the copy of the best weights, None if there is none."""
+        self.step = state.facts["step"]
+        self.net.load_state_dict(state.part("net"))
+        state.load_optimizer("optimizer", self.optimizer)
+        state.load_random(self.order, self.random)
+        gates, routes = (
+            {key: value.clone().to(self.device) for key, value in state.part(name).items()}.get("all")
+            for name in ("gates", "routes")
+        )
+        self.gates, self.routes = gates, routes
+        self.best_routes = routes if state.facts["best_is_routed"] else None
+        if self.adaptive is not None:
+            self.adaptive.load_state(state.part("adaptive"))
+        best = state.part("best")
+        if not best:
+            return None
+        if self.spill is not None:
+            save_file(best, self.spill)
+            return self.spill
+        self.best = {key: value.clone().to(self.device) for key, value in best.items()}
+        return self.best

@@ -125,6 +125,7 @@ class IALS(Model):
         kept = f"{n_models} of {config.n_seeds} seeds"
         if finished < config.iterations:
             kept = f"{finished} of {config.iterations} iterations"
+        self.fitted.interrupted = True
         warn(f"{self.name} was interrupted: {kept} are kept", 4)
 
     def _scaled(self, rows: csr_matrix) -> csr_matrix:

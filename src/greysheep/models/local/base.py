@@ -42,7 +42,7 @@ def train_global(model: Model, split: Split, epochs: int | None = None) -> MultV
     own = model.config.model_dump(include=set(MultVAEConfig.model_fields))
     kind = GLOBAL[model.config.global_model]
     trained = kind(label=f"{model.label} (global)", **own, **model.options.model_dump())
-    trained.fitted = Fitted(split)
+    trained.fitted, trained.checkpoints = Fitted(split), model.checkpoints
     if epochs is None:
         trained._fit(split)
     elif trained._run(split, None, epochs, trained.label).interrupted:
@@ -110,6 +110,8 @@ class LocalModel(GlobalFirst, IterativeModel):
         """The global model's weights as a bank of one; without objective, after the epochs found before."""
         again = self.global_epochs if objective is None and self.global_epochs else None
         trained = train_global(self, split, again)
+        if trained.interrupted:
+            raise KeyboardInterrupt  # without local models it is no model yet
         if again is None:
             self.global_epochs = trained.best_epoch
         return trained.net.bank

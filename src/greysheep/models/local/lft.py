@@ -90,6 +90,7 @@ class LFT(GlobalFirst):
         trained = train_global(self, split)
         record, of_global = self.fitted, trained.fitted
         record.history, record.epochs = of_global.history, of_global.epochs
+        record.interrupted = of_global.interrupted
         self.global_epochs = record.best_epoch = of_global.best_epoch
         self.bank, self._known = trained.net.bank, None
         self._choose_steps(split)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.models.local.config import LocalConfig
+from greysheep.models.training.checkpoints import State
 from greysheep.models.training.loop import Tick
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.validation import PerUser, Validation
@@ -122,6 +123,28 @@ class LocalTrainer:
     def restore(self, snapshot: Any) -> None:
         """Put a copy back."""
         self.bank.load_state_dict(snapshot)
+
+    def state(self) -> State:
+        """All that the epochs to come depend on."""
+        state = State()
+        state.put("bank", self.bank.state_dict())
+        for k, optimizer in enumerate(self.optimizers):
+            state.put_optimizer(f"optimizer.{k}", optimizer)
+        state.put_random(self.order, self.random)
+        state.put("steps", {"all": torch.from_numpy(self.steps)})
+        state.put("best", self.best or {})
+        return state
+
+    def load_state(self, state: State) -> Any:
+        """Go to a state; returns the copy of the best weights, None if there is none."""
+        self.bank.load_state_dict(state.part("bank"))
+        for k, optimizer in enumerate(self.optimizers):
+            state.load_optimizer(f"optimizer.{k}", optimizer)
+        state.load_random(self.order, self.random)
+        self.steps = state.part("steps")["all"].numpy().copy()
+        best = state.part("best")
+        self.best = {key: value.clone().to(self.device) for key, value in best.items()} or None
+        return self.best
 
 
 @torch.no_grad()

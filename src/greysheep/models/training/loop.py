@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,16 +13,18 @@ from numpy.typing import NDArray
 
 from greysheep.errors import ConfigError, warn
 from greysheep.mainstream.groups import GROUPS
+from greysheep.models.training.checkpoints import Checkpoints, Resumable
 from greysheep.models.training.objective import Objective, mean
 from greysheep.models.training.progress import Progress
+from greysheep.system.signals import ctrl_c_waits
 
 Tick = Callable[[float], None]
 Watch = Callable[[dict[str, Any]], bool]
 """Takes each epoch's line of the history; True ends the run there, with the best weights so far."""
 
 
-class Trainer(Protocol):
-    """What an iterative model gives to the loop."""
+class Trainer(Resumable, Protocol):
+    """What an iterative model gives to the loop; `state` and `load_state` serve checkpoints alone."""
 
     def train_epoch(self, epoch: int, tick: Tick) -> dict[str, Any]:
         """Pass once over the users; `tick` takes the share done. Returns the epoch's losses;
@@ -49,6 +52,11 @@ class Outcome:
     best_epoch: int = 0
     interrupted: bool = False
 
+    @property
+    def best_value(self) -> float:
+        """The objective of the best epoch."""
+        return float(self.history[self.best_epoch - 1]["objective"]) if self.best_epoch else -np.inf
+
 
 def run(
     trainer: Trainer,
@@ -60,44 +68,69 @@ def run(
     groups: NDArray[np.int8],
     progress: Progress,
     watch: Watch | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Outcome:
     """Train until `epochs`, or until `patience` epochs after the best one (counted from `start_epoch` on).
 
     objective: None = no validation rows: all epochs are run and the last weights kept.
     groups: [U] mainstream group of each user, for the means in the history.
     watch: may end the run early; not called after the last epoch.
-    Ctrl-C ends the run with the best weights so far; before the end of the first epoch it is passed on.
+    checkpoints: those of the fit; the run is its next stage, and goes on from the last one of this stage.
+    Ctrl-C ends the run with the best weights so far; before the end of the first epoch it is passed on. A
+    second one is passed on, too.
     """
-    outcome, best_value, best = Outcome(), -np.inf, None
-    with progress:
-        for epoch in range(1, epochs + 1):
+    outcome, best, pressed = Outcome(), None, list[int]()
+
+    def ended() -> bool:
+        done = len(outcome.history)
+        late = objective is not None and done - max(outcome.best_epoch, start_epoch) >= patience
+        return done >= epochs or late or outcome.interrupted
+
+    with progress, nullcontext() if checkpoints is None else checkpoints.stage() as stage:
+        if stage is not None:
+            outcome.history, outcome.best_epoch, best = stage.begin(trainer)
+            progress.go_on(len(outcome.history))
+        while not ended():
             try:
-                row = _epoch(trainer, epoch, objective, groups, progress)
+                row = _epoch(trainer, len(outcome.history) + 1, objective, groups, progress)
+                with ctrl_c_waits() as pressed:
+                    if _diverged(row, best):
+                        break
+                    outcome.history.append(row)
+                    if objective is None:
+                        outcome.best_epoch = row["epoch"]
+                    elif row["objective"] > outcome.best_value:
+                        best, outcome.best_epoch = trainer.snapshot(), row["epoch"]
+                    progress.epoch(row, outcome.best_epoch, patience, start_epoch)
+                    if stage is not None:
+                        stage.end_of_epoch(trainer, outcome.history, outcome.best_epoch)
+                outcome.interrupted = bool(pressed)
             except KeyboardInterrupt:
-                if not outcome.history:
+                if pressed or not outcome.history:
                     raise
                 outcome.interrupted = True
-                break
-            if not np.isfinite(row["loss"]):
-                where = f"in epoch {epoch} (loss {row['loss']})"
-                message = f"training diverged {where}; try a smaller learning_rate"
-                if best is None:
-                    raise ConfigError(message)
-                warn(f"{message}: the best weights so far are kept", 2)
-                break
-            outcome.history.append(row)
-            if objective is None:
-                outcome.best_epoch = epoch
-            elif row["objective"] > best_value:
-                best_value, best, outcome.best_epoch = row["objective"], trainer.snapshot(), epoch
-            progress.epoch(row, outcome.best_epoch, patience, start_epoch)
-            if objective is not None and epoch - max(outcome.best_epoch, start_epoch) >= patience:
-                break
-            if watch is not None and epoch < epochs and watch(row):
+            if watch is not None and not ended() and watch(row):
                 break
     if best is not None:
-        trainer.restore(best)
+        with ctrl_c_waits(unless=outcome.interrupted) as pressed:
+            trainer.restore(best)
+        outcome.interrupted |= bool(pressed)
     return outcome
+
+
+def _diverged(row: dict[str, Any], best: Any) -> bool:
+    """Whether an epoch's loss is no number; said in a warning where there are weights to keep.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if np.isfinite(row["loss"]):
+        return False
+    message = f"training diverged in epoch {row['epoch']} (loss {row['loss']}); try a smaller learning_rate"
+    if best is None:
+        raise ConfigError(message)
+    warn(f"{message}: the best weights so far are kept", 3)
+    return True
 
 
 def _epoch(

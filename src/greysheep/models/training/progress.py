@@ -21,6 +21,7 @@ class Progress:
 
     def __init__(self, label: str, epochs: int, show: bool | None):
         self.label, self.epochs = label, epochs
+        self.before = 0
         terminal = sys.stderr.isatty()
         self.lines = bool(show) and not terminal
         self.bar: Bar | None = None
@@ -46,6 +47,12 @@ class Progress:
         if self.bar is not None:
             self.bar.stop()
 
+    def go_on(self, epoch: int) -> None:
+        """Begin after an epoch that another process has trained; 0 = from the beginning."""
+        self.before = epoch
+        if epoch:
+            self._show(epoch, f"goes on after epoch {epoch}")
+
     def within(self, epoch: int, share: float) -> None:
         """Move the bar inside an epoch."""
         if self.bar is not None and self.task is not None:
@@ -57,7 +64,7 @@ class Progress:
             return
         # training ends `patience` epochs after the best one unless a better one comes first
         last = min(self.epochs, max(best_epoch, start_epoch) + patience)
-        per_epoch = (time.perf_counter() - self.begun) / row["epoch"]
+        per_epoch = (time.perf_counter() - self.begun) / (row["epoch"] - self.before)
         left = (last - row["epoch"]) * per_epoch
         parts = [f"epoch {row['epoch']}", f"loss {row['loss']:.1f}"]
         if row.get("ndcg@20") is not None:

@@ -1,0 +1,318 @@
+"""A fit that was killed goes on to the same bits; signals end it in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import greysheep as gs
+from contract import assert_same_state, world
+from greysheep.cli import run
+from greysheep.errors import ConfigError, GreysheepWarning
+from greysheep.models import create
+from greysheep.models.autoencoders.trainer import MixtureTrainer
+from greysheep.models.training import checkpoints
+from greysheep.models.training.checkpoints import Stage
+
+TINY = {"latent": 6, "epochs": 5, "batch_size": 24, "learning_rate": 1e-2, "progress": False}
+MIXED = {**TINY, "n_experts": 2}
+LOCAL = {**TINY, "n_experts": 2, "local_epochs": 4, "local_batch_size": 24}
+CASES: dict[str, tuple[str, dict[str, Any], int]] = {
+    "dropout, decoupled decay": ("multvae", {**TINY, "dropout": 0.5}, 5),
+    "coupled decay": ("multvae", {**TINY, "l2": 0.01}, 5),
+    "fixed weights": ("wl", TINY, 5),
+    "learned gate": ("moe", MIXED, 5),
+    "gate once per epoch": ("lmoe", {**MIXED, "gate_refresh": "epoch", "gate": "temperature"}, 5),
+    "adaptive weights": ("tall", {**MIXED, "start_epoch": 3, "window": 2}, 5),
+    "sparse routing": ("tall", {**MIXED, "start_epoch": 1, "active_experts": 1, "warm_up": 2}, 5),
+    "global, then local models": ("loca", LOCAL, 9),
+    "neighbours' experts": ("enlft", {**LOCAL, "threshold": 0.01}, 9),
+    "a copy per user": ("lft", {**TINY, "steps": 2}, 5),
+    "parts of a blend": (
+        "blend",
+        {
+            "models": "multvae+ease+wl",
+            "progress": False,
+            "settings": {
+                name: {k: v for k, v in TINY.items() if k != "progress"} for name in ("multvae", "wl")
+            },
+        },
+        10,
+    ),
+}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "SHARE", 1e9)
+
+
+@pytest.fixture(scope="module")
+def log() -> gs.Interactions:
+    return world(60, 30)
+
+
+def killed_after(epochs: int, monkeypatch: pytest.MonkeyPatch, fit: Any) -> None:
+    """Fit, and end after so many epochs of all stages together."""
+    end_of_epoch, passed = Stage.end_of_epoch, iter(range(1, 1000))
+
+    def ending(self: Stage, *args: Any) -> None:
+        end_of_epoch(self, *args)
+        if next(passed) == epochs:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Stage, "end_of_epoch", ending)
+        fit()
+
+
+def without_times(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: row[key] for key in row if not key.endswith("_seconds")} for row in history]
+
+
+def assert_same(one: Any, other: Any) -> None:
+    assert_same_state(one, other)
+    assert one.recommend(k=5).equals(other.recommend(k=5))
+    assert without_times(one.history) == without_times(other.history)
+    assert (one.best_epoch, one.gate_entropy) == (other.best_epoch, other.gate_entropy)
+
+
+@pytest.mark.usefixtures("every_epoch")
+@pytest.mark.parametrize("refit", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_a_killed_fit_goes_on_to_the_same_bits(
+    case: str, refit: bool, log: gs.Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, keywords, epochs = CASES[case]
+
+    def fit(**more: Any) -> Any:
+        return create(name, **keywords).fit(log, refit=refit, **more)
+
+    whole = fit()
+    moments = {1, 3, epochs - 1} if not refit else {2, epochs + 1}
+    for n, moment in enumerate(sorted(moments)):
+        folder = tmp_path / str(n)
+        killed_after(moment, monkeypatch, lambda folder=folder: fit(checkpoints=folder))
+        assert_same(whole, fit(checkpoints=folder, resume=True))
+
+
+@pytest.mark.usefixtures("every_epoch")
+def test_twice_killed_and_the_last_one_damaged(
+    log: gs.Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "deep" / "kept"
+
+    def fit(**more: Any) -> Any:
+        return gs.TALL(**MIXED, start_epoch=1).fit(log, **more)
+
+    killed_after(2, monkeypatch, lambda: fit(checkpoints=folder))
+    killed_after(2, monkeypatch, lambda: fit(checkpoints=folder, resume=True))
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "00-000003", "00-000004"]
+    tensors = folder / "00-000004" / "state.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-9] + b"\x01" + tensors.read_bytes()[-8:])
+    with pytest.warns(GreysheepWarning, match="00-000004/state.safetensors has changed"):
+        assert_same(fit(), fit(checkpoints=folder, resume=True))
+
+
+@pytest.mark.usefixtures("every_epoch")
+def test_what_is_refused(log: gs.Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keywords: dict[str, Any] = {**MIXED, "start_epoch": 1}
+    killed_after(2, monkeypatch, lambda: gs.TALL(**keywords).fit(log, checkpoints=tmp_path / "c"))
+
+    def refused(message: str, data: Any = log, **more: Any) -> None:
+        with pytest.raises(ConfigError, match=message) as error:
+            gs.TALL(**{**keywords, **more}).fit(data, checkpoints=tmp_path / "c", resume=True)
+        assert "\n" not in str(error.value)
+
+    refused("another log", world(61, 30))
+    refused("another split", gs.split(log))
+    refused("another split", seed=1)
+    refused("latent is 6 there and 7 here", latent=7)
+    refused("threads is 1 there and 2 here", threads=2)
+    refused("precision is float32 there and float64 here", precision="float64")
+    monkeypatch.setattr("greysheep.models.base.own_version", lambda: "9.9")
+    refused("greysheep is .* there and 9.9 here")
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="an unfinished training up to epoch 2: resume it"):
+        gs.TALL(**keywords).fit(log, checkpoints=tmp_path / "c")
+    with pytest.raises(ConfigError, match="name their folder"):
+        gs.TALL(**keywords).fit(log, resume=True)
+
+
+def test_nothing_to_resume_is_said(log: gs.Interactions, tmp_path: Path) -> None:
+    with pytest.warns(GreysheepWarning, match="nothing to resume"):
+        model = gs.MultVAE(**TINY).fit(log, checkpoints=tmp_path / "none", resume=True)
+    assert model.epochs == 5 and not (tmp_path / "none").exists()
+
+
+@pytest.mark.usefixtures("every_epoch")
+def test_a_full_disk_does_not_end_the_training(
+    log: gs.Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.warns(GreysheepWarning, match="No space left on device") as caught:
+        model = gs.MultVAE(**TINY).fit(log, checkpoints=tmp_path / "c")
+    assert model.epochs == 5 and len(caught) == 1 and not (tmp_path / "c").exists()
+
+
+def test_the_first_one_waits_until_writing_is_cheap(tmp_path: Path) -> None:
+    kept = checkpoints.Checkpoints(tmp_path / "c", {})
+    with kept:
+        assert not kept.due(10**9)
+        kept.last -= 200
+        assert kept.due(10**9) and not kept.due(10**10)
+        kept.cost = 5.0  # as measured
+        assert not kept.due(1)
+
+
+# The command
+
+
+@pytest.fixture
+def desk(log: gs.Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    log.frame().write_parquet("log.parquet")
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield tmp_path
+    signal.signal(signal.SIGINT, before)
+
+
+def fit(*more: str) -> int:
+    settings = ("latent=6", "epochs=6", "batch_size=24", "learning_rate=0.01")
+    line = ["fit", "log.parquet", "-o", "model", "--model", "multvae"]
+    return run([*line, *(word for one in settings for word in ("--set", one)), *more])
+
+
+def signalled(number: int, epoch: int, monkeypatch: pytest.MonkeyPatch, times: int = 1) -> Any:
+    """Send this process a signal in an epoch; returns the patch, to be undone."""
+    train_epoch = MixtureTrainer.train_epoch
+
+    def sending(self: MixtureTrainer, now: int, tick: Any) -> dict[str, Any]:
+        losses = train_epoch(self, now, tick)
+        if now == epoch:
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+            time.sleep(0)
+        return losses
+
+    monkeypatch.setattr(MixtureTrainer, "train_epoch", sending)
+
+
+def left() -> list[str]:
+    return sorted(path.name for path in Path().iterdir() if path.name != "log.parquet")
+
+
+@pytest.mark.usefixtures("desk")
+def test_sigterm_keeps_a_checkpoint_and_resume_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        signalled(signal.SIGTERM, 3, patch)
+        assert fit() == 143
+    assert left() == [".model.checkpoints"]
+    assert "up to epoch 3: the same command with --resume goes on" in capfd.readouterr().err
+    assert fit() == 2
+    assert "add --resume to go on with it, or --overwrite" in capfd.readouterr().err
+    assert fit("--resume") == 0
+    assert "multvae: goes on after epoch 3" in capfd.readouterr().err and left() == ["model"]
+    first = pl.read_parquet("model/users.parquet"), Path("model/model.safetensors").read_bytes()
+    assert fit("--resume", "--overwrite") == 0
+    assert "nothing to resume" in capfd.readouterr().err
+    assert first[0].equals(pl.read_parquet("model/users.parquet"))
+    assert first[1] == Path("model/model.safetensors").read_bytes()
+
+
+@pytest.mark.usefixtures("desk")
+def test_a_second_sigterm_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    signalled(signal.SIGTERM, 1, monkeypatch, times=2)
+    assert fit() == 143 and left() == []
+
+
+@pytest.mark.usefixtures("desk")
+def test_overwrite_throws_an_unfinished_training_away(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        signalled(signal.SIGTERM, 2, patch)
+        assert fit() == 143
+    assert fit("--overwrite") == 0 and left() == ["model"]
+    assert "up to epoch 2 is thrown away" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("desk")
+def test_ctrl_c(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    with monkeypatch.context() as patch:
+        signalled(signal.SIGINT, 1, patch)
+        assert fit() == 130 and left() == []
+    with monkeypatch.context() as patch:
+        signalled(signal.SIGINT, 3, patch)
+        assert fit() == 130
+    assert left() == ["model"] and gs.load("model").epochs == 2
+    assert capfd.readouterr().err.splitlines()[-1] == "interrupted"
+
+
+@pytest.mark.usefixtures("desk")
+def test_ctrl_c_while_a_trained_model_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    save = gs.MultVAE.save
+
+    def pressing(times: int) -> Any:
+        def saving(self: Any, *args: Any, **more: Any) -> Path:
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+            return save(self, *args, **more)
+
+        return saving
+
+    monkeypatch.setattr(gs.MultVAE, "save", pressing(2))
+    assert fit() == 130 and left() == []
+    monkeypatch.setattr(gs.MultVAE, "save", pressing(1))
+    assert fit() == 130 and gs.load("model").epochs == 6
+
+
+def test_ctrl_c_in_the_global_model_or_an_early_part_leaves_no_model(
+    log: gs.Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(self: MixtureTrainer, epoch: int, tick: Any) -> dict[str, Any]:
+        if epoch == 2:
+            raise KeyboardInterrupt
+        return train_epoch(self, epoch, tick)
+
+    train_epoch = MixtureTrainer.train_epoch
+    monkeypatch.setattr(MixtureTrainer, "train_epoch", stopping)
+    small: dict[str, Any] = {"latent": 6, "epochs": 3}
+    for name, keywords in (
+        ("loca", {**small, "n_experts": 2}),
+        ("blend", {"models": "multvae+ease", "settings": {"multvae": small}}),
+    ):
+        with pytest.raises(KeyboardInterrupt), pytest.warns(GreysheepWarning, match="interrupted"):
+            create(name, **keywords, progress=False).fit(log)
+    with pytest.warns(GreysheepWarning, match="interrupted"):
+        blend = create("blend", models="ease+multvae", settings={"multvae": small}, progress=False).fit(log)
+        lft = create("lft", **small, steps=2, progress=False).fit(log)
+    assert blend.interrupted and lft.interrupted
+
+
+def test_the_generators_of_users_and_noise_are_part_of_the_state(log: gs.Interactions) -> None:
+    trainer = gs.MultVAE(**TINY)._trainer(gs.split(log), None)
+    trainer.train_epoch(1, lambda share: None)
+    state = trainer.state()
+    other = gs.MultVAE(**TINY)._trainer(gs.split(log), None)
+    other.load_state(state)
+    np.testing.assert_array_equal(trainer.order.permutation(9), other.order.permutation(9))
+    assert (trainer.random.get_state() == other.random.get_state()).all()
