@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +21,7 @@ from contract import ModelContract, world
 from greysheep.errors import ConfigError, ModelFolderError
 from greysheep.models import REGISTRY, Model, create, parse
 from greysheep.models.registry import sources
+from greysheep.system.seal import write_seal
 
 ROOT = Path(__file__).parents[1]
 TOY = ROOT / "tests" / "toy_package"
@@ -107,7 +109,7 @@ def test_a_class_that_is_gone_is_named(
     create("cooccurrence").fit(world(24)).save(tmp_path / "model")
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(installed)])
     forget("cooccurrence")
-    with pytest.raises(ModelFolderError, match=r"class cooccurrence:Cooccurrence cannot be imported: no mod"):
+    with pytest.raises(ModelFolderError, match=r"class cooccurrence:Cooccurrence is not known here: import"):
         gs.load(tmp_path / "model")
     with pytest.raises(ConfigError, match="there is no model 'cooccurrence'"):
         create("cooccurrence")
@@ -139,6 +141,9 @@ def test_a_class_in_a_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     about = json.loads((tmp_path / "model" / "config.json").read_text())
     assert about["class"] == "my_script:Cooccurrence"
     monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModelFolderError, match="import my_script first"):
+        gs.load(tmp_path / "model")  # a folder has nothing imported
+    import_module("my_script")
     loaded = gs.load(tmp_path / "model")
     assert type(loaded).__module__ == "my_script" and loaded.recommend(k=3).height == 180
     forget("mine", "my_script")
@@ -153,7 +158,7 @@ def test_a_class_of_a_session_cannot_be_compared(tmp_path: Path, monkeypatch: py
         kind().fit(world(24)).save(tmp_path / "model")
         assert isinstance(gs.load(tmp_path / "model"), kind)
         forget("session")
-        with pytest.raises(ModelFolderError, match="defined in a session: define it again"):
+        with pytest.raises(ModelFolderError, match="class __main__:Session is not known here"):
             gs.load(tmp_path / "model")
     finally:
         forget("session")
@@ -175,9 +180,12 @@ def test_nothing_in_a_folder_is_executed(tmp_path: Path, monkeypatch: pytest.Mon
     folder = gs.Popular().fit(world(24)).save(tmp_path / "model")
     about = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**about, "model": "trap", "class": "trap:Trap"}))
+    facts = json.loads((folder / "manifest.json").read_text())
+    del facts["files"]
+    write_seal(folder, facts)
     (folder / "trap.py").write_text("raise SystemExit('executed')")
     monkeypatch.syspath_prepend(str(folder))
-    with pytest.raises(ModelFolderError, match="nothing in it is executed"):
+    with pytest.raises(ModelFolderError, match="trap:Trap is not known here"):
         gs.load(folder)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,9 @@ from scipy.sparse import csr_matrix
 
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import Split
+from greysheep.errors import DataError
 from greysheep.mainstream.groups import Mainstream
+from greysheep.models.derived import SERVING, TRAIN, kept
 
 
 @dataclass(eq=False)
@@ -37,6 +41,10 @@ class Fitted:
     """Whether Ctrl-C ended the training early."""
     trained_items: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     """[I] whether the item had rows to learn from."""
+    folder: Path | None = None
+    """Where the model was read from: scores that are asked for are kept there."""
+    cuts: dict[str, list[float | None] | None] = field(default_factory=dict)
+    """Cut points that its manifest holds, by their names there."""
     routes: Any = None
     """[U, K] gates of sparse routing, once training has settled them."""
 
@@ -57,18 +65,38 @@ class Fitted:
 
     @cached_property
     def serving_mainstream(self) -> Mainstream:
-        """Scores and groups on every stored row: those a new user is compared with."""
-        return Mainstream.fit(self.log.matrix(), self.log.user_ids)
+        """Scores and groups on every stored row: those a new user is compared with.
+
+        Raises:
+            DataError: the model was saved without its rows before its groups were known.
+        """
+        return self._kept(
+            SERVING, self.fingerprint, lambda: Mainstream.fit(self.log.matrix(), self.log.user_ids)
+        )
+
+    @cached_property
+    def mainstream(self) -> Mainstream:
+        """Scores and groups on the split's train rows: those of evaluation."""
+        return self._kept(TRAIN, self.split.fingerprint(), lambda: self.split.mainstream)
+
+    def _kept(self, name: str, rows: str, make: Callable[[], Mainstream]) -> Mainstream:
+        def made() -> Mainstream:
+            if not self.has_history:
+                raise DataError("the model was saved without its rows: groups are made from them")
+            return make()
+
+        return kept(self.folder, name, rows, self.log.user_ids, made)
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the log."""
         return self.log.fingerprint()
 
-    @cached_property
-    def cuts_train(self) -> list[float | None]:
-        """Cut points of the split's mainstream groups; None where a group is empty."""
-        return finite(self.split.mainstream.cuts)
+    def known_groups(self) -> dict[str, Mainstream]:
+        """Scores that somebody has asked for already, by the names of their files."""
+        at_hand = {SERVING: self.__dict__.get("serving_mainstream")}
+        at_hand[TRAIN] = self.__dict__.get("mainstream", self.split.__dict__.get("mainstream"))
+        return {name: known for name, known in at_hand.items() if known is not None}
 
 
 def finite(cuts: NDArray[np.float64]) -> list[float | None]:

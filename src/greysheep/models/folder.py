@@ -13,18 +13,24 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from greysheep.data.columns import GROUP, ITEM, PART, TIME, USER, WEIGHT
+from greysheep.data.columns import ITEM, PART, TIME, USER, WEIGHT
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import PARTS, Split
 from greysheep.errors import ModelFolderError
-from greysheep.mainstream.groups import GROUPS, Mainstream
+from greysheep.models.derived import SERVING, TRAIN
+from greysheep.models.derived import write as write_derived
 from greysheep.models.fitted import Fitted, finite
-from greysheep.system.files import is_ours, new_folder
+from greysheep.system.files import is_ours, new_folder, refused
 from greysheep.system.machine import own_version
+from greysheep.system.seal import MANIFEST, check_contents, read_json, read_manifest, write_seal
 
-FORMAT = 1
-MAINSTREAM, STATE = "mainstream", "gate"
-"""Columns of users.parquet; the state of a user has been called a gate since format 1."""
+FORMAT = 2
+STATE = "gate"
+"""Column of users.parquet that holds their state."""
+CUTS = (("cuts_train", TRAIN), ("cuts_serving", SERVING))
+"""Cut points in the manifest, null unless the groups were asked for before saving."""
+ROWS = "interactions.parquet"
+FILES = ("config.json", "items.parquet", "users.parquet", "model.safetensors", "training.jsonl")
 FACTS = ("train_seconds", "epochs", "best_epoch", "gate_entropy", "peak_memory_bytes")
 """Fields of `Fitted` that the manifest holds as they are."""
 
@@ -48,11 +54,8 @@ def save(saved: Saved, directory: Path, include_history: bool) -> Path:
     """
     directory = directory.expanduser()
     check_target(directory)
-    try:
-        with new_folder(directory) as draft:
-            _write(saved, draft, include_history and saved.fitted.has_history)
-    except OSError as error:
-        raise ModelFolderError(f"{directory} cannot be written: {error.strerror or error}") from None
+    with refused(directory, ModelFolderError), new_folder(directory) as draft:
+        _write(saved, draft, include_history and saved.fitted.has_history)
     return directory
 
 
@@ -70,14 +73,13 @@ def check_target(directory: Path) -> None:
 
 def _write(saved: Saved, folder: Path, include_history: bool) -> None:
     record = saved.fitted
-    log, serving = record.log, record.serving_mainstream
+    log = record.log
     save_file({k: v.contiguous() for k, v in saved.tensors.items()}, folder / "model.safetensors")
     (folder / "model.safetensors").chmod(0o644)  # as the other files: it would be its owner's alone
     _json(folder / "config.json", saved.about)
     items = {ITEM: log.item_ids, "n_rows": record.item_counts, "trained": record.trained_items}
     pl.DataFrame(items).write_parquet(folder / "items.parquet")
-    users = pl.DataFrame({USER: log.user_ids, MAINSTREAM: serving.scores,
-                          GROUP: np.asarray(GROUPS)[serving.groups]})  # fmt: skip
+    users = pl.DataFrame({USER: log.user_ids})
     if saved.user_state is not None:
         users = users.with_columns(pl.Series(STATE, saved.user_state))
     users.write_parquet(folder / "users.parquet")
@@ -86,35 +88,41 @@ def _write(saved: Saved, folder: Path, include_history: bool) -> None:
         log.frame().with_columns(parts).write_parquet(folder / "interactions.parquet")
     lines = [json.dumps(row, allow_nan=False) + "\n" for row in record.history]
     (folder / "training.jsonl").write_text("".join(lines))
-    _json(folder / "manifest.json", _manifest(record, include_history))
+    write_seal(folder, _manifest(record, include_history))
+    for name, known in record.known_groups().items():
+        rows = record.fingerprint if name == SERVING else record.split.fingerprint()
+        write_derived(folder, name, rows, log.user_ids, known)
 
 
 def _manifest(record: Fitted, include_history: bool) -> dict[str, Any]:
-    log, split, serving = record.log, record.split, record.serving_mainstream
+    log, split, known = record.log, record.split, record.known_groups()
     best = record.history[record.best_epoch - 1] if record.history else {}
     return {
         "format": FORMAT,
         "greysheep": own_version(),
         "fingerprint": record.fingerprint,
-        "cuts_train": record.cuts_train,
+        **{key: finite(known[name].cuts) if name in known else record.cuts.get(key) for key, name in CUTS},
         "user_id": str(log.user_ids.dtype),
         "item_id": str(log.item_ids.dtype),
         "protocol": split.protocol,
         "seed": split.seed,
         "has_history": include_history,
-        "cuts_serving": finite(serving.cuts),
-        "mainstream_sample": serving.sampled,
-        "mainstream_bound": serving.bound,
         "metrics": {key: best[key] for key in ("objective", "ndcg@20") if key in best},
         **{key: getattr(record, key) for key in FACTS},
     }
 
 
-def read(folder: Path) -> Saved:
+def read(folder: Path, verify: bool) -> Saved:
     """Read what `save` wrote; `registry.load` turns what a damaged folder raises into one error."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    if manifest["format"] != FORMAT:
-        raise ValueError(f"format {manifest['format']} (this library reads {FORMAT})")
+    earlier = read_json(folder, MANIFEST).get("format")
+    if earlier != FORMAT:
+        raise ValueError(f"{MANIFEST} says format {earlier}, this library reads {FORMAT}: fit the model anew")
+    manifest = read_manifest(folder)
+    needed = {*FILES, *((ROWS,) if manifest["has_history"] else ())}
+    if missing := sorted(needed - set(manifest["files"])):
+        raise ValueError(f"{MANIFEST} does not name {missing[0]}")
+    if verify:
+        check_contents(folder, manifest)
     users = pl.read_parquet(folder / "users.parquet", glob=False)
     items = pl.read_parquet(folder / "items.parquet", glob=False)
     record = Fitted(
@@ -122,18 +130,21 @@ def read(folder: Path) -> Saved:
         has_history=manifest["has_history"],
         history=[json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()],
         trained_items=items["trained"].to_numpy(),
+        folder=folder,
+        cuts={key: manifest[key] for key, _ in CUTS},
         **{key: manifest[key] for key in FACTS},
     )
-    codes = users[GROUP].replace_strict({g: i for i, g in enumerate(GROUPS)}, return_dtype=pl.Int8).to_numpy()
-    cuts = np.array([np.inf if cut is None else cut for cut in manifest["cuts_serving"]])
-    sample = (manifest.get("mainstream_sample", 0), manifest.get("mainstream_bound", 0.0))
     # what is computed from the rows was saved, as the rows may not be
-    record.serving_mainstream = Mainstream(users[MAINSTREAM].to_numpy(), codes, cuts, *sample)
-    record.item_counts = items["n_rows"].to_numpy()
-    record.fingerprint, record.cuts_train = manifest["fingerprint"], manifest["cuts_train"]
+    record.item_counts, record.fingerprint = items["n_rows"].to_numpy(), manifest["fingerprint"]
     state = np.array(users[STATE].explode()).reshape(len(users), -1) if STATE in users.columns else None
-    about = json.loads((folder / "config.json").read_text())
-    return Saved(about, record, state, load_file(folder / "model.safetensors"))
+    about = read_json(folder, "config.json")
+    if state is not None and not np.isfinite(state).all():
+        raise ValueError(f"users.parquet: column {STATE!r} holds NaN or infinity")
+    tensors = load_file(folder / "model.safetensors")
+    for name, values in tensors.items():
+        if values.is_floating_point() and not values.isfinite().all():
+            raise ValueError(f"model.safetensors: tensor {name!r} holds NaN or infinity")
+    return Saved(about, record, state, tensors)
 
 
 def _read_split(folder: Path, manifest: dict[str, Any], user_ids: pl.Series, item_ids: pl.Series) -> Split:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from greysheep.errors import ConfigError
@@ -63,21 +62,3 @@ def import_source(module: str, folder: str) -> None:
             f"module {module} cannot be imported: {error} (what a script does stands below "
             '`if __name__ == "__main__":`)'
         ) from error
-
-
-def import_named(origin: str, not_in: Path) -> None:
-    """Import the module of an origin `module:Class`, unless it lies in the folder that is being read.
-
-    Raises:
-        ImportError: it is not there, or it lies in `not_in`.
-    """
-    module = origin.partition(":")[0]
-    if module == MAIN:
-        raise ImportError("it was defined in a session: define it again before loading")
-    spec = find_spec(module.partition(".")[0])
-    if spec is None:
-        raise ImportError(f"no module named {module!r}")
-    places = [spec.origin, *(spec.submodule_search_locations or ())]
-    if any(place and not_in.resolve() in Path(place).resolve().parents for place in places):
-        raise ImportError(f"{module!r} lies in the folder itself, and nothing in it is executed")
-    import_module(module)

@@ -129,7 +129,7 @@ class Recommender(ABC):
         """
         if not self.has_history:
             raise DataError(f"this {self.name} was saved without its rows: groups are read from them")
-        return self.split.mainstream
+        return self.fitted.mainstream
 
     def groups_of(self, history: Any) -> pl.DataFrame:
         """Group of people by their rows (known or not), by the stored cut points: user_id, score, group."""

@@ -16,11 +16,11 @@ import polars as pl
 from pydantic import ValidationError
 from safetensors import SafetensorError
 
-from greysheep.errors import ConfigError, ModelFolderError
+from greysheep.errors import ConfigError, ModelFolderError, SealError
 from greysheep.models import folder
 from greysheep.models.base import REGISTRY, Model
 from greysheep.models.config import RunOptions, read_settings
-from greysheep.models.origin import import_named, source_of
+from greysheep.models.origin import source_of
 
 GROUP = "greysheep.models"
 """Entry points of installed models."""
@@ -28,7 +28,7 @@ GROUP = "greysheep.models"
 # what reading a broken folder can raise, from JSON, parquet, safetensors and our own checks
 _DAMAGE = (
     OSError, ValueError, KeyError, TypeError, RuntimeError,
-    SafetensorError, pl.exceptions.PolarsError, ConfigError, ValidationError,
+    SafetensorError, SealError, pl.exceptions.PolarsError, ConfigError, ValidationError,
 )  # fmt: skip
 
 
@@ -103,10 +103,13 @@ def sources(text: str) -> list[tuple[str, str]]:
     return [source for kind in kinds if (source := source_of(kind)) is not None]
 
 
-def load(directory: str | Path) -> Model:
+def load(directory: str | Path, *, verify: bool = True) -> Model:
     """Read a saved model; nothing in the folder is executed.
 
-    A user's own class is imported by the name of its module, which the folder holds.
+    A user's own class is known by its entry point, or once its module was imported: a folder names the
+    module, but nothing is imported because a folder says so.
+
+    verify: False skips the SHA-256 of the files, for large models in a place that is trusted.
 
     Raises:
         ModelFolderError: the folder is missing, incomplete, damaged or of another format, or the class
@@ -116,8 +119,8 @@ def load(directory: str | Path) -> Model:
     if not (place / "manifest.json").is_file():
         raise ModelFolderError(f"{place} is no saved model: it has no manifest.json")
     try:
-        saved = folder.read(place)
-        _know(saved.about, place)
+        saved = folder.read(place, verify)
+        _know(saved.about)
         model = create(saved.about["model"], label=saved.about["label"], **saved.about["config"])
         model.options = RunOptions(**saved.about["options"])
         model.fitted, model.user_state = saved.fitted, saved.user_state
@@ -129,14 +132,13 @@ def load(directory: str | Path) -> Model:
     return model
 
 
-def _know(about: dict[str, Any], place: Path) -> None:
-    """Import the class of a saved model, if it is a user's own and not known yet."""
+def _know(about: dict[str, Any]) -> None:
+    """Refuse a user's own class that is neither imported nor installed.
+
+    Raises:
+        ConfigError: it is not; the message names its module.
+    """
     name, origin = about["model"], about.get("class")
-    if origin is None or name in REGISTRY:
-        return
-    try:
-        import_named(origin, place)
-        find(name)
-    except (ImportError, ConfigError) as error:
-        message = f"{place} holds a model {name!r}, whose class {origin} cannot be imported: {error}"
-        raise ModelFolderError(message) from None
+    if origin is not None and not known(name):
+        module = str(origin).partition(":")[0]
+        raise ConfigError(f"its class {origin} is not known here: import {module} first, or install it")
