@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
+from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from torch import Tensor
 
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import TRAIN, VALIDATION, Split, split
@@ -34,6 +33,9 @@ from greysheep.models.training.loop import Outcome, Trainer, Watch, run
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.progress import Progress
 from greysheep.system.machine import peak_memory_bytes
+
+if TYPE_CHECKING:
+    import torch
 
 REGISTRY: dict[str, type[Model]] = {}
 """Every model class that was imported, by its name."""
@@ -55,7 +57,7 @@ class Model(Recommender):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     validates: ClassVar[bool] = False
     """True where `fit` keeps validation rows back under every protocol, to stop or to choose by."""
-    needs_rows: ClassVar[str | None] = None
+    needs_rows: str | None = None
     """Why the model cannot be saved without its rows; None where it can."""
     search_space: ClassVar[dict[str, Dimension]] = {}
     """What `tune` may change; a condition reads settings that come before it."""
@@ -100,12 +102,12 @@ class Model(Recommender):
         """Learn from `split.train_rows(gated=self.uses_gate_rows)` (closed-form models: `self.fit_rows`)."""
 
     @abstractmethod
-    def _state(self) -> dict[str, Tensor]:
-        """Learned tensors, for saving."""
+    def _state(self) -> dict[str, Any]:
+        """What was learned, for saving: arrays, or tensors on the CPU."""
 
     @abstractmethod
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
-        """Take learned tensors back."""
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
+        """Take them back, as arrays or as they were given."""
 
     def _train_again(self, split: Split) -> bool:
         """Train anew on a split without validation, for the best number of epochs; True if Ctrl-C ended it.
@@ -165,7 +167,7 @@ class Model(Recommender):
         first = self.fitted
         if not self.validates or first.interrupted:
             return
-        tensors = {key: value.clone() for key, value in self._state().items()}
+        learned = deepcopy(self._state())
         part = np.where(first.split.part == VALIDATION, TRAIN, first.split.part).astype(np.int8)
         self.fitted = replace(first, split=replace(first.split, part=part))
         try:
@@ -177,7 +179,7 @@ class Model(Recommender):
         if not failure:
             return
         self.fitted, first.interrupted = first, True
-        self._restore(tensors, self.log.n_items)
+        self._restore(learned, self.log.n_items)
         warn(f"the refit of {self.name} {failure}: the first model is kept, without validation rows", 3)
 
     def _finish(self) -> None:
@@ -198,6 +200,8 @@ class Model(Recommender):
     @cached_property
     def device(self) -> torch.device:
         """The device the options ask for."""
+        import torch  # here, as models that are none of torch's never ask
+
         wanted = self.options.device
         if wanted == "auto":
             wanted = "cuda" if torch.cuda.is_available() else "cpu"
@@ -211,6 +215,8 @@ class Model(Recommender):
     @property
     def dtype(self) -> torch.dtype:
         """Number type of parameters."""
+        import torch
+
         return torch.float64 if self.options.precision == "float64" else torch.float32
 
     def save(self, directory: str | Path, *, include_history: bool = True) -> Path:
@@ -299,11 +305,11 @@ class IterativeModel(Model):
         return outcome
 
 
-def take(state: dict[str, Tensor], name: str, *shape: int) -> NDArray[Any]:
-    """A saved tensor as an array, refused (ValueError) if it is not of this shape."""
+def take(state: dict[str, Any], name: str, *shape: int) -> NDArray[Any]:
+    """A saved array, refused (ValueError) if it is not of this shape."""
     if tuple(state[name].shape) != shape:
         raise ValueError(f"tensor {name} has shape {tuple(state[name].shape)}, not {shape}")
-    return state[name].numpy()
+    return np.asarray(state[name])
 
 
 def mean_entropy(weights: NDArray[Any]) -> float | None:

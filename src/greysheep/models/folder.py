@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.numpy import load_file, save_file
 
 from greysheep.data.columns import GROUP, ITEM, PART, TIME, USER, WEIGHT
 from greysheep.data.interactions import Interactions
@@ -37,7 +36,8 @@ class Saved:
     """model (its name), label, config, options; `class` where it is none of greysheep's."""
     fitted: Fitted
     user_state: NDArray[Any] | None
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Any]
+    """Arrays, or tensors on the CPU; arrays when it was read."""
 
 
 def save(saved: Saved, directory: Path, include_history: bool) -> Path:
@@ -71,7 +71,7 @@ def check_target(directory: Path) -> None:
 def _write(saved: Saved, folder: Path, include_history: bool) -> None:
     record = saved.fitted
     log, serving = record.log, record.serving_mainstream
-    save_file({k: v.contiguous() for k, v in saved.tensors.items()}, folder / "model.safetensors")
+    save_file({k: np.asarray(v, order="C") for k, v in saved.tensors.items()}, folder / "model.safetensors")
     (folder / "model.safetensors").chmod(0o644)  # as the other files: it would be its owner's alone
     _json(folder / "config.json", saved.about)
     items = {ITEM: log.item_ids, "n_rows": record.item_counts, "trained": record.trained_items}
