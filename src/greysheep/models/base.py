@@ -26,6 +26,7 @@ from greysheep.mainstream.groups import GROUPS
 from greysheep.models import folder
 from greysheep.models.config import ModelConfig, divide
 from greysheep.models.fitted import Fitted
+from greysheep.models.known import Registry
 from greysheep.models.origin import module_of
 from greysheep.models.recommender import Recommender, torch_threads
 from greysheep.models.search_space import Dimension
@@ -37,8 +38,8 @@ from greysheep.system.machine import peak_memory_bytes
 if TYPE_CHECKING:
     import torch
 
-REGISTRY: dict[str, type[Model]] = {}
-"""Every model class that was imported, by its name."""
+REGISTRY = Registry()
+"""Every model class by its name."""
 
 
 class Model(Recommender):
