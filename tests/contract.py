@@ -36,7 +36,7 @@ def world(n_users: int = 96, n_items: int = 48, seed: int = 0) -> gs.Interaction
 
 
 def state_of(model: Any) -> dict[str, np.ndarray]:
-    return {key: value.numpy().copy() for key, value in model._state().items()}
+    return {key: np.array(value) for key, value in model._state().items()}
 
 
 def assert_same_state(a: Any, b: Any) -> None:

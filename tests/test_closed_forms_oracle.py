@@ -16,10 +16,18 @@ from scipy.sparse import csr_matrix
 
 import greysheep as gs
 import oracle
+from greysheep.errors import ConfigError, DataError
 from greysheep.models.base import Model
-from greysheep.models.linear.ease import item_weights
+from greysheep.models.linear import ease_forms, gram
+from greysheep.models.linear.ease_forms import ItemForm, UserForm, smaller_form, solve
 
 GOLDEN = Path(__file__).with_name("golden") / "ease.json"
+
+
+def item_weights(rows: csr_matrix, regularization: float) -> NDArray[np.float32]:
+    found = solve(rows, regularization, "items")
+    assert isinstance(found, ItemForm)
+    return found.weights
 
 
 def random_rows(n_users: int, n_items: int, seed: int) -> NDArray[np.float64]:
@@ -61,7 +69,7 @@ def test_item_weights_agree(n_users: int, n_items: int, regularization: float, s
 
 
 def test_item_weights_agree_where_blocks_meet() -> None:
-    # The inverse is mirrored in blocks of 1,024 items.
+    # The Gram matrix is made and mirrored in blocks.
     x = random_rows(40, 1030, 1)
     np.testing.assert_allclose(item_weights(csr_matrix(x), 2.0), oracle.ease_weights(x, 2.0), atol=1e-6)
 
@@ -79,3 +87,134 @@ def test_scores_agree(seed: int, weighted: bool) -> None:
     np.testing.assert_allclose(fitted_scores(model, x, fed), expected, atol=1e-5)
     popular = fitted_scores(gs.Popular(), x, fed)
     np.testing.assert_allclose(popular, oracle.popularity_scores(x, n_users=len(fed)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.floats(0.02, 0.6), st.integers(1, 200), st.booleans())
+def test_gram_is_the_product_whatever_the_blocks(seed: int, share: float, cells: int, single: bool) -> None:
+    random = np.random.default_rng(seed)
+    x = (random.random((23, 17)) < share) * random.integers(1, 6, (23, 17)).astype(float)
+    x[0] = 1.0  # one long row, so that dense and sparse rows meet
+    dtype = np.float32 if single else np.float64
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gram, "CELLS", cells)
+        patch.setattr(gram, "DENSE_GAIN", 2)
+        found = gram.gram(csr_matrix(x, dtype=dtype))
+        inverse = gram.inverse(csr_matrix(x), 2.0, dtype)
+        exact = gram.precise_product(x, found)
+    assert found.dtype == dtype and found.flags.f_contiguous
+    np.testing.assert_array_equal(np.tril(found), np.tril(x.T @ x))
+    assert inverse is not None
+    np.testing.assert_array_equal(inverse, inverse.T)
+    np.testing.assert_allclose(
+        inverse, np.linalg.inv(x.T @ x + 2 * np.eye(17)), atol=1e-5 if single else 1e-12
+    )
+    np.testing.assert_allclose(exact, x @ found.astype(float))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 40), st.floats(0.1, 100), st.integers(0, 2**31), st.booleans())
+def test_the_form_over_users_gives_the_same_scores(
+    n_users: int, n_items: int, regularization: float, seed: int, weighted: bool
+) -> None:
+    x, fed = random_rows(n_users, n_items, seed), random_rows(5, n_items, seed + 1)
+    fed[4] = 0
+    if weighted:
+        x = x * np.random.default_rng(seed).integers(1, 6, x.shape)
+    found = solve(csr_matrix(x), regularization, "users")
+    assert isinstance(found, UserForm)
+    expected = fed @ oracle.ease_weights(x, regularization)
+    for rows in (csr_matrix(fed), csr_matrix(fed, dtype=np.float32)):
+        np.testing.assert_allclose(found.scores(rows), expected, atol=1e-9)
+    np.testing.assert_allclose(found.precise_scores(fed), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("form", ["items", "users"])
+@pytest.mark.parametrize("regularization", [30.0, 300.0])
+def test_float32_is_used_where_it_is_exact_enough(
+    form: ease_forms.Form, regularization: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = gs.simulate(n_users=250, n_items=300, rows_per_user=30, seed=2).log
+    rows = log.matrix()
+    expected = oracle.ease_scores(rows.toarray(), regularization)
+    monkeypatch.setattr(ease_forms, "PRECISE", 0)
+    made: list[Any] = []
+    kind = ItemForm if form == "items" else UserForm
+    fit = kind.fit
+
+    def watched(*arguments: Any) -> Any:
+        made.append(arguments[-1])
+        return fit(*arguments)
+
+    monkeypatch.setattr(kind, "fit", watched)
+    scores = solve(rows, regularization, form).scores(rows)
+    assert made == [np.float32]
+    np.testing.assert_allclose(scores, expected, atol=1e-4 * np.abs(expected).max(axis=1).min())
+    # what float32 would lose is done in float64, or refused
+    scores = solve(rows, 1e-4, form).scores(rows)
+    assert made[1:] == [np.float32, np.float64]
+    np.testing.assert_allclose(scores, oracle.ease_scores(rows.toarray(), 1e-4), atol=1e-4)
+    with pytest.raises(ConfigError, match="singular with regularization=1e-30"):
+        solve(rows, 1e-30, form)
+
+
+@pytest.mark.parametrize("form", ["items", "users"])
+def test_the_estimate_of_the_error_is_the_error(form: ease_forms.Form) -> None:
+    """An inverse that is off by a known amount: its scores, and its diagonal alone."""
+    rows = gs.simulate(n_users=90, n_items=120, rows_per_user=20, seed=2).log.matrix()
+    kind = ItemForm if form == "items" else UserForm
+    found = kind.fit(rows, 5.0, np.float64)
+    assert found is not None
+    solution, left = found
+    assert ease_forms.score_error(solution, left, rows, 5.0) < 1e-6
+    exact = oracle.ease_scores(rows.toarray(), 5.0)
+    matrix = solution.weights if isinstance(solution, ItemForm) else solution.inverse
+    matrix += 1e-4 * np.random.default_rng(0).standard_normal(matrix.shape)
+    error = np.abs(solution.scores(rows) - exact).max(axis=1) / np.abs(exact).max(axis=1)
+    assert error.max() > 1e-4
+    # never far below; above it where the rows of single items suffer most
+    assert 0.3 * error.max() < ease_forms.score_error(solution, left, rows, 5.0) < 6 * error.max()
+    solution, left = kind.fit(rows, 5.0, np.float64) or (solution, left)
+    popular = np.argmax(rows.sum(0))
+    left[popular] *= 1.01
+    assert 0.003 < ease_forms.score_error(solution, left, rows, 5.0) < 0.03
+
+
+def test_a_matrix_that_is_no_number_is_refused() -> None:
+    rows = csr_matrix(np.full((3, 4), 1e38, dtype=np.float32))
+    for form in ("items", "users"):
+        with pytest.raises(ConfigError, match="singular"):
+            solve(rows, 1000.0, form)
+
+
+def test_which_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert smaller_form(10, 4096) == smaller_form(9000, 9000) == smaller_form(5000, 9000) == "items"
+    assert smaller_form(17_052, 35_118) == smaller_form(10, 4097) == "users"
+    monkeypatch.setattr(ease_forms, "available_bytes", lambda: 5e8)
+    assert smaller_form(7000, 9000) == "items" and smaller_form(7000, 11_000) == "users"
+    with pytest.raises(ConfigError, match=r"EASE of 20000 items needs about .* are free"):
+        solve(csr_matrix((30_000, 20_000), dtype=np.float32), 1.0)
+
+
+@pytest.mark.parametrize("kind", [gs.EASE, gs.WeightedEASE])
+def test_a_model_over_users_is_the_model_over_items(kind: Any, tmp_path: Path) -> None:
+    log = gs.simulate(n_users=40, n_items=60, seed=1).log
+    items, users = (kind(form=form).fit(log) for form in ("items", "users"))
+    assert isinstance(users.solution, UserForm) and isinstance(items.solution, ItemForm)
+    rows = users.log.matrix()
+    expected = items._scores(rows, None)
+    np.testing.assert_allclose(users._scores(rows, None), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        users._similarity(np.array([3, 1])), items._similarity(np.array([3, 1])), atol=1e-6
+    )
+    loaded = gs.load(users.save(tmp_path / "users"))
+    assert isinstance(loaded.solution, UserForm)
+    np.testing.assert_array_equal(loaded._scores(rows, None), users._scores(rows, None))
+    assert loaded.recommend(k=4)["item_id"].equals(items.recommend(k=4)["item_id"])
+    for model in (users, loaded):
+        with pytest.raises(DataError, match=r"cannot be saved without its rows: it reads .*form=items"):
+            model.save(tmp_path / "no rows", include_history=False)
+    items.save(tmp_path / "no rows", include_history=False)
+    again = kind(form="users").fit(log)
+    again.config = again.config.model_copy(update={"form": "items"})
+    again.fit(log).save(tmp_path / "no rows", include_history=False)

@@ -16,6 +16,8 @@ import yaml
 
 import greysheep
 from greysheep.cli import run
+from greysheep.models import REGISTRY
+from greysheep.models.known import OWN
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -39,6 +41,41 @@ def test_help_brings_neither_torch_nor_frames():
         "print('LOADED', code, sorted({'torch', 'polars', 'numpy', 'scipy', 'pyarrow'} & set(sys.modules)))"
     )
     assert python(code).endswith("LOADED 0 []")
+
+
+def test_closed_forms_and_their_commands_never_import_torch(tmp_path: Path):
+    greysheep.simulate(n_users=60, n_items=40, rows_per_user=15).log.frame().write_parquet(
+        tmp_path / "log.parquet"
+    )
+    code = f"""
+import os, sys
+from greysheep.cli import run
+from greysheep.models import REGISTRY
+from greysheep.models.known import OWN
+os.chdir({str(tmp_path)!r})
+for line in (
+    "mainstream log.parquet -o scores.parquet",
+    "split log.parquet -o parts",
+    "fit log.parquet -o ease --model ease --protocol strict",
+    "fit log.parquet -o blend --model blend[models=ease-weighted+itemknn+ials+popular,grid=2,ials.factors=4]",
+    "recommend ease -k 5 -o recs.parquet",
+    "recommend blend -k 5 -o recs.csv",
+    "evaluate ease",
+    "evaluate --recs recs.parquet --split parts",
+):
+    assert run(line.split()) == 0, line
+    assert "torch" not in sys.modules, line
+print("NONE")
+"""
+    assert python(code).endswith("NONE")
+
+
+def test_own_models_are_named_where_they_are():
+    for name, module in OWN.items():
+        kind = REGISTRY[name]
+        assert kind.name == name and kind.__module__ == f"greysheep.models.{module}"
+        assert getattr(greysheep.models, kind.__name__) is kind
+    assert set(OWN) <= set(REGISTRY) and len(REGISTRY) == len(list(REGISTRY))
 
 
 def test_every_public_name_is_there():

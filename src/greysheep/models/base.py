@@ -10,16 +10,15 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from torch import Tensor
 
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import TRAIN, VALIDATION, Split, split
@@ -28,6 +27,7 @@ from greysheep.mainstream.groups import GROUPS
 from greysheep.models import folder
 from greysheep.models.config import ModelConfig, divide
 from greysheep.models.fitted import Fitted
+from greysheep.models.known import Registry
 from greysheep.models.origin import module_of
 from greysheep.models.recommender import Recommender, torch_threads
 from greysheep.models.search_space import Dimension
@@ -38,8 +38,11 @@ from greysheep.models.training.progress import Progress
 from greysheep.system.machine import own_version, peak_memory_bytes
 from greysheep.system.signals import ctrl_c_waits
 
-REGISTRY: dict[str, type[Model]] = {}
-"""Every model class that was imported, by its name."""
+if TYPE_CHECKING:
+    import torch
+
+REGISTRY = Registry()
+"""Every model class by its name."""
 
 
 class Model(Recommender):
@@ -58,7 +61,7 @@ class Model(Recommender):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     validates: ClassVar[bool] = False
     """True where `fit` keeps validation rows back under every protocol, to stop or to choose by."""
-    needs_rows: ClassVar[str | None] = None
+    needs_rows: str | None = None
     """Why the model cannot be saved without its rows; None where it can."""
     search_space: ClassVar[dict[str, Dimension]] = {}
     """What `tune` may change; a condition reads settings that come before it."""
@@ -98,6 +101,11 @@ class Model(Recommender):
         """K, for mixtures."""
         return None
 
+    @property
+    def trains_in_epochs(self) -> bool:
+        """Whether a fit has epochs, so that one that was killed can go on after the last of them."""
+        return self.validates
+
     # What a model defines, beside `_scores`
 
     @abstractmethod
@@ -105,12 +113,12 @@ class Model(Recommender):
         """Learn from `split.train_rows(gated=self.uses_gate_rows)` (closed-form models: `self.fit_rows`)."""
 
     @abstractmethod
-    def _state(self) -> dict[str, Tensor]:
-        """Learned tensors, for saving."""
+    def _state(self) -> dict[str, Any]:
+        """What was learned, for saving: arrays, or tensors on the CPU."""
 
     @abstractmethod
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
-        """Take learned tensors back."""
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
+        """Take them back, as arrays or as they were given."""
 
     def _train_again(self, split: Split) -> bool:
         """Train anew on a split without validation, for the best number of epochs; True if Ctrl-C ended it.
@@ -190,6 +198,12 @@ class Model(Recommender):
             raise ConfigError("resume=True goes on from checkpoints: name their folder, checkpoints=FOLDER")
         if checkpoints is None or isinstance(checkpoints, Checkpoints):
             return nullcontext(checkpoints)
+        if not self.trains_in_epochs:
+            if resume:
+                warn(f"{self.name} is not trained in epochs: it is computed from the beginning", 3)
+            return nullcontext()
+        import torch
+
         identity = {
             "log": self.log.fingerprint(),
             "split": self.split.fingerprint(),
@@ -212,7 +226,7 @@ class Model(Recommender):
         first = self.fitted
         if not self.validates or first.interrupted:
             return
-        tensors = {key: value.clone() for key, value in self._state().items()}
+        learned = deepcopy(self._state())
         part = np.where(first.split.part == VALIDATION, TRAIN, first.split.part).astype(np.int8)
         self.fitted = replace(first, split=replace(first.split, part=part))
         try:
@@ -224,7 +238,7 @@ class Model(Recommender):
         if not failure:
             return
         self.fitted, first.interrupted = first, failure == "was interrupted"
-        self._restore(tensors, self.log.n_items)
+        self._restore(learned, self.log.n_items)
         warn(f"the refit of {self.name} {failure}: the first model is kept, without validation rows", 3)
 
     def _finish(self) -> None:
@@ -245,6 +259,8 @@ class Model(Recommender):
     @cached_property
     def device(self) -> torch.device:
         """The device the options ask for."""
+        import torch  # here, as models that are none of torch's never ask
+
         wanted = self.options.device
         if wanted == "auto":
             wanted = "cuda" if torch.cuda.is_available() else "cpu"
@@ -258,6 +274,8 @@ class Model(Recommender):
     @property
     def dtype(self) -> torch.dtype:
         """Number type of parameters."""
+        import torch
+
         return torch.float64 if self.options.precision == "float64" else torch.float32
 
     def check_without_rows(self) -> None:
@@ -356,11 +374,11 @@ class IterativeModel(Model):
         return outcome
 
 
-def take(state: dict[str, Tensor], name: str, *shape: int) -> NDArray[Any]:
-    """A saved tensor as an array, refused (ValueError) if it is not of this shape."""
+def take(state: dict[str, Any], name: str, *shape: int) -> NDArray[Any]:
+    """A saved array, refused (ValueError) if it is not of this shape."""
     if tuple(state[name].shape) != shape:
         raise ValueError(f"tensor {name} has shape {tuple(state[name].shape)}, not {shape}")
-    return state[name].numpy()
+    return np.asarray(state[name])
 
 
 def mean_entropy(weights: NDArray[Any]) -> float | None:

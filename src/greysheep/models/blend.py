@@ -8,11 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 from scipy.sparse import csr_matrix, eye_array
-from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.errors import ConfigError, warn
@@ -128,6 +126,11 @@ class Blend(Model):
         """Whether a part holds gate rows out."""
         return any(part.uses_gate_rows for part in self.parts)
 
+    @property
+    def trains_in_epochs(self) -> bool:
+        """Whether a part does."""
+        return any(part.trains_in_epochs for part in self.parts)
+
     def _fit(self, split: Split) -> None:
         self.parts = self._make_parts()
         shares = self._given
@@ -233,12 +236,12 @@ class Blend(Model):
         each = [standardised(part._similarity(items), itself) for part in self.parts]
         return np.asarray(np.tensordot(self.weights, np.stack(each), axes=1))
 
-    def _state(self) -> dict[str, Tensor]:
-        own = {"weights": torch.from_numpy(self.weights), WIDTHS: torch.from_numpy(self.state_widths)}
+    def _state(self) -> dict[str, Any]:
+        own: dict[str, Any] = {"weights": self.weights, WIDTHS: self.state_widths}
         named = zip(self.config.names, self.parts, strict=True)
         return own | {f"{name}.{key}": value for name, part in named for key, value in part._state().items()}
 
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
         self.parts = self._make_parts()
         self.weights = take(state, "weights", len(self.parts))
         self.state_widths = take(state, WIDTHS, len(self.parts))

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.numpy import load_file, save_file
 
 from greysheep.data.columns import ITEM, PART, TIME, USER, WEIGHT
 from greysheep.data.interactions import Interactions
@@ -43,7 +42,8 @@ class Saved:
     """model (its name), label, config, options; `class` where it is none of greysheep's."""
     fitted: Fitted
     user_state: NDArray[Any] | None
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Any]
+    """Arrays, or tensors on the CPU; arrays when it was read."""
 
 
 def save(saved: Saved, directory: Path, include_history: bool) -> Path:
@@ -74,7 +74,7 @@ def check_target(directory: Path) -> None:
 def _write(saved: Saved, folder: Path, include_history: bool) -> None:
     record = saved.fitted
     log = record.log
-    save_file({k: v.contiguous() for k, v in saved.tensors.items()}, folder / "model.safetensors")
+    save_file({k: np.asarray(v, order="C") for k, v in saved.tensors.items()}, folder / "model.safetensors")
     (folder / "model.safetensors").chmod(0o644)  # as the other files: it would be its owner's alone
     _json(folder / "config.json", saved.about)
     items = {ITEM: log.item_ids, "n_rows": record.item_counts, "trained": record.trained_items}
@@ -142,7 +142,7 @@ def read(folder: Path, verify: bool) -> Saved:
         raise ValueError(f"users.parquet: column {STATE!r} holds NaN or infinity")
     tensors = load_file(folder / "model.safetensors")
     for name, values in tensors.items():
-        if values.is_floating_point() and not values.isfinite().all():
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
             raise ValueError(f"model.safetensors: tensor {name!r} holds NaN or infinity")
     return Saved(about, record, state, tensors)
 

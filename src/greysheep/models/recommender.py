@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
@@ -286,7 +286,11 @@ def in_pieces(positions: NDArray[Any], n_items: int) -> Iterator[NDArray[Any]]:
 
 @contextmanager
 def torch_threads(n: int | None) -> Iterator[None]:
-    """Give torch n threads for a while."""
+    """Give torch n threads for a while; where no model has imported it, there is nothing to give."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
     before = torch.get_num_threads()
     if n is not None:
         torch.set_num_threads(n)

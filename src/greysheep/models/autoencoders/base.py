@@ -140,6 +140,6 @@ class MixtureModel(IterativeModel):
     def _state(self) -> dict[str, Tensor]:
         return {key: value.detach().cpu() for key, value in self.net.state_dict().items()}
 
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
         self._build(n_items)
-        self.net.load_state_dict(state)
+        self.net.load_state_dict({key: torch.as_tensor(value) for key, value in state.items()})

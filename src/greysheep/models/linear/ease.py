@@ -5,19 +5,16 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.linalg.lapack import dpotrf, dpotri
-from scipy.sparse import csr_matrix
-from torch import Tensor
+from scipy.sparse import csr_matrix, eye_array
 
 from greysheep.data.splitting import Split
-from greysheep.errors import ConfigError
 from greysheep.models.base import Model, take
 from greysheep.models.config import ModelConfig
+from greysheep.models.linear.ease_forms import Form, ItemForm, UserForm, solve
+from greysheep.models.linear.sparse_state import take_sparse
 from greysheep.models.search_space import Dimension, Real
-from greysheep.system.machine import available_bytes, readable
 
 
 class EASEConfig(ModelConfig):
@@ -25,6 +22,9 @@ class EASEConfig(ModelConfig):
 
     regularization: float = Field(1000.0, gt=0)
     """lambda, added to the Gram matrix's diagonal."""
+    form: Form | None = None
+    """What is solved and kept, for the same scores: `items`, a matrix [I, I], or `users`, a matrix [U, U] and
+    the rows. None: `items`, unless there are more than 4,096 items and far fewer users."""
 
 
 class EASE(Model):
@@ -39,51 +39,34 @@ class EASE(Model):
     name = "ease"
     Config: ClassVar[type[EASEConfig]] = EASEConfig
     search_space: ClassVar[dict[str, Dimension]] = {"regularization": Real(10.0, 5000.0, log=True)}
+    solution: ItemForm | UserForm
 
     def _fit(self, split: Split) -> None:
-        self.weights = item_weights(self.fit_rows, self.config.regularization)
+        self._keep(self._solve(self.fit_rows))
+
+    def _solve(self, rows: csr_matrix) -> ItemForm | UserForm:
+        return solve(rows, self.config.regularization, self.config.form)
+
+    def _keep(self, solution: ItemForm | UserForm) -> None:
+        self.solution = solution
+        why = "it reads its weights through them (the setting form=items does without)"
+        self.needs_rows = why if isinstance(solution, UserForm) else None
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
-        return np.asarray(rows @ self.weights)
+        return self.solution.scores(rows)
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
-        return self.weights[items]
+        """The weights [n, I] of these items."""
+        alone = eye_array(self.log.n_items, format="csr", dtype=np.float32)[items]
+        return self.solution.scores(csr_matrix(alone))
 
-    def _state(self) -> dict[str, Tensor]:
-        return {"weights": torch.from_numpy(self.weights)}
+    def _state(self) -> dict[str, NDArray[Any]]:
+        return self.solution.state()
 
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
-        self.weights = take(state, "weights", n_items, n_items)
-
-
-def item_weights(rows: csr_matrix, regularization: float) -> NDArray[np.float32]:
-    """EASE's item-item weights of rows [U, I]: [I, I] float32, zero diagonal.
-
-    Raises:
-        ConfigError: the I x I matrices do not fit in memory.
-    """
-    n = rows.shape[1]
-    needed, free = 2.6 * 8 * n * n, available_bytes()
-    if needed > free:
-        raise ConfigError(
-            f"EASE of {n} items needs about {readable(needed)} of memory, {readable(free)} are free: "
-            "drop rare items (min_item_users) or use another model"
-        )
-    x = rows.astype(np.float64)
-    gram = np.asfortranarray((x.T @ x).toarray())
-    gram[np.diag_indices(n)] += regularization
-    # inverse of a positive definite matrix by Cholesky, in place: half the work and memory of `inv`
-    factor, failed = dpotrf(gram, lower=1, overwrite_a=1)
-    inverse, failed_too = dpotri(factor, lower=1, overwrite_c=1)
-    if failed or failed_too:
-        raise ConfigError(f"EASE's matrix is singular with regularization={regularization}: try a larger one")
-    out = np.empty((n, n), dtype=np.float32)
-    diagonal = np.diag(inverse).copy()
-    for start in range(0, n, 1024):  # only the lower triangle is filled: mirror it block by block
-        stop = min(start + 1024, n)
-        block = np.concatenate([inverse[start:stop, :start], inverse[start:, start:stop].T], axis=1)
-        corner = np.tril(block[:, start:stop].T)  # = lower triangle of the diagonal block
-        block[:, start:stop] = corner + np.tril(corner, -1).T
-        out[start:stop] = -block / diagonal
-    out[np.diag_indices(n)] = 0.0
-    return out
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
+        if "weights" in state:
+            self._keep(ItemForm(take(state, "weights", n_items, n_items)))
+            return
+        rows = take_sparse(state, n_items)
+        inverse = take(state, "inverse", rows.shape[0], rows.shape[0])
+        self._keep(UserForm(inverse, rows, take(state, "diagonal", n_items)))

@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix, diags_array
-from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.models.base import take
-from greysheep.models.linear.ease import EASE, EASEConfig, item_weights
+from greysheep.models.linear.ease import EASE, EASEConfig
 from greysheep.models.search_space import Dimension, Real
 
 
@@ -58,15 +56,15 @@ class WeightedEASE(EASE):
         self.item_scale = per_item**self.config.item_power
         by_user, by_item = per_user ** (-self.config.user_power / 2), 1 / self.item_scale
         scaled = csr_matrix(diags_array(by_user) @ rows @ diags_array(by_item))
-        self.weights = item_weights(scaled, self.config.regularization)
+        self._keep(self._solve(scaled))
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         scaled = csr_matrix(rows @ diags_array(1 / self.item_scale), dtype=np.float32)
-        return np.asarray((scaled @ self.weights) * self.item_scale.astype(np.float32))
+        return np.asarray(self.solution.scores(scaled) * self.item_scale.astype(np.float32))
 
-    def _state(self) -> dict[str, Tensor]:
-        return {**super()._state(), "item_scale": torch.from_numpy(self.item_scale)}
+    def _state(self) -> dict[str, NDArray[Any]]:
+        return {**super()._state(), "item_scale": self.item_scale}
 
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
         super()._restore(state, n_items)
         self.item_scale = take(state, "item_scale", n_items)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix, diags_array
-from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.errors import ConfigError, MissingExtraError, warn
@@ -17,6 +15,7 @@ from greysheep.models.base import Model, take
 from greysheep.models.config import ModelConfig
 from greysheep.models.search_space import Dimension, Real, Whole
 from greysheep.models.training.progress import Steps
+from greysheep.system.machine import threads_each
 
 FOLDING_CELLS = 1 << 21
 """Numbers in one batch of users that are folded in (16 MB in float64)."""
@@ -106,7 +105,7 @@ class IALS(Model):
                 regularization=config.regularization,
                 iterations=config.iterations,
                 dtype=np.float64 if self.options.precision == "float64" else np.float32,
-                num_threads=torch.get_num_threads(),
+                num_threads=self.options.threads or threads_each(1),
                 random_state=np.random.default_rng([self.options.seed, number]),
             )
             try:
@@ -149,10 +148,10 @@ class IALS(Model):
         unit = self.item_factors / length
         return np.asarray((unit[:, items] @ unit.transpose(0, 2, 1)).mean(0))
 
-    def _state(self) -> dict[str, Tensor]:
-        return {"item_factors": torch.from_numpy(self.item_factors)}
+    def _state(self) -> dict[str, NDArray[Any]]:
+        return {"item_factors": self.item_factors}
 
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
         n_seeds = len(state["item_factors"])  # fewer than asked for after Ctrl-C
         self.item_factors = take(state, "item_factors", n_seeds, n_items, self.config.factors)
 
@@ -168,10 +167,10 @@ def fold_in(
     >>> fold_in(csr_matrix([[1.0, 0.0]]), np.array([[1.0], [2.0]]), alpha=2.0, regularization=4.0)
     array([[0.2]])
     """
-    vectors = torch.from_numpy(np.asarray(items, dtype=np.float64))
+    vectors = np.asarray(items, dtype=np.float64)
     size = vectors.shape[1]
-    out = torch.zeros(rows.shape[0], size, dtype=torch.float64)
-    base = vectors.T @ vectors + regularization * torch.eye(size, dtype=torch.float64)
+    out = np.zeros((rows.shape[0], size))
+    base = vectors.T @ vectors + regularization * np.eye(size)
     lengths = np.diff(rows.indptr)
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] > 0]
@@ -183,11 +182,10 @@ def fold_in(
         place = rows.indptr[batch, None] + np.arange(longest)
         filled = np.arange(longest) < lengths[batch, None]
         place[~filled] = 0
-        confidence = torch.from_numpy(alpha * rows.data[place].astype(np.float64))
-        confidence[torch.from_numpy(~filled)] = 0.0
-        more = torch.where(torch.from_numpy(filled), confidence - 1, 0.0)
-        theirs = vectors[torch.from_numpy(rows.indices[place].astype(np.int64))]  # [b, L, D]
+        confidence = np.where(filled, alpha * rows.data[place].astype(np.float64), 0.0)
+        more = np.where(filled, confidence - 1, 0.0)
+        theirs = vectors[rows.indices[place]]  # [b, L, D]
         matrix = base + theirs.mT @ (more[:, :, None] * theirs)
         wanted = (confidence[:, None, :] @ theirs).mT  # [b, D, 1]
-        out[torch.from_numpy(batch)] = torch.linalg.solve(matrix, wanted)[:, :, 0]
-    return out.numpy()
+        out[batch] = np.linalg.solve(matrix, wanted)[:, :, 0]
+    return out

@@ -6,16 +6,15 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix, vstack
-from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.metrics.ranking import top_n
-from greysheep.models.base import Model, take
+from greysheep.models.base import Model
 from greysheep.models.config import ModelConfig
+from greysheep.models.linear.sparse_state import sparse_state, take_sparse
 from greysheep.models.search_space import Dimension, Real, Whole
 from greysheep.models.training.progress import Steps
 
@@ -69,16 +68,13 @@ class ItemKNN(Model):
         """Similarity [n, I] of items to their neighbours; 0 to all other items."""
         return np.asarray(self.weights[items].toarray())
 
-    def _state(self) -> dict[str, Tensor]:
-        w = self.weights
-        return {"data": torch.from_numpy(w.data), "indices": torch.from_numpy(w.indices.astype(np.int64)),
-                "indptr": torch.from_numpy(w.indptr.astype(np.int64))}  # fmt: skip
+    def _state(self) -> dict[str, NDArray[Any]]:
+        return sparse_state(self.weights)
 
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
-        starts = take(state, "indptr", n_items + 1)
-        data, indices = (take(state, key, int(starts[-1])) for key in ("data", "indices"))
-        self.weights = csr_matrix((data, indices, starts), shape=(n_items, n_items))
-        self.weights.check_format()  # a ValueError where a code is out of range
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
+        self.weights = take_sparse(state, n_items)
+        if self.weights.shape[0] != n_items:
+            raise ValueError(f"the weights have {self.weights.shape[0]} rows for {n_items} items")
 
 
 def block_size(n_items: int) -> int:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.models.base import Model, take
@@ -37,8 +35,8 @@ class Popular(Model):
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         return np.tile(self.counts, (rows.shape[0], 1))
 
-    def _state(self) -> dict[str, Tensor]:
-        return {"counts": torch.from_numpy(self.counts)}
+    def _state(self) -> dict[str, NDArray[Any]]:
+        return {"counts": self.counts}
 
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
         self.counts = take(state, "counts", n_items)

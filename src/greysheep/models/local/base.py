@@ -73,9 +73,9 @@ class GlobalFirst(Model):
     def _state(self) -> dict[str, Tensor]:
         return {key: value.detach().cpu() for key, value in self.bank.state_dict().items()}
 
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
         self._empty_bank(state["decoder_bias"].shape[0], n_items)
-        self.bank.load_state_dict({key: state[key] for key in self.bank.state_dict()})
+        self.bank.load_state_dict({key: torch.as_tensor(state[key]) for key in self.bank.state_dict()})
 
     def _empty_bank(self, n_experts: int, n_items: int) -> None:
         random = torch.Generator().manual_seed(self.options.seed)

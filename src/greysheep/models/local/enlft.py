@@ -88,7 +88,7 @@ class EnLFT(LocalModel):
     def _state(self) -> dict[str, Tensor]:
         return {**super()._state(), "anchors": torch.from_numpy(self.anchors)}
 
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
         super()._restore(state, n_items)
         self.anchors = take(state, "anchors", self.bank.n_experts)
         self.anchor_rows = self.split.train_rows(gated=False)[self.anchors]

@@ -173,7 +173,7 @@ class LFT(GlobalFirst):
     def _state(self) -> dict[str, Tensor]:
         return {**super()._state(), "curve": torch.from_numpy(self.curve)}
 
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
         super()._restore(state, n_items)
         self.curve = take(state, "curve", self.config.steps + 1)
         self._known = None

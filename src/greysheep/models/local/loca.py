@@ -91,7 +91,7 @@ class LOCA(LocalModel):
     def _state(self) -> dict[str, Tensor]:
         return {**super()._state(), "anchors": self.anchors.cpu()}
 
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
         super()._restore(state, n_items)
         anchors = take(state, "anchors", self.bank.n_experts - 1, self.bank.latent)
         self.anchors = torch.from_numpy(anchors).to(self.device, self.dtype)

@@ -16,19 +16,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from greysheep.errors import ConfigError, SealError, warn
 from greysheep.system.drafts import no_empty_folders
 from greysheep.system.files import locked, new_folder
 from greysheep.system.seal import check_seal, read_manifest, sync, write_seal
 from greysheep.system.signals import on_sigterm, terminate
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 SHARE = 0.02
 """The most of a fit's time that writing checkpoints takes, after the first."""
@@ -180,6 +181,8 @@ class Checkpoints:
         facts = {**state.facts, "seconds": self.seconds_before + begun - self.begun}
         path = self.folder / f"{stage:02d}-{epoch:06d}"
         try:
+            from safetensors.torch import save_file  # here, as closed forms need no torch
+
             with new_folder(path) as draft:
                 save_file(state.tensors, draft / TENSORS)
                 (draft / FACTS).write_text(json.dumps(facts, allow_nan=False), encoding="utf-8")
@@ -208,6 +211,8 @@ class Checkpoints:
         """The last whole checkpoint of a stage, None if there is none; a damaged one is passed over."""
         if not self.resume:
             return None
+        from safetensors.torch import load_file
+
         for path in reversed(found(self.folder, stage)):
             try:
                 check_seal(path)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.metrics.ranking import hits, per_user, top_n
 from greysheep.models.lists import mask
 from greysheep.models.training.objective import Objective
-from greysheep.nn.sparse_rows import SparseRows
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCORING_ROWS = 512
 """Users scored at once."""
@@ -58,8 +59,12 @@ class Validation:
 
 def _best(scores: NDArray[np.floating] | Tensor, given: csr_matrix, n: int) -> NDArray[np.int64]:
     """Top n of scores [B, I] without the input, as `metrics.top_n`; from a GPU only the lists come."""
-    if isinstance(scores, Tensor):
+    if not isinstance(scores, np.ndarray):
         if scores.is_cuda:
+            import torch  # here, as a blend of closed forms validates without it
+
+            from greysheep.nn.sparse_rows import SparseRows
+
             scores.view(-1)[SparseRows.from_csr(given, scores.device).flat] = -torch.inf
             values, items = scores.topk(min(n, scores.shape[1]), dim=1)
             items[values == -torch.inf] = -1

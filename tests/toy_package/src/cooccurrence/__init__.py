@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix
-from torch import Tensor
 
 from greysheep.data.splitting import Split
 from greysheep.models.base import Model, take
@@ -41,8 +39,8 @@ class Cooccurrence(Model):
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         return np.asarray(rows @ self.table)
 
-    def _state(self) -> dict[str, Tensor]:
-        return {"table": torch.from_numpy(self.table)}
+    def _state(self) -> dict[str, Any]:
+        return {"table": self.table}
 
-    def _restore(self, state: dict[str, Tensor], n_items: int) -> None:
+    def _restore(self, state: dict[str, Any], n_items: int) -> None:
         self.table = take(state, "table", n_items, n_items)
