@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix
 
 import greysheep as gs
 import oracle
+from greysheep.data.splitting import TRAIN, VALIDATION
 from greysheep.models import create
 from greysheep.models.local.neighbours import Jaccard, greedy_cover, nearest
 from greysheep.models.local.trainer import LocalTrainer
@@ -307,6 +308,11 @@ def test_gates_of_enlft() -> None:
 def test_steps_of_lft_follow_validation_rows() -> None:
     """Her own gain counts n_u times, everybody's `shrinkage` times; all copies by loops."""
     split = small_split(30, 16, seed=1)
+    more = (split.log.users % 3)[:, None] > np.arange(2)  # a third of the users have one row, two, or three
+    for n in range(2):
+        for user in np.unique(split.log.users[more[:, n]]):
+            rows = np.flatnonzero((split.log.users == user) & (split.part == TRAIN))
+            split.part[rows[: len(rows) > 2]] = VALIDATION
     settings = {
         "steps": 4,
         "threshold": 0.1,
@@ -341,6 +347,7 @@ def test_steps_of_lft_follow_validation_rows() -> None:
     curve = np.nanmean(value, 0)
     np.testing.assert_allclose(model.curve, curve, atol=1e-9)
     n_rows = np.diff(truth.indptr)
+    assert {1, 2, 3} <= set(n_rows.tolist())
     for u in range(30):
         own = np.nan_to_num(value[u])
         expected = int(np.argmax(np.round(n_rows[u] * own + 1.5 * curve, 9)))
