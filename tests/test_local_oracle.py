@@ -318,7 +318,7 @@ def test_steps_of_lft_follow_validation_rows() -> None:
         "threshold": 0.1,
         "n_neighbours": 5,
         "power": 2.0,
-        "shrinkage": 1.5,
+        "shrinkage": 6.0,
         "damping": 0.5,
     }
     model = gs.models.LFT(**TINY, **settings, fine_tuning_rate=6.0).fit(split)
@@ -348,9 +348,11 @@ def test_steps_of_lft_follow_validation_rows() -> None:
     np.testing.assert_allclose(model.curve, curve, atol=1e-9)
     n_rows = np.diff(truth.indptr)
     assert {1, 2, 3} <= set(n_rows.tolist())
+    own = np.nan_to_num(value)
+    chosen, alike = (np.argmax(np.round(n * own + 6.0 * curve, 9), 1) for n in (n_rows[:, None], 1.0))
+    assert (chosen != alike).any()  # her number of rows counts
     for u in range(30):
-        own = np.nan_to_num(value[u])
-        expected = int(np.argmax(np.round(n_rows[u] * own + 1.5 * curve, 9)))
+        expected = int(chosen[u])
         assert model.user_state[u].tolist() == [float(t == expected) for t in range(5)]
         got = model._scores(train[[u]], model.user_state[[u]])[0]
         np.testing.assert_allclose(got, final[u][expected], atol=1e-7)
