@@ -22,9 +22,10 @@ LIMIT = 240.0
 ROOMS = {
     "models/autoencoders": "stopping settings moe routing index nn_oracle training footprint models",
     "models/local": "local_oracle settings stopping local_worlds models",
-    "models/linear": "closed_forms_oracle baselines_oracle baseline_worlds models",
-    "models": "trained_items new_people settings stopping blend training own_models models tuning",
-    "nn": "nn_oracle local_oracle routing settings parallel moe worlds models",
+    "models/linear": "closed_forms_oracle baselines_oracle baseline_worlds corners models",
+    "models/training": "training stopping footprint corners blend local_oracle models",
+    "models": "trained_items new_people settings stopping blend training own_models corners models tuning",
+    "nn": "nn_oracle local_oracle routing settings parallel moe corners worlds models",
     "evaluation": "evaluation settings comparison report comparison_report",
     "comparison": "comparison compare_cli comparison_report",
     "data": "interactions splitting regressions datasets new_people cli",
