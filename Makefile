@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test eval lint
+.PHONY: help demo test eval lint audit
 
 help:
 	@echo "make demo   the whole job on a small real data set; writes report.html"
 	@echo "make test   the environment, then every quick test and docstring example"
 	@echo "make eval   the slow tests on full-size real data (GREYSHEEP_DATA); ONLY=yelp: those of that name"
-	@echo "make lint   ruff, mypy and import-linter"
+	@echo "make lint   ruff, mypy, import-linter and bandit"
+	@echo "make audit  known vulnerabilities of what is installed in .venv (asks pypi.org)"
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -40,3 +41,7 @@ lint: .venv/stamp-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/bandit -q -c pyproject.toml -r src benchmarks
+
+audit: .venv/stamp-dev
+	$(BIN)/pip-audit --skip-editable

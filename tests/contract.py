@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,6 +37,23 @@ def world(n_users: int = 96, n_items: int = 48, seed: int = 0) -> gs.Interaction
     return gs.Interactions.read(pl.DataFrame(pairs, schema=["user_id", "item_id"], orient="row"))
 
 
+def weighted_and_timed() -> gs.Interactions:
+    """A small world whose rows weigh 0.5 to 4 and are some hours apart."""
+    frame, random = world(24).frame(), np.random.default_rng(3)
+    hours = pl.Series(random.permutation(frame.height), dtype=pl.Int64)
+    return gs.Interactions.read(
+        frame.with_columns(
+            weight=pl.Series(random.integers(1, 9, frame.height) / 2),
+            timestamp=pl.lit(datetime(2020, 1, 1)) + pl.duration(hours=hours),
+        )
+    )
+
+
+def measured(model: Any) -> list[dict[str, Any]]:
+    """The history without its seconds."""
+    return [{key: value for key, value in row.items() if "seconds" not in key} for row in model.history]
+
+
 def state_of(model: Any) -> dict[str, np.ndarray]:
     return {key: np.array(value) for key, value in model._state().items()}
 
@@ -43,6 +62,7 @@ def assert_same_state(a: Any, b: Any) -> None:
     left, right = state_of(a), state_of(b)
     assert left.keys() == right.keys()
     for key in left:
+        assert left[key].dtype == right[key].dtype, key
         np.testing.assert_array_equal(left[key], right[key], err_msg=key)
 
 
@@ -201,7 +221,10 @@ class ModelContract:
 
     def test_row_order_does_not_matter(self, log: gs.Interactions, fitted: Any) -> None:
         shuffled = gs.Interactions.read(log.frame().sample(fraction=1, shuffle=True, seed=3))
-        assert_same_state(self.make().fit(shuffled), fitted)
+        again = self.make().fit(shuffled)
+        assert_same_state(again, fitted)
+        np.testing.assert_array_equal(again.user_state, fitted.user_state)
+        assert again.recommend(k=7).equals(fitted.recommend(k=7)) and again.config == fitted.config
 
     def test_saved_and_loaded_it_is_the_same(self, fitted: Any, tmp_path: Path) -> None:
         loaded = gs.load(fitted.save(tmp_path / "model"))
@@ -222,6 +245,27 @@ class ModelContract:
         (tmp_path / "model" / "model.safetensors").write_bytes(b"broken")
         with pytest.raises(ModelFolderError, match="damaged"):
             gs.load(tmp_path / "model")
+
+    @pytest.mark.filterwarnings("ignore:.* is binary")
+    def test_weights_times_and_precision_survive_saving(self, tmp_path: Path) -> None:
+        few = {"epochs": 4} if "epochs" in self.kind.Config.model_fields else {}
+        split = gs.split(weighted_and_timed(), protocol="strict", seed=3)
+        model = self.make(precision="float64", seed=3, **few).fit(split)
+        loaded = gs.load(model.save(tmp_path / "model"))
+        assert loaded.log.frame().equals(split.log.frame())
+        assert loaded.log.fingerprint() == split.log.fingerprint()
+        np.testing.assert_array_equal(loaded.split.part, split.part)
+        assert (loaded.split.protocol, loaded.split.seed) == ("strict", 3)
+        assert loaded.options.model_dump(include={"seed", "precision"}) == {"seed": 3, "precision": "float64"}
+        assert_same_state(loaded, model)
+        assert loaded.recommend(k=7).equals(model.recommend(k=7))
+        new = split.log.frame().head(24).with_columns(user_id=pl.lit("new") + pl.col("user_id"))
+        assert loaded.recommend(history=new, k=7).equals(model.recommend(history=new, k=7))
+        assert gs.evaluate(loaded, k=5).overall == gs.evaluate(model, k=5).overall
+        manifest = json.loads((tmp_path / "model" / "manifest.json").read_text())
+        assert manifest["fingerprint"] == split.log.fingerprint()
+        best = model.history[model.best_epoch - 1] if model.history else {}
+        assert manifest["metrics"] == {key: best[key] for key in ("objective", "ndcg@20") if key in best}
 
     def test_saved_without_rows(self, fitted: Any, tmp_path: Path) -> None:
         fitted.save(tmp_path / "model", include_history=False)
@@ -244,7 +288,16 @@ class ModelContract:
         order = np.lexsort((items, log.users))
         moved = gs.Interactions(log.user_ids, log.item_ids, log.users, items[order])
         other = Split(moved, split.part[order], split.protocol, split.seed)
-        assert_same_state(fitted_on_split, self.make().fit(other))
+        again = self.make().fit(other)
+        assert_same_state(fitted_on_split, again)
+        assert again.config == fitted_on_split.config and again.gate_entropy == fitted_on_split.gate_entropy
+        assert measured(again) == measured(fitted_on_split) and again.best_epoch == fitted_on_split.best_epoch
+        for name in ("user_state", "trained_items"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(fitted_on_split, name))
+        np.testing.assert_array_equal(again.mainstream.groups, fitted_on_split.mainstream.groups)
+        for stage in ("validation", "test"):
+            ours, theirs = (one.rank(np.arange(96), k=9, stage=stage) for one in (again, fitted_on_split))
+            np.testing.assert_array_equal(ours, theirs)
 
     def test_evaluates_above_chance(self, split: Split, fitted_on_split: Any) -> None:
         report = gs.evaluate(fitted_on_split, split, k=10)

@@ -169,10 +169,16 @@ class Experts:
         for parameter in self.parameters():
             parameter.grad = None
 
-    def expert(self, k: int, x: Tensor, eps: Tensor | None, noise: float) -> tuple[Tensor, Tensor]:
-        """Logits [I] and KL (a scalar) of expert k for one train row x [I]; eps [D] or None (inference)."""
+    def expert(
+        self, k: int, x: Tensor, eps: Tensor | None, noise: float, keep: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [I] and KL (a scalar) of expert k for one train row x [I]; eps [D] or None (inference).
+
+        keep: [I] factors of the entries of the unit row (dropout), or None.
+        """
         norm = math.sqrt(sum(float(value) ** 2 for value in x))
-        h = self.encoders[k](x / norm if norm > 0 else x)
+        unit = x / norm if norm > 0 else x
+        h = self.encoders[k](unit if keep is None else unit * keep)
         mu, logvar = h[: self.latent], h[self.latent :]
         z = mu if eps is None else mu + noise * eps * torch.exp(logvar / 2.0)
         return self.decoders[k](z), kl_divergence(mu, logvar)
@@ -189,12 +195,21 @@ class Experts:
         shrinkage: float = 5.0,
         gate_gradient: bool = False,
         noise: float = 0.01,
+        keep: Tensor | None = None,
     ) -> Forward:
-        """One pass over train rows x [B, I], held-out rows v [B, I]; eps [K, B, D] or None for inference."""
+        """One pass over train rows x [B, I], held-out rows v [B, I]; eps [K, B, D] or None for inference.
+
+        keep: [B, I] factors of the input entries (dropout), or None.
+        """
         logits_of: list[list[Tensor]] = []
         kl_of: list[list[Tensor]] = []
         for k in range(self.n_experts):
-            pairs = [self.expert(k, x[u], None if eps is None else eps[k, u], noise) for u in range(len(x))]
+            pairs = [
+                self.expert(
+                    k, x[u], None if eps is None else eps[k, u], noise, None if keep is None else keep[u]
+                )
+                for u in range(len(x))
+            ]
             logits_of.append([pair[0] for pair in pairs])
             kl_of.append([pair[1] for pair in pairs])
         losses_of = [

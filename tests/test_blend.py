@@ -156,7 +156,10 @@ def test_under_all_no_part_has_seen_the_rows_that_choose(log: gs.Interactions) -
     whole = gs.split(log, protocol="all", seed=0)
     blend = gs.Blend(models="popular+itemknn", progress=False).fit(whole)
     held = replace(whole, protocol="strict")
-    assert blend.config.weights == gs.Blend(models="popular+itemknn").fit(held).config.weights
+    parts = gs.Blend(models="popular+itemknn").fit(held)
+    assert blend.config.weights == parts.config.weights
+    assert blend.config.weights == pytest.approx(best_weights(parts, held, "mean-ndcg"))
+    assert not np.array_equal(parts.parts[1].weights.toarray(), blend.parts[1].weights.toarray())
     alone = gs.ItemKNN().fit(log)
     np.testing.assert_array_equal(blend.parts[1].weights.toarray(), alone.weights.toarray())
     assert blend.trained_items.all()

@@ -32,7 +32,7 @@ from greysheep.comparison.request import (
 from greysheep.comparison.result import Comparison
 from greysheep.comparison.run_folder import Run
 from greysheep.comparison.tables import GROUPINGS, paired_tests, summarise
-from greysheep.comparison.text import LEFT_OUT, markdown
+from greysheep.comparison.text import LEFT_OUT, _mark, markdown
 from greysheep.comparison.verdicts import SENTENCES, state, verdict
 from greysheep.errors import ConfigError, DataError
 from greysheep.evaluation.numbers import MINUS
@@ -394,6 +394,18 @@ CASES = {
     ),
     "nobody in low": (case(row("low", n=0)), "no verdict: low has no users with test rows"),
 }  # fmt: skip
+
+
+def test_a_claim_begins_below_a_p_of_five_percent():
+    """Adjusted p values around .05: in the sentence on `low`, on the mean, and as marks of the table."""
+    for p, claimed in ((0.049, True), (0.05, False), (0.051, False)):
+        for ratio, sign, then, otherwise, of_the_mean in (
+            (0.041, "+", "lifted", "kept", "; lifts the mean by 4.1 %"),
+            (-0.012, "-", "lowered", "same", "; lowers the mean by 1.2 %"),
+        ):
+            assert state(row("low", ratio, p), 0.02) == (then if claimed else otherwise)
+            assert verdict(case(row("overall", ratio, p)), 0.02).endswith(of_the_mean) == claimed
+            assert _mark(row("low", ratio, p)) == (sign if claimed else "")
 
 
 @pytest.mark.parametrize("name", CASES)

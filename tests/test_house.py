@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -240,3 +241,10 @@ def test_readme_options_of_every_log_exist(capsys: pytest.CaptureFixture[str]):
         run([*command, "--help"])
         text = capsys.readouterr().out
         assert all(option in text for option in named), command
+
+
+def test_the_source_archive_ships_its_tests_with_all_they_read():
+    facts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    shipped = set(facts["tool"]["hatch"]["build"]["targets"]["sdist"]["include"])
+    read = {"/src", "/tests", "/benchmarks", "/docs", "/README.md", "/CONTRIBUTING.md", "/SECURITY.md"}
+    assert read <= shipped and all((ROOT / name[1:]).exists() for name in shipped)

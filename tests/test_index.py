@@ -13,7 +13,9 @@ import torch
 import greysheep as gs
 from contract import world
 from greysheep.cli import run
+from greysheep.data.splitting import TEST
 from greysheep.errors import ConfigError, DataError, NotFittedError
+from greysheep.mainstream.groups import GROUPS
 from greysheep.models.autoencoders.index import compile_index, decoders, features, no_worse, right_vectors
 from greysheep.models.base import Model
 from greysheep.models.recommender import Recommender
@@ -46,7 +48,7 @@ def test_features_times_decoders_are_the_mixtures_scores(model: Any) -> None:
 def test_singular_vectors_are_those_of_the_whole_matrix(model: Any, rank: int) -> None:
     found = right_vectors(model, rank, seed=0)
     np.testing.assert_allclose(found.T @ found, np.eye(rank), atol=1e-4)
-    scores = all_scores(model).astype(np.float64)
+    scores = model._scores(model.split.input_rows("test"), model.gates).astype(np.float64)
     u, s, vt = np.linalg.svd(scores, full_matrices=False)
     best = np.linalg.norm(scores - (u[:, :rank] * s[:rank]) @ vt[:rank])
     ours = np.linalg.norm(scores - scores @ found @ found.T)
@@ -90,20 +92,60 @@ def test_an_index_is_a_recommender_of_its_own(model: Any) -> None:
 
 
 def test_the_lengthis_the_smallest_that_loses_little_on_validation(model: Any) -> None:
-    index = compile_index(model, tolerance=0.01)
-    full = dict(zip(index.quality["group"], index.quality["full"], strict=True))
-    compiled = dict(zip(index.quality["group"], index.quality["compiled"], strict=True))
-    assert no_worse(full, compiled, 0.01) or index.length == 39
-    assert set(full) == {"overall", "low", "med-low", "medium", "med-high", "high"}
-    for name, loss in zip(index.quality["group"], index.quality["loss"], strict=True):
-        assert loss == pytest.approx(1 - compiled[name] / full[name])
-    assert compile_index(model, tolerance=1.0).length == 16  # anything is good enough
+    losses = {}
+    for rank in (16, 32, 39):
+        index = compile_index(model, rank=rank)
+        full, compiled = (ndcg_by_group(one, model.split) for one in (model, index))
+        assert index.quality["group"].to_list() == list(full) == ["overall", *GROUPS]
+        np.testing.assert_allclose(index.quality["full"], list(full.values()))
+        np.testing.assert_allclose(index.quality["compiled"], list(compiled.values()))
+        np.testing.assert_allclose(index.quality["loss"], [1 - compiled[name] / full[name] for name in full])
+        losses[rank] = max(1 - compiled[name] / full[name] for name in full)
+    assert losses[16] > 0.001  # else the choice below would say nothing
+    for tolerance in (0.0, losses[16] * 0.99, losses[16] * 1.01, 1.0):
+        enough = (rank for rank, loss in losses.items() if loss <= tolerance)
+        assert compile_index(model, tolerance=tolerance).length == next(enough, 39)
+
+
+def ndcg_by_group(ranker: Any, split: gs.Split) -> dict[str, float]:
+    """NDCG@20 on validation rows, overall and by group, user by user."""
+    truth = split.rows("validation")
+    lists = ranker.rank(np.arange(split.log.n_users), k=20, stage="validation")
+    values = {}
+    for user, codes in enumerate(lists):
+        if wanted := set(truth[user].indices):
+            gain = sum(1 / np.log2(place + 2) for place, code in enumerate(codes) if code in wanted)
+            values[user] = gain / sum(1 / np.log2(place + 2) for place in range(len(wanted)))
+    groups = [[u for u in values if split.mainstream.groups[u] == code] for code in range(5)]
+    members = dict(zip(("overall", *GROUPS), (values, *groups), strict=True))
+    return {name: float(np.mean([values[u] for u in users])) for name, users in members.items()}
+
+
+def test_test_rows_choose_nothing(model: Any) -> None:
+    """Test rows moved to other items change neither the length, nor the vectors of items, nor the quality."""
+    log, part = model.log, model.split.part
+    items = log.items.copy()
+    for user in range(log.n_users):
+        mine = log.users == user
+        own = np.flatnonzero(mine & (part == TEST))
+        items[own] = np.setdiff1d(np.arange(log.n_items), log.items[mine])[-len(own) :]
+    order = np.lexsort((items, log.users))
+    moved = gs.Interactions(log.user_ids, log.item_ids, log.users, items[order])
+    other = gs.TALL(n_experts=3, start_epoch=2, seed=0, **KEYWORDS).fit(
+        gs.Split(moved, part[order], "strict", 0)
+    )
+    for tolerance in (0.0, 0.02, 1.0):
+        ours, theirs = (compile_index(one, tolerance=tolerance) for one in (model, other))
+        assert ours.quality.equals(theirs.quality)
+        np.testing.assert_array_equal(ours.item_vectors, theirs.item_vectors)
+    assert not np.array_equal(ours.user_vectors, theirs.user_vectors)  # these are of every row
 
 
 @pytest.mark.parametrize(
     ("full", "compiled", "fine"),
     [({"low": 1.0}, {"low": 0.996}, True), ({"low": 1.0}, {"low": 0.99}, False), ({}, {}, False),
-     ({"low": 1.0, "high": 1.0}, {"low": 2.0, "high": 0.9}, False), ({"low": 0.0}, {"low": 0.0}, True)],
+     ({"low": 1.0, "high": 1.0}, {"low": 2.0, "high": 0.9}, False), ({"low": 0.0}, {"low": 0.0}, True),
+     ({"low": 0.1}, {"low": 0.0996}, True), ({"low": 0.1}, {"low": 0.099}, False)],  # relative to the model
 )  # fmt: skip
 def test_no_group_may_lose(full: dict[str, float], compiled: dict[str, float], fine: bool) -> None:
     assert no_worse(full, compiled, 0.005) is fine
@@ -158,6 +200,19 @@ def test_the_command_writes_vectors_and_says_what_each_group_loses(
     told = capsys.readouterr().out
     assert "med-low" in told and "96 users' and 48 items' vectors of length 20" in told
     assert pl.read_parquet(tmp_path / "index" / "items.parquet").height == 48
+    lengths = []
+    for tolerance in ("0", "1"):
+        given = [
+            "compile",
+            str(tmp_path / "model"),
+            "-o",
+            str(tmp_path / tolerance),
+            "--tolerance",
+            tolerance,
+        ]
+        assert run(given) == 0
+        lengths.append(pl.read_parquet(tmp_path / tolerance / "items.parquet")["vector"].to_numpy().shape[1])
+    assert lengths == [compile_index(model, tolerance=0.0).length, 16] and lengths[0] > 16
     gs.EASE().fit(model.split).save(tmp_path / "ease")
     assert run(["compile", str(tmp_path / "ease"), "-o", str(tmp_path / "other")]) == 2
     assert "only mixtures" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix
 
 import greysheep as gs
 import oracle
+from greysheep.data.splitting import TRAIN, VALIDATION
 from greysheep.models import create
 from greysheep.models.local.neighbours import Jaccard, greedy_cover, nearest
 from greysheep.models.local.trainer import LocalTrainer
@@ -307,12 +308,17 @@ def test_gates_of_enlft() -> None:
 def test_steps_of_lft_follow_validation_rows() -> None:
     """Her own gain counts n_u times, everybody's `shrinkage` times; all copies by loops."""
     split = small_split(30, 16, seed=1)
+    more = (split.log.users % 3)[:, None] > np.arange(2)  # a third of the users have one row, two, or three
+    for n in range(2):
+        for user in np.unique(split.log.users[more[:, n]]):
+            rows = np.flatnonzero((split.log.users == user) & (split.part == TRAIN))
+            split.part[rows[: len(rows) > 2]] = VALIDATION
     settings = {
         "steps": 4,
         "threshold": 0.1,
         "n_neighbours": 5,
         "power": 2.0,
-        "shrinkage": 1.5,
+        "shrinkage": 6.0,
         "damping": 0.5,
     }
     model = gs.models.LFT(**TINY, **settings, fine_tuning_rate=6.0).fit(split)
@@ -324,7 +330,7 @@ def test_steps_of_lft_follow_validation_rows() -> None:
     for u in range(30):
         near = [(-len(sets[u] & sets[v]) / len(sets[u] | sets[v]), v) for v in range(30)]
         near = sorted((s, v) for s, v in near if s < -0.1)[:5]
-        assert near[0] == (-1.0, u) or near[0][0] == -1.0
+        assert near[0][0] == -1.0  # herself, or a user with the same rows and an earlier id
         users = [v for _, v in near]
         weight = torch.tensor([s**2 for s, _ in near], dtype=torch.float64)
         copies = fine_tuned(mus[u], mus[users], SparseRows.from_csr(train[users]), weight, decoder, 6.0, 0.5)
@@ -341,9 +347,12 @@ def test_steps_of_lft_follow_validation_rows() -> None:
     curve = np.nanmean(value, 0)
     np.testing.assert_allclose(model.curve, curve, atol=1e-9)
     n_rows = np.diff(truth.indptr)
+    assert {1, 2, 3} <= set(n_rows.tolist())
+    own = np.nan_to_num(value)
+    chosen, alike = (np.argmax(np.round(n * own + 6.0 * curve, 9), 1) for n in (n_rows[:, None], 1.0))
+    assert (chosen != alike).any()  # her number of rows counts
     for u in range(30):
-        own = np.nan_to_num(value[u])
-        expected = int(np.argmax(np.round(n_rows[u] * own + 1.5 * curve, 9)))
+        expected = int(chosen[u])
         assert model.user_state[u].tolist() == [float(t == expected) for t in range(5)]
         got = model._scores(train[[u]], model.user_state[[u]])[0]
         np.testing.assert_allclose(got, final[u][expected], atol=1e-7)

@@ -154,6 +154,25 @@ def test_sampled_scores_are_unbiased_and_within_their_bounds(sample, density):
     assert abs(errors.mean()) <= 0.002
 
 
+def test_bounds_of_a_large_sample_are_the_published_ones():
+    """By loops only for a few users: of 1,000 others the bound that reads the spread is the smaller one."""
+    rows = random_log(5, n_users=2000, n_items=40)
+    scores, bounds = sampled_scores(rows, 1000, seed=4)
+    sets = item_sets(rows)
+    chosen = np.random.default_rng(4).choice(2000, 1001, replace=False)
+    by_spread = 0
+    for user in (0, 1, 7, int(chosen[0]), int(chosen[1]), 1999):
+        met = np.array([jaccard(sets[user], sets[v]) for v in chosen if v != user])
+        n, logarithm = len(met), math.log(10 / 0.04)
+        left = (1 - n / 1999) * (1 + 1 / n)
+        spread = met.std() * math.sqrt(2 * left * logarithm / n) + (7 / 3 + 3 / math.sqrt(2)) * logarithm / n
+        by_range = math.sqrt(left * math.log(2 / 0.01) / (2 * n))
+        assert scores[user] == pytest.approx(met.mean())
+        assert bounds[user] == pytest.approx(min(spread, by_range), rel=1e-6)
+        by_spread += spread < by_range
+    assert by_spread >= 3
+
+
 def test_bounds_shrink_with_the_sample_and_are_of_use():
     rows = random_log(5, n_users=4000, n_items=60)
     widest = [sampled_scores(rows, sample)[1].max() for sample in (100, 1000, 3000, 3990)]

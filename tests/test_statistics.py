@@ -163,6 +163,14 @@ def test_bounds_are_one_sided_95_percent_of_the_paired_ratio():
     assert ours.ratio == pytest.approx(values.mean() / reference.mean() - 1)
 
 
+@pytest.mark.parametrize(("n", "enough"), [(1, False), (7, False), (8, True), (40, True)])
+def test_few_users_are_no_ground_for_a_verdict(n, enough):
+    reference = np.linspace(0.3, 0.5, n)
+    assert no_harm(reference * 0.5, reference).verdict == ("harm" if enough else "undecided")
+    assert no_harm(reference * 1.5, reference).verdict == ("no harm" if enough else "undecided")
+    assert no_harm(reference, reference).verdict == "no harm"  # there is nothing to be unsure of
+
+
 def test_verdict_edges():
     assert no_harm(np.array([]), np.array([])).verdict == "undecided"
     nothing = no_harm(np.full(9, 0.2), np.zeros(9))

@@ -50,7 +50,7 @@ class Process:
         answers: it will be asked (`ask`), so stdout is for its answers and does not go to the log.
         """
         with log.open("w", encoding="utf-8") as file:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # nosec B603  # no shell; this interpreter and a module of ours
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE if answers else file,

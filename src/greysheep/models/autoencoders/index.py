@@ -184,8 +184,9 @@ def features(model: MixtureModel, rows: csr_matrix, gates: NDArray[Any]) -> Tens
 
 
 def right_vectors(model: MixtureModel, rank: int, seed: int) -> NDArray[Any]:
-    """V, the first `rank` right singular vectors [I, r] of all users' scores on their stored rows.
+    """V, the first `rank` right singular vectors [I, r] of all users' scores on their rows but the test rows.
 
+    Test rows stay out, so that nothing that is measured on them was made from them.
     Randomised subspace iteration (Halko, Martinsson and Tropp, SIAM Review 2011, algorithm 4.4), with the
     scores' factors in place of the scores: nothing is U x I.
     """
@@ -195,12 +196,12 @@ def right_vectors(model: MixtureModel, rank: int, seed: int) -> NDArray[Any]:
     generator = torch.Generator().manual_seed(seed)
     basis = torch.linalg.qr(torch.randn(n_items, width, generator=generator, dtype=h.dtype)).Q
     assert model.gates is not None
-    small = torch.empty(0)
+    rows, small = model.split.input_rows("test"), torch.empty(0)
     for last in [False] * PASSES + [True]:
         projected, gathered = h @ basis, torch.zeros(h.shape[0], width, dtype=h.dtype)
         gram = torch.zeros(width, width, dtype=torch.float64)
         for chunk in _chunks(n_users):
-            f = features(model, model.rows[chunk], model.gates[chunk]).to(h.dtype)
+            f = features(model, rows[chunk], model.gates[chunk]).to(h.dtype)
             image = f @ projected
             if last:
                 gram += (image.T @ image).double()
