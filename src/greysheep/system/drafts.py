@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from polars.exceptions import PolarsError
+from safetensors import SafetensorError
+
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux's renameat2
 _HERE = -100  # AT_FDCWD
 _UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
@@ -45,7 +48,7 @@ def draft_of(path: Path, *, folder: bool) -> Iterator[Path]:
         try:
             fresh.rename(draft)
             yield draft
-        except Exception as error:
+        except (OSError, PolarsError, SafetensorError) as error:
             raise _plain(error) from error
         finally:
             for left in (fresh, draft):
