@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from greysheep.data.cleaning import Summary, core, core_hint, merge_pairs
 from greysheep.data.columns import ITEM, TIME, USER, WEIGHT
+from greysheep.data.ids import positions_in, unpack
 from greysheep.data.reading import RATING, Columns, read_columns
 from greysheep.errors import DataError
 
@@ -113,6 +114,15 @@ class Interactions:
         )  # fmt: skip
         return cls(user_ids, item_ids, users, items, weights, times, summary)
 
+    @classmethod
+    def of(cls, source: Any) -> Interactions:
+        """The log itself, or what `read` makes of a path or frame: all that takes a log takes these.
+
+        Raises:
+            DataError: it is none of them, or cannot be used.
+        """
+        return source if isinstance(source, cls) else cls.read(source)
+
     @property
     def n_users(self) -> int:
         """U, the number of users."""
@@ -150,12 +160,12 @@ class Interactions:
         return out
 
     def encode_users(self, ids: Any) -> NDArray[np.int64]:
-        """Codes of user ids (list, array or Series); -1 for unknown ones, ids of another type included."""
-        return _lookup(self.user_ids, ids)
+        """Codes of user ids (anything like a list); -1 for unknown ones, ids of another type included."""
+        return lookup(self.user_ids, ids, USER)
 
     def encode_items(self, ids: Any) -> NDArray[np.int64]:
-        """Codes of item ids (list, array or Series); -1 for unknown ones, ids of another type included."""
-        return _lookup(self.item_ids, ids)
+        """Codes of item ids (anything like a list); -1 for unknown ones, ids of another type included."""
+        return lookup(self.item_ids, ids, ITEM)
 
     def decode_users(self, codes: Any) -> pl.Series:
         """Ids of user codes, null for -1."""
@@ -245,21 +255,14 @@ def _drop_unused(ids: pl.Series, codes: NDArray[np.int32]) -> tuple[pl.Series, N
     return ids.filter(pl.Series(used)), (np.cumsum(used, dtype=np.int32) - 1)[codes].astype(np.int32)
 
 
-def _lookup(known: pl.Series, ids: Any) -> NDArray[np.int64]:
-    if isinstance(ids, (str, bytes, int, float)):
-        raise DataError(f"ids must come as a list, an array or a Series, not as the single value {ids!r}")
-    values = _as_series(known.dtype, ids)
+def lookup(known: pl.Series, ids: Any, column: str) -> NDArray[np.int64]:
+    """Position of each id among the known ones, -1 where it is not there or of another type."""
+    values = _in_type(known.dtype, unpack(ids, "ids", column))
     return np.full(len(values), -1, dtype=np.int64) if values.dtype == pl.Null else _join_codes(known, values)
 
 
-def _as_series(dtype: pl.DataType, ids: Any) -> pl.Series:
+def _in_type(dtype: pl.DataType, ids: pl.Series | list[Any]) -> pl.Series:
     """The ids in the type of the known ones; what does not fit that type becomes null."""
-    if type(ids).__module__.split(".")[0] == "pandas":
-        ids = ids.tolist()
-    if hasattr(ids, "__arrow_c_array__") or hasattr(ids, "__arrow_c_stream__"):
-        ids = pl.Series(ids)
-    if isinstance(ids, np.ndarray):
-        ids = pl.Series(ids) if ids.dtype.kind in "iufb" else ids.tolist()
     is_text = dtype == pl.String
     if isinstance(ids, pl.Series):
         series = ids.cast(pl.String) if isinstance(ids.dtype, (pl.Categorical, pl.Enum)) else ids
@@ -268,13 +271,14 @@ def _as_series(dtype: pl.DataType, ids: Any) -> pl.Series:
         return pl.Series([None] * len(series), dtype=pl.Null)
     kinds, convert = ((str,), str) if is_text else ((int, np.integer), int)
     fits = [convert(v) if isinstance(v, kinds) and not isinstance(v, bool) else None for v in ids]
-    return pl.Series(fits, dtype=dtype, strict=False)
+    try:
+        return pl.Series(fits, dtype=dtype, strict=False)
+    except UnicodeError:
+        raise DataError("ids hold text that is not Unicode") from None
 
 
 def _gather(ids: pl.Series, codes: Any) -> pl.Series:
-    positions = np.asarray(codes, dtype=np.int64)
-    if len(positions) and (positions.min() < -1 or positions.max() >= len(ids)):
-        raise IndexError(f"codes must lie between -1 and {len(ids) - 1}")
+    positions = positions_in(codes, len(ids), "codes", least=-1)
     index = pl.Series(positions)
     if len(positions) and positions.min() < 0:
         index = pl.select(pl.when(index >= 0).then(index)).to_series()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.sources import UNREADABLE, first_line
 from greysheep.errors import ConfigError, DataError
 from greysheep.mainstream.groups import Mainstream
+from greysheep.system.checks import a_path, seed_number, shown
 
 PARTS = ("train", "gate", "validation", "test")
 TRAIN, GATE, VALIDATION, TEST = 0, 1, 2, 3
@@ -43,7 +43,7 @@ class Split:
     def rows(self, *parts: str, weighted: bool = False) -> sp.csr_matrix:
         """The rows of the named parts as a [U, I] matrix."""
         if unknown := [p for p in parts if p not in PARTS]:
-            raise ValueError(f"there is no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
+            raise ConfigError(f"there is no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
         wanted = [PARTS.index(p) for p in parts]
         return self.log.matrix(np.isin(self.part, wanted), weighted=weighted)
 
@@ -75,7 +75,7 @@ class Split:
         if stage == "serving":
             return self.rows(*PARTS, weighted=weighted)
         if stage not in ("validation", "test"):
-            raise ValueError(f"stage is 'validation', 'test' or 'serving', not {stage!r}")
+            raise ConfigError(f"stage is 'validation', 'test' or 'serving', not {stage!r}")
         if self.protocol == "paper":
             return self.rows("train", weighted=weighted)
         later = ("validation",) if stage == "test" else ()
@@ -95,7 +95,7 @@ class Split:
 
     def write(self, directory: str | Path) -> list[Path]:
         """Write one parquet file for each part that has rows, and split.json; return their paths."""
-        folder = Path(directory).expanduser()
+        folder = a_path("directory", directory)
         folder.mkdir(parents=True, exist_ok=True)
         frame = self.log.frame()
         written = []
@@ -124,7 +124,7 @@ class Split:
         Raises:
             DataError: If a file is missing or its rows are not those that were written.
         """
-        folder = Path(directory).expanduser()
+        folder = a_path("directory", directory)
         facts = _read_facts(folder)
         files = []
         for code, name in enumerate(PARTS):
@@ -150,6 +150,17 @@ class Split:
         return hashlib.sha256(self.log.fingerprint().encode() + self.part.astype("i1").tobytes()).hexdigest()
 
 
+def why_no_test_rows(split: Split) -> str:
+    """Why a split has no test rows."""
+    if split.protocol not in TESTED:
+        return f"protocol {split.protocol!r} left no test rows: it keeps none back"
+    least = 4 if split.protocol == "temporal" else 3
+    most = int(np.bincount(split.log.users).max())
+    who = "every user has one row" if most == 1 else f"no user has more than {most} rows"
+    spare = f"only one with {least} is sure to spare one"
+    return f"protocol {split.protocol!r} left no test rows: {who}, and {spare}"
+
+
 def _read_facts(folder: Path) -> dict[str, Any]:
     file = folder / "split.json"
     if not file.is_file():
@@ -164,8 +175,8 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     return dict(facts)
 
 
-def split(log: Interactions, protocol: str = "strict", seed: int = 0) -> Split:
-    """Deal the rows of a log into parts.
+def split(log: Any, protocol: str = "strict", seed: int = 0) -> Split:
+    """Deal the rows of a log into parts; the log is one, or anything `Interactions.read` takes.
 
     - `all`: 5 % of each user's rows to gate and 5 % to validation, at least one each where that leaves her at
       least half her rows in train; no test rows. A user with 2 or 3 rows has one of the two, by a coin.
@@ -184,18 +195,16 @@ def split(log: Interactions, protocol: str = "strict", seed: int = 0) -> Split:
     [7, 0, 1, 2]
 
     Raises:
-        ConfigError: If there is no such protocol, or the seed is no whole number from 0 up.
-        DataError: If `temporal` is asked for and the log has no times.
+        ConfigError: If there is no such protocol, or the seed is no whole number from 0 to 2**64 - 1.
+        DataError: If the log cannot be used, or `temporal` is asked for and the log has no times.
     """
-    if protocol not in PROTOCOLS:
-        raise ConfigError(f"there is no protocol '{protocol}'; choose one of {', '.join(PROTOCOLS)}")
-    _check_seed(seed)
+    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
+        raise ConfigError(f"there is no protocol {shown(protocol)}; choose one of {', '.join(PROTOCOLS)}")
+    seed = seed_number(seed)
+    if isinstance(log, Split):
+        raise DataError("split takes a log, not a split: the log behind one is its .log")
+    log = Interactions.of(log)
     return Split(log, PROTOCOLS[protocol](log, seed).astype(np.int8), protocol, seed)
-
-
-def _check_seed(seed: Any) -> None:
-    if not isinstance(seed, numbers.Integral) or seed < 0:
-        raise ConfigError(f"seed={seed!r} is not a whole number from 0 up")
 
 
 def _paper(log: Interactions, seed: int) -> Parts:

@@ -21,6 +21,7 @@ from greysheep.report.provenance import missing_section, provenance_section
 from greysheep.report.training import training_sections
 from greysheep.report.verdicts import verdicts_section
 from greysheep.report.view import Drawable, View
+from greysheep.system.checks import a_path
 from greysheep.system.files import write_bytes
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def write_html(
         ConfigError: No report, different k, an unknown reference, or more than a title for a search.
         MissingExtraError: matplotlib is not installed.
     """
+    path = a_path("path", path)
     page = html(record, title=title, reference=reference, examples=examples, facts=facts)
-    return write_bytes(Path(path).expanduser(), page.encode("utf-8"))
+    return write_bytes(path, page.encode("utf-8"))
 
 
 def html(
@@ -99,7 +101,7 @@ def chart_by_group(reports: Sequence[Report], path: Path | str) -> Path:
         ConfigError: Another ending, no report, or different k.
         MissingExtraError: matplotlib is not installed.
     """
-    path = Path(path).expanduser()
+    path = a_path("path", path)
     kind = picture_kind(path)
     view = View.of(reports)
     title = f"{view.shown} by mainstream group, most niche users first"
