@@ -172,8 +172,8 @@ class ModelContract:
         for call in (self.make().recommend, lambda: self.make().similar_items(["0001"])):
             with pytest.raises(NotFittedError):
                 call()
-        with pytest.raises(DataError, match="no-log.csv does not exist"):
-            self.make().fit("no-log.csv")
+        with pytest.raises(DataError, match="no such log does not exist"):
+            self.make().fit("no such log")
 
     def test_no_users_no_rows(self, fitted: Any) -> None:
         assert fitted.recommend([]).height == 0

@@ -59,13 +59,16 @@ class CompareRequest(Request):
     @classmethod
     def _labelled(cls, models: Any) -> dict[str, str]:
         texts = joined(models) if isinstance(models, Mapping) else models
-        if not isinstance(texts, Iterable):
-            raise ConfigError(f"models={shown(models)}: give a list of texts, or {{name: text}}")
-        texts = split_texts(texts) if isinstance(texts, str) else list(texts)
+        try:
+            texts = split_texts(texts) if isinstance(texts, str) else list(texts)
+        except TypeError:
+            raise ConfigError(f"models={shown(models)}: give a list of texts, or {{name: text}}") from None
         if not texts:
             raise ConfigError("a comparison needs at least one model, for example --models multvae,tall")
         if strange := [text for text in texts if not isinstance(text, str)]:
-            raise ConfigError(f"models are texts such as 'ease' or 'tall[gate=uniform]', not {strange[0]!r}")
+            raise ConfigError(
+                f"models are texts such as 'ease' or 'tall[gate=uniform]', not {shown(strange[0])}"
+            )
         labelled: dict[str, str] = {}
         for label, text in map(named, texts):
             if label in labelled:
@@ -106,10 +109,10 @@ class CompareRequest(Request):
     @classmethod
     def _among_the_models(cls, reference: str | None, info: ValidationInfo) -> str:
         labels = list(info.data["models"])
-        reference = (reference or labels[0]).strip() if isinstance(reference, str | None) else reference
-        if reference not in labels:
+        text = reference.strip() if isinstance(reference, str) else None
+        if reference is not None and (text is None or text not in ["", *labels]):
             raise ConfigError(f"reference {shown(reference)} is none of the models: {', '.join(labels)}")
-        return reference
+        return text or labels[0]
 
     @model_validator(mode="after")
     def _models_can_be_made(self) -> CompareRequest:

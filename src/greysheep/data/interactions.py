@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import numbers
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +15,8 @@ from greysheep.data.cleaning import Summary, core, core_hint, merge_pairs
 from greysheep.data.columns import ITEM, TIME, USER, WEIGHT
 from greysheep.data.ids import positions_in, unpack
 from greysheep.data.reading import RATING, Columns, read_columns
-from greysheep.errors import DataError
+from greysheep.errors import ConfigError, DataError
+from greysheep.system.checks import number, whole_number
 
 # Ids looked up in one go: a join holds a copy of them and several of their codes.
 _JOINED_AT_ONCE = 1 << 22
@@ -148,7 +147,7 @@ class Interactions:
 
         Stored values are 1, or the weights if `weighted` and the log has them.
         """
-        rows = slice(None) if mask is None else np.asarray(mask, dtype=bool)
+        rows = slice(None) if mask is None else self._mask(mask)
         users, items = self.users[rows], self.items[rows]
         counts = np.bincount(users, minlength=self.n_users)
         indptr = np.concatenate([[0], np.cumsum(counts)])
@@ -158,6 +157,15 @@ class Interactions:
         out = sp.csr_matrix((data, items.copy(), indptr), shape=(self.n_users, self.n_items))
         out.has_sorted_indices = True
         return out
+
+    def _mask(self, given: Any) -> NDArray[np.bool_]:
+        try:
+            mask = np.asarray(given, dtype=bool)
+        except (TypeError, ValueError):
+            mask = np.zeros(0, dtype=bool)
+        if mask.shape != self.users.shape:
+            raise DataError(f"a mask must be a list of {len(self)} truth values, one a row of the log")
+        return mask
 
     def encode_users(self, ids: Any) -> NDArray[np.int64]:
         """Codes of user ids (anything like a list); -1 for unknown ones, ids of another type included."""
@@ -211,12 +219,13 @@ def _time_bytes(times: pl.Series) -> bytes:
 
 
 def _check_options(min_rating: Any, min_user_items: Any, min_item_users: Any) -> None:
-    number = isinstance(min_rating, numbers.Real) and math.isfinite(min_rating)
-    if min_rating is not None and not number:
-        raise DataError(f"min_rating={min_rating!r} is not a number that ratings can be compared with")
-    for name, value in (("min_user_items", min_user_items), ("min_item_users", min_item_users)):
-        if not isinstance(value, numbers.Integral) or value < 0:
-            raise DataError(f"{name}={value!r} is not a whole number from 0 (no filter) up")
+    try:
+        if min_rating is not None:
+            number("min_rating", min_rating)
+        whole_number("min_user_items", min_user_items, least=0)
+        whole_number("min_item_users", min_item_users, least=0)
+    except ConfigError as error:
+        raise DataError(str(error)) from None
 
 
 def _rated_from(frame: pl.DataFrame, min_rating: float, label: str) -> pl.DataFrame:

@@ -20,7 +20,7 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.sources import UNREADABLE, first_line
 from greysheep.errors import ConfigError, DataError
 from greysheep.mainstream.groups import Mainstream
-from greysheep.system.checks import a_path, seed_number, shown
+from greysheep.system.checks import a_path, one_of, seed_number, shown
 
 PARTS = ("train", "gate", "validation", "test")
 TRAIN, GATE, VALIDATION, TEST = 0, 1, 2, 3
@@ -42,9 +42,7 @@ class Split:
 
     def rows(self, *parts: str, weighted: bool = False) -> sp.csr_matrix:
         """The rows of the named parts as a [U, I] matrix."""
-        if unknown := [p for p in parts if p not in PARTS]:
-            raise ConfigError(f"there is no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
-        wanted = [PARTS.index(p) for p in parts]
+        wanted = [PARTS.index(one_of("part", part, PARTS)) for part in parts]
         return self.log.matrix(np.isin(self.part, wanted), weighted=weighted)
 
     @cached_property
@@ -72,10 +70,9 @@ class Split:
 
     def input_rows(self, stage: Stage, weighted: bool = False) -> sp.csr_matrix:
         """[U, I] rows shown to the model at a stage; just these leave the candidates."""
+        one_of("stage", stage, ("validation", "test", "serving"))
         if stage == "serving":
             return self.rows(*PARTS, weighted=weighted)
-        if stage not in ("validation", "test"):
-            raise ConfigError(f"stage is 'validation', 'test' or 'serving', not {stage!r}")
         if self.protocol == "paper":
             return self.rows("train", weighted=weighted)
         later = ("validation",) if stage == "test" else ()
@@ -170,7 +167,10 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         facts = json.loads(file.read_text(encoding="utf-8"))
         if facts["format"] != 1 or set(facts["rows"]) != set(PARTS) or not any(facts["rows"].values()):
             raise ValueError("of another format")
-    except (ValueError, KeyError, TypeError) as error:
+        if facts["protocol"] not in PROTOCOLS or not isinstance(facts["fingerprint"], str):
+            raise ValueError("no split of this version")
+        facts["seed"] = seed_number(facts["seed"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
         raise DataError(f"{file} cannot be read: {error}") from error
     return dict(facts)
 

@@ -19,7 +19,7 @@ from greysheep.errors import ConfigError, DataError
 from greysheep.evaluation.numbers import DASH, seconds, short
 from greysheep.mainstream.groups import GROUPS, OVERALL
 from greysheep.metrics.statistics import holm, no_harm, sign_flip_test
-from greysheep.system.checks import MOST_DRAWS, a_path, number, seed_number, whole_number
+from greysheep.system.checks import MOST_DRAWS, a_path, a_text, number, seed_number, whole_number
 from greysheep.system.files import write_text
 
 N_USERS, TRAIN_ROWS = "n_users", "mean_train_rows"
@@ -71,13 +71,16 @@ class Report:
 
     def gap(self, metric: str | None = None) -> float:
         """Best group's mean minus worst group's mean; NaN without groups."""
-        means = self._group_means(metric or self.metric).values()
+        means = self._group_means(self._named(metric)).values()
         return max(means) - min(means) if means else math.nan
 
     def ratio(self, metric: str | None = None) -> float:
         """Worst group's mean divided by best group's; NaN where that is 0 or there is none."""
-        means = self._group_means(metric or self.metric).values()
+        means = self._group_means(self._named(metric)).values()
         return min(means) / max(means) if means and max(means) > 0 else math.nan
+
+    def _named(self, metric: str | None) -> str:
+        return self.metric if metric is None else a_text("metric", metric)
 
     def _group_means(self, metric: str) -> dict[str, float]:
         if metric not in self.by_group.columns:
@@ -118,7 +121,7 @@ class Report:
             raise DataError(f"versus takes another report, not a {type(reference).__name__}")
         margin = number("margin", margin, least=0)
         draws, seed = whole_number("draws", draws, most=MOST_DRAWS), seed_number(seed)
-        metric = metric or self.metric
+        metric = self._named(metric)
         users = _paired(self, reference, metric)
         rows: list[dict[str, Any]] = []
         for group in (OVERALL, *GROUPS):
@@ -160,7 +163,7 @@ class Report:
             values["by_group"] = _flat(content["by_group"])
             values["by_activity"] = _flat(content.get("by_activity", []))
             values["label"] = content.get("label", content["model"])
-        except (KeyError, TypeError, AttributeError, ValueError, pl.exceptions.PolarsError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, pl.exceptions.PolarsError) as error:
             raise DataError(f"this is no report of greysheep: {error} is missing or odd") from None
         optional = (one.name for one in fields(cls) if one.default is not MISSING)
         values |= {name: content[name] for name in optional if name in content}

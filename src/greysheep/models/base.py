@@ -32,7 +32,7 @@ from greysheep.models.search_space import Dimension
 from greysheep.models.training.loop import Outcome, Trainer, Watch, run
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.progress import Progress
-from greysheep.system.checks import a_path, flag, shown
+from greysheep.system.checks import a_path, a_text, flag
 from greysheep.system.machine import peak_memory_bytes
 
 REGISTRY: dict[str, type[Model]] = {}
@@ -80,9 +80,7 @@ class Model(Recommender):
                 known = ", ".join(self.presets) or "none"
                 raise ConfigError(f"{self.name} has no preset {preset!r}; there are: {known}")
             keywords = {**self.presets[preset], **keywords}
-        if not isinstance(label, str | None):
-            raise ConfigError(f"{self.name}: label={shown(label)} is not a text")
-        self.label = label or self.name
+        self.label = self.name if label is None else a_text("label", label) or self.name
         self.config, self.options = divide(self.Config, keywords, self.name)
 
     @property

@@ -18,7 +18,7 @@ from greysheep.data.columns import GROUP, ITEM, USER
 from greysheep.data.ids import ids_like, positions_in
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import Split, Stage
-from greysheep.errors import ConfigError, DataError, NotFittedError
+from greysheep.errors import DataError, NotFittedError
 from greysheep.mainstream.groups import GROUPS, Mainstream
 from greysheep.mainstream.scores import mainstream_scores
 from greysheep.metrics.ranking import top_n
@@ -37,7 +37,7 @@ from greysheep.models.lists import (
     named_users,
     read_history,
 )
-from greysheep.system.checks import flag, whole_number
+from greysheep.system.checks import flag, one_of, whole_number
 
 SCORING_CELLS = 1 << 24
 """Scores held at once (64 MB in float32)."""
@@ -210,8 +210,7 @@ class Recommender(ABC):
             ConfigError: k is no whole number from 1 up, or `on_unknown` none of the three.
             NotFittedError: before `fit`.
         """
-        if on_unknown not in ON_UNKNOWN:
-            raise ConfigError(f"on_unknown={on_unknown!r}: choose one of {', '.join(ON_UNKNOWN)}")
+        on_unknown = one_of("on_unknown", on_unknown, ON_UNKNOWN)
         k, exclude_seen = whole_number("k", k), flag("exclude_seen", exclude_seen)
         with torch_threads(self.options.threads):
             if users is None and history is None:

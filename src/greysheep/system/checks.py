@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from greysheep.errors import ConfigError
 
+MOST = (1 << 63) - 1
+"""The largest whole number where no smaller bound is set."""
 MOST_SEED = (1 << 64) - 1
 """The largest seed that torch takes."""
 MOST_THREADS = 1024
@@ -18,7 +21,7 @@ MOST_DRAWS = 1_000_000
 """Of a bootstrap or a permutation test: its figures no longer change in the digits that are shown."""
 
 
-def whole_number(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+def whole_number(name: str, value: Any, least: int = 1, most: int = MOST) -> int:
     """The value as an int: an integer of Python's or NumPy's in these bounds; True is no number.
 
     >>> import numpy as np
@@ -29,9 +32,11 @@ def whole_number(name: str, value: Any, least: int = 1, most: int | None = None)
         ConfigError: it is anything else.
     """
     fits = isinstance(value, Integral) and not isinstance(value, bool)
-    if fits and int(value) >= least and (most is None or int(value) <= most):
+    if fits and least <= int(value) <= most:
         return int(value)
-    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+    bounds = f"from {least} to {most}"
+    if most == MOST:
+        bounds = f"of at least {least}" + (", and below 2**63" if fits and int(value) > most else "")
     raise ConfigError(f"{name}={shown(value)} is not a whole number {bounds}")
 
 
@@ -54,9 +59,12 @@ def number(name: str, value: Any, least: float = -math.inf, below: float = math.
         ConfigError: it is anything else.
     """
     kind: type = type(value)
-    fits = isinstance(value, Real) and kind is not bool and math.isfinite(value)
-    if fits and least <= float(value) < below:
-        return float(value)
+    try:
+        plain = float(value) if isinstance(value, Real) and kind is not bool else math.nan
+    except OverflowError:
+        plain = math.nan
+    if math.isfinite(plain) and least <= plain < below:
+        return plain
     bounds = [f" of at least {least:g}"] if least > -math.inf else []
     bounds += [f" below {below:g}"] if below < math.inf else []
     raise ConfigError(f"{name}={shown(value)} is not a number{' and'.join(bounds)}")
@@ -71,6 +79,35 @@ def flag(name: str, value: Any) -> bool:
     if type(value).__name__ not in ("bool", "bool_"):
         raise ConfigError(f"{name}={shown(value)} is neither True nor False")
     return bool(value)
+
+
+def a_text(name: str, value: Any) -> str:
+    """The value as a text that can be written.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not isinstance(value, str) or not _is_unicode(value):
+        raise ConfigError(f"{name}={shown(value)} is not a text")
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        return bool(text.encode("utf-8")) or not text
+    except UnicodeEncodeError:  # half of a pair of surrogates
+        return False
+
+
+def one_of(name: str, value: Any, choices: Collection[str]) -> str:
+    """The value as one of the choices.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if not isinstance(value, str) or value not in choices:
+        raise ConfigError(f"{name}={shown(value)}: choose one of {', '.join(choices)}")
+    return value
 
 
 def a_path(name: str, value: Any) -> Path:
