@@ -141,7 +141,30 @@ class ModelContract:
         with pytest.warns(GreysheepWarning, match="1 of 2 candidates"):
             assert set(fitted.recommend(candidates=["0001", "nope"])["item_id"]) <= {"0001"}
         with pytest.raises(DataError, match="none of the candidates"), pytest.warns(GreysheepWarning):
-            fitted.recommend(candidates=[1, 2])
+            fitted.recommend(candidates=["no", "such"])
+        with pytest.warns(GreysheepWarning, match="1 of 2 exclude_items are unknown"):
+            recs = fitted.recommend(k=6, candidates=some, exclude_items=["0003", "last night"])
+        assert not (recs["item_id"] == "0003").any()
+        for named in ("candidates", "exclude_items"):
+            with pytest.raises(DataError, match=f"{named} holds integers like 1, but the item ids are text"):
+                fitted.recommend(**{named: [1, 2]})
+
+    def test_candidates_of_each_user(self, fitted: Any) -> None:
+        own = {"000": ["0001", "0002"], "001": ["0003"], "nobody": ["0001"]}
+        lists = {"000": {"0001", "0002"}, "001": {"0003"}}
+        pairs = [(user, item) for user, items in own.items() for item in items]
+        frame = pl.DataFrame(pairs, schema=["user_id", "item_id"], orient="row")
+        for candidates in (own, frame, frame.to_arrow(), frame.to_pandas(), frame.lazy()):
+            recs = fitted.recommend(["001", "000"], candidates=candidates, exclude_seen=False)
+            assert {user: set(one["item_id"]) for (user,), one in recs.group_by("user_id")} == lists
+        with pytest.warns(GreysheepWarning, match="1 of 2 users have no candidates and get no list"):
+            assert set(fitted.recommend(["002", "000"], candidates=own)["user_id"]) <= {"000"}
+        everybody = fitted.recommend(candidates=own, exclude_seen=False, on_unknown="skip")
+        assert everybody["user_id"].unique(maintain_order=True).to_list() == ["000", "001"]
+        with pytest.raises(DataError, match="candidates name no known item for any of the 1 users"):
+            fitted.recommend(["005"], candidates=own)
+        with pytest.raises(DataError, match="exclude_items holds for everybody"):
+            fitted.recommend(exclude_items=own)
 
     def test_unknown_users(self, fitted: Any) -> None:
         with pytest.raises(UnknownUserError, match=r"1 of 2 users are unknown, among them nobody"):
@@ -154,16 +177,23 @@ class ModelContract:
             fitted.recommend(["nobody"], on_unknown="guess")
 
     def test_users_are_a_list_of_ids(self, fitted: Any) -> None:
-        for users in ("000", 0, pl.DataFrame({"user_id": ["000"]}), ["000", 1]):
+        for users in ("000", 0, pl.DataFrame({"a": ["000"], "b": [1]}), ["000", 1], [["000"]], {"000": 1}):
             with pytest.raises(DataError, match="users"):
                 fitted.recommend(users)
+        with pytest.raises(
+            DataError, match="users holds integers like 0, but the user ids are text like '000'"
+        ):
+            fitted.recommend([0], on_unknown="popular")
+        first = fitted.recommend(["000"], k=2)
+        for users in (pl.DataFrame({"user_id": ["000"]}), {"000"}, np.array(["000"])):
+            assert fitted.recommend(users, k=2).equals(first)
 
     def test_before_fit_it_says_so(self) -> None:
         for call in (self.make().recommend, lambda: self.make().similar_items(["0001"])):
             with pytest.raises(NotFittedError):
                 call()
-        with pytest.raises(DataError, match="fit takes"):
-            self.make().fit("log.csv")
+        with pytest.raises(DataError, match="no such log does not exist"):
+            self.make().fit("no such log")
 
     def test_no_users_no_rows(self, fitted: Any) -> None:
         assert fitted.recommend([]).height == 0
@@ -213,6 +243,8 @@ class ModelContract:
         assert same.mean() >= 0.75
         with pytest.raises(DataError, match="1 unknown items"):
             fitted.similar_items(["0002", "nope"])
+        with pytest.raises(DataError, match="items holds integers like 2"):
+            fitted.similar_items([2])
 
     def test_a_second_fit_is_a_fresh_fit(self, log: gs.Interactions, fitted: Any) -> None:
         again = self.make().fit(world(seed=5)).fit(log)

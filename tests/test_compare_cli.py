@@ -203,7 +203,7 @@ def test_ctrl_c_leaves_finished_runs(desk: Path, capfd: Capture):
 
 def test_one_that_fails_fails_alone(desk: Path, capfd: Capture):
     names = [f"ease[regularization={n}]" for n in (2, 3, 4, 5)]
-    assert compare(",".join(["popular", *names, "ease"]), "--seeds", "1") == 0
+    assert compare(",".join(["popular", *names, "ease"]), "--seeds", "1") == 3
     told = {one["label"]: one["message"] for one in results()["failures"]}
     assert told[names[0]] == "this setting does not work"
     assert told[names[1]].startswith("ZeroDivisionError: a bug (more in out/runs/ease_regularization=3")

@@ -209,7 +209,7 @@ def test_decode_gives_null_for_unknown():
     assert log.decode_items(np.array([], dtype=np.int64)).to_list() == []
     assert log.decode_items([1]).dtype == pl.Int64
     for code in (-2, 2):
-        with pytest.raises(IndexError):
+        with pytest.raises(DataError, match="between -1 and 1"):
             log.decode_users([code])
 
 

@@ -246,7 +246,7 @@ def test_edges():
     weighted = sparse.csr_matrix([[5.0, 2.0, 0.0], [0.5, 0.0, 1.0]])
     np.testing.assert_allclose(mainstream_scores(weighted), [1 / 3, 1 / 3])
     assert weighted.data.tolist() == [5.0, 2.0, 0.5, 1.0]
-    with pytest.raises(ValueError, match="3 items"):
+    with pytest.raises(DataError, match="3 items"):
         mainstream_scores(weighted, sparse.csr_matrix((2, 4)))
 
 
@@ -284,7 +284,7 @@ def test_fit_scores_then_cuts():
     assert np.bincount(found.groups).tolist() == [4] * len(GROUPS)
     with pytest.raises(DataError, match="1 users have no"):
         Mainstream.from_scores(np.array([0.0, np.nan]), pl.Series([1, 2]))
-    with pytest.raises(ValueError, match="2 values for 1 users"):
+    with pytest.raises(DataError, match="2 values for 1 users"):
         Mainstream.from_scores(np.zeros(2), pl.Series([1]))
 
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import greysheep as gs
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import (
     GATE,
@@ -219,7 +220,7 @@ def test_mistakes():
         with pytest.raises(ConfigError, match=f"seed={seed!r} is not a whole number"):
             split(log, "all", seed)
     assert split(log, "all", np.int64(1)).seed == 1
-    with pytest.raises(ValueError, match="stage"):
+    with pytest.raises(ConfigError, match="stage"):
         split(log, "all").input_rows("train")
 
 
@@ -246,7 +247,7 @@ def test_rows_that_models_see(ten):
     assert s.train_rows(gated=True, weighted=True).data[0] == 0.5
     assert s.input_rows("test", weighted=True).data[7] == 7.5
     assert s.rows("test").shape == (1, 10)
-    with pytest.raises(ValueError, match="tests"):
+    with pytest.raises(ConfigError, match="tests"):
         s.rows("tests")
 
     s = Split(ten, s.part, "strict", 0)
@@ -390,3 +391,19 @@ def test_ml_1m_is_split_in_a_second(protocol):
         assert gate == 0
         assert abs(validation - 100_021) < 500
         assert abs(test - 200_042) < 500
+
+
+def test_why_there_are_no_test_rows(tmp_path):
+    def model(rows, protocol):
+        frame = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+        return gs.Popular().fit(split(frame, protocol))
+
+    lone = [("a", 1, 1), ("b", 2, 2), ("c", 1, 3), ("d", 3, 4), ("e", 1, 5), ("f", 2, 6)]
+    with pytest.raises(DataError, match="'strict' left no test rows: every user has one row"):
+        gs.evaluate(model(lone, "strict"))
+    with pytest.raises(DataError, match=r"nothing can be compared: .*every user has one row"):
+        gs.compare(pl.DataFrame(lone, schema=["user_id", "item_id", "timestamp"], orient="row"), ["popular"],
+                   out=tmp_path / "out")  # fmt: skip
+    three = [("a", item, item) for item in range(3)]
+    with pytest.raises(DataError, match="'temporal' left no test rows: no user has more than 3 rows"):
+        gs.evaluate(model(three, "temporal"))

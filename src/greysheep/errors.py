@@ -9,6 +9,9 @@ import warnings
 class GreysheepError(Exception):
     """Base class: the command turns it into one line on stderr and exit code 2."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))  # a value shown in it may have several
+
 
 class DataError(GreysheepError):
     """An interaction log, a frame or a file of ids cannot be used as it is."""

@@ -1,7 +1,8 @@
 """The command `greysheep`: arguments in, tables out; everything else is the public Python API.
 
-Exit code 0 = done, 2 = a mistake that the user can correct, one line on stderr says which, 130 = interrupted,
-141 = the reader of a pipe left, 143 = ended by SIGTERM.
+Exit code 0 = done, 2 = a mistake that the user can correct, one line on stderr says which, 3 = some runs of
+`compare` failed (the results of the others are written), 130 = interrupted, 141 = the reader of a pipe left,
+143 = ended by SIGTERM.
 Torch and the data frames are imported inside the commands, so that `--help` answers at once.
 """
 

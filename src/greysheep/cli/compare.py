@@ -78,7 +78,7 @@ def compare(
 
 
 def _finish(comparison: "Comparison", output: Path) -> None:
-    """Print the comparison and write its page; an error if every run failed."""
+    """Print the comparison and write its page; exit 3 if some runs failed, an error if all did."""
     if comparison.failures and not comparison.runs:
         first = comparison.failures[0]
         what = f"{len(comparison.failures)} runs failed and none ended well; the first"
@@ -88,6 +88,8 @@ def _finish(comparison: "Comparison", output: Path) -> None:
 
         write_html(comparison, output / "report.html")
     typer.echo(f"\n{comparison}\n\nwrote {', '.join(path.name for path in written(output))} to {output}")
+    if comparison.failures:
+        raise typer.Exit(3)
 
 
 def _command(log: Path, request: "CompareRequest", options: LogOptions, seeds: str, output: Path) -> str:

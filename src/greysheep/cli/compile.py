@@ -31,7 +31,7 @@ def compile(
     from greysheep.models.autoencoders.index import check_index_folder, compile_index
 
     check_index_folder(output.expanduser())
-    index = compile_index(load(model), rank=rank, tolerance=tolerance, seed=seed)  # type: ignore[arg-type]
+    index = compile_index(load(model), rank=rank, tolerance=tolerance, seed=seed)
     index.export(output)
     show(index.quality)
     typer.echo(

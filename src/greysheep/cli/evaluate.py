@@ -84,7 +84,12 @@ def recommend(
     ] = None,
     k: ListLength = 20,
     exclude_seen: Annotated[bool, typer.Option(help="Leave out what the user already has.")] = True,
-    candidates: Annotated[Path | None, typer.Option(help="File of the only item ids to choose from.")] = None,
+    candidates: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of the only item ids to choose from; with a column of users, of each user's."
+        ),
+    ] = None,
     exclude_items: Annotated[Path | None, typer.Option(help="File of item ids never to recommend.")] = None,
     on_unknown: Annotated[str, typer.Option(help="Unknown users: raise, skip or popular.")] = "raise",
     output: Annotated[Path | None, output_option("File: .parquet, .csv or .tsv; else a table.")] = None,
@@ -95,15 +100,13 @@ def recommend(
         raise ConfigError("--users and --user both name users: give one of them")
     if output is not None:
         check_file(output, suffixes=TABLES, inputs=[model, users, history, candidates, exclude_items])
-    from greysheep.cli.ids import read_ids, read_people
+    from greysheep.cli.ids import read_candidates, read_exclusions, read_people
     from greysheep.models import load
 
     recommender = load(model)
-    wanted, people = read_people(recommender, user, users, history, options)
-    chosen, excluded = (
-        None if path is None else read_ids(path, options.item_col, recommender.log.item_ids.dtype)
-        for path in (candidates, exclude_items)
-    )
+    chosen = None if candidates is None else read_candidates(candidates, options, recommender.log)
+    excluded = None if exclude_items is None else read_exclusions(exclude_items, options, recommender.log)
+    wanted, people, chosen = read_people(recommender, user, users, history, options, chosen)
     frame = recommender.recommend(
         wanted,
         k=k,

@@ -36,6 +36,41 @@ def read_ids(path: Path, column: str, dtype: pl.DataType) -> pl.Series:
     return as_stored(_ids_in(path, column).unique(maintain_order=True), dtype, path)
 
 
+def read_candidates(path: Path, options: "LogOptions", known: Interactions) -> pl.Series | pl.DataFrame:
+    """Read candidates: items for everybody, or, where the file has a column of users too, pairs.
+
+    Raises:
+        DataError: The file cannot be used.
+    """
+    if path.suffix.lower() == ".txt" or options.user_col not in open_source(path).columns:
+        return read_ids(path, options.item_col, known.item_ids.dtype)
+    items = as_stored(read_id_column(path, options.item_col), known.item_ids.dtype, path)
+    return pl.DataFrame({USER: read_id_column(path, options.user_col), ITEM: items})
+
+
+def read_exclusions(path: Path, options: "LogOptions", known: Interactions) -> pl.Series:
+    """Read items never to recommend; an id that cannot be of the stored type must not be passed over.
+
+    Raises:
+        DataError: The file cannot be used, an id is of another type, or there is a column of users, too.
+    """
+    if path.suffix.lower() != ".txt" and options.user_col in open_source(path).columns:
+        raise DataError(
+            f"{path} has a column {options.user_col!r}, too, but what is excluded is excluded for everybody: "
+            f"keep the column {options.item_col!r} alone"
+        )
+    ids = _ids_in(path, options.item_col).unique(maintain_order=True)
+    if path.suffix.lower() in TEXT_FILES:
+        fits = _convert(ids, known.item_ids.dtype)
+        if bad := fits.null_count():
+            raise DataError(
+                f"{path}: {bad} of {len(ids)} ids cannot be one of this model, which are {fits.dtype}; "
+                f"the first is {ids.filter(fits.is_null())[0]!r}: correct or remove them"
+            )
+        return fits
+    return ids
+
+
 def as_stored(ids: pl.Series, dtype: pl.DataType, path: Path) -> pl.Series:
     """Ids of a text file in the stored type; ids of a parquet file as they are.
 
@@ -72,9 +107,16 @@ def read_log(path: Path | None, options: "LogOptions", known: Interactions) -> I
 
 
 def read_people(
-    model: "Model", named: list[str] | None, users: Path | None, history: Path | None, options: "LogOptions"
-) -> tuple[pl.Series | None, Interactions | None]:
+    model: "Model",
+    named: list[str] | None,
+    users: Path | None,
+    history: Path | None,
+    options: "LogOptions",
+    candidates: pl.Series | pl.DataFrame | None,
+) -> tuple[pl.Series | None, Interactions | None, pl.Series | pl.DataFrame | None]:
     """Read who is to get lists and the log of their rows; None for what is not given.
+
+    Candidates come along, for the users they may name: nobody else gets lists if they are named only there.
 
     People's ids are of the stored type if all of them can be. Else all are text, the model's too, so that
     'new1' can stand beside 12.
@@ -87,14 +129,20 @@ def read_people(
         log = options.read(history)
         log = replace(log, item_ids=as_stored(log.item_ids, model.log.item_ids.dtype, history))
     dtype = model.log.user_ids.dtype
-    people = [ids for ids in (wanted, None if log is None else log.user_ids) if ids is not None]
+    pairs = candidates if isinstance(candidates, pl.DataFrame) else None
+    if pairs is not None and wanted is None and log is None:
+        wanted = pairs[USER].unique(maintain_order=True)
+    given = (wanted, None if log is None else log.user_ids, None if pairs is None else pairs[USER])
+    people = [ids for ids in given if ids is not None]
     if any(_convert(ids, dtype).null_count() for ids in people):
         dtype = pl.String()
         as_text = replace(model.log, user_ids=model.log.user_ids.cast(dtype))
         model.fitted.split = replace(model.split, log=as_text)
     if log is not None:
         log = replace(log, user_ids=log.user_ids.cast(dtype))
-    return None if wanted is None else wanted.cast(dtype), log
+    if pairs is not None:
+        candidates = pairs.with_columns(pl.col(USER).cast(dtype))
+    return None if wanted is None else wanted.cast(dtype), log, candidates
 
 
 def read_lists(path: Path, options: "LogOptions", known: Interactions) -> pl.DataFrame:

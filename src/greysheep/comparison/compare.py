@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from greysheep.comparison.facts import facts
 from greysheep.comparison.progress import Progress
@@ -16,12 +17,12 @@ from greysheep.comparison.request import CompareRequest, joined
 from greysheep.comparison.result import Comparison
 from greysheep.comparison.run_folder import Key, Run, check_place, claim, locked
 from greysheep.comparison.splits import Splits
-from greysheep.data.interactions import Interactions
-from greysheep.data.splitting import TEST, split
+from greysheep.data.splitting import TEST, split, why_no_test_rows
 from greysheep.errors import DataError, GreysheepWarning
 from greysheep.evaluation.report import Report
 from greysheep.models.registry import sources
 from greysheep.system import jobs
+from greysheep.system.checks import a_path
 from greysheep.system.machine import threads_each
 
 COMMAND = jobs.command("greysheep.comparison.worker")
@@ -30,7 +31,7 @@ POLL = 0.05
 
 
 def compare(
-    log: Interactions,
+    log: Any,
     models: Sequence[str] | Mapping[str, str],
     *,
     protocol: str = "strict",
@@ -50,7 +51,7 @@ def compare(
     seeds, goes on where it stopped. A run that fails does so alone.
 
     Args:
-        log: the log.
+        log: a log, or anything `Interactions.read` takes.
         models: registry names or variants such as `tall[gate=uniform]`; the text is the label. Or names of
             your own: `{"flat gate": "tall[gate=uniform]"}`, or texts such as `flat gate=tall[gate=uniform]`.
         protocol: strict, paper or temporal (docs/method.md, "Protocols").
@@ -84,17 +85,17 @@ def compare(
 
 
 def run_request(
-    request: CompareRequest, log: Interactions, out: str | Path, *, progress: bool, command: str
+    request: CompareRequest, log: Any, out: str | Path, *, progress: bool, command: str
 ) -> Comparison:
     """Make the runs of a request that are not in `out` yet, and the tables of all; see `compare`."""
     deadline = time.monotonic() + 60 * (math.inf if request.max_minutes is None else request.max_minutes)
-    if not isinstance(log, Interactions):
-        raise DataError(f"compare takes what Interactions.read gives, not {type(log).__name__}")
-    folder = Path(out).expanduser()
+    folder = a_path("out", out)
     check_place(folder)
     protocol, seeds = request.protocol, request.seeds
-    if not (split(log, protocol, seeds[0]).part == TEST).any():
-        raise DataError(f"protocol {protocol!r} leaves no test rows in this log: nothing can be compared")
+    first = split(log, protocol, seeds[0])
+    log = first.log
+    if not (first.part == TEST).any():
+        raise DataError(f"nothing can be compared: {why_no_test_rows(first)}")
     claim(folder, {"fingerprint": log.fingerprint(), "protocol": protocol, "k": request.k})
     # Seed by seed, so that the models can be compared wherever the time is over.
     runs = [Run(label, seed, folder, text) for seed in seeds for label, text in request.models.items()]

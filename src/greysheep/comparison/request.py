@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from greysheep.errors import ConfigError
 from greysheep.models import parse
 from greysheep.models.config import Request
 from greysheep.models.registry import known, sources
+from greysheep.system.checks import MOST_THREADS, seed_number, shown
 
 NAME = re.compile(r"[^\[\]=,\n]*[^\[\]=,\s][^\[\]=,\n]*")
 MOST_SEEDS = 1000
@@ -45,7 +47,7 @@ class CompareRequest(Request):
     """Relative loss that still counts as no harm."""
     max_minutes: float | None = Field(None, ge=0)
     """No run is started later than this."""
-    jobs: int = Field(1, ge=1)
+    jobs: int = Field(1, ge=1, le=MOST_THREADS)
     """Runs at a time."""
 
     @cached_property
@@ -57,11 +59,16 @@ class CompareRequest(Request):
     @classmethod
     def _labelled(cls, models: Any) -> dict[str, str]:
         texts = joined(models) if isinstance(models, Mapping) else models
-        texts = split_texts(texts) if isinstance(texts, str) else list(texts)
+        try:
+            texts = split_texts(texts) if isinstance(texts, str) else list(texts)
+        except TypeError:
+            raise ConfigError(f"models={shown(models)}: give a list of texts, or {{name: text}}") from None
         if not texts:
             raise ConfigError("a comparison needs at least one model, for example --models multvae,tall")
         if strange := [text for text in texts if not isinstance(text, str)]:
-            raise ConfigError(f"models are texts such as 'ease' or 'tall[gate=uniform]', not {strange[0]!r}")
+            raise ConfigError(
+                f"models are texts such as 'ease' or 'tall[gate=uniform]', not {shown(strange[0])}"
+            )
         labelled: dict[str, str] = {}
         for label, text in map(named, texts):
             if label in labelled:
@@ -77,12 +84,18 @@ class CompareRequest(Request):
 
     @field_validator("seeds", mode="before")
     @classmethod
-    def _listed(cls, seeds: int | Sequence[int]) -> list[int]:
-        if isinstance(seeds, int) and seeds > MOST_SEEDS:
+    def _listed(cls, seeds: Any) -> list[int]:
+        many = isinstance(seeds, Integral) and not isinstance(seeds, bool)
+        if many and seeds > MOST_SEEDS:
             raise ConfigError(f"seeds={seeds} are too many: at most {MOST_SEEDS}, or a list of those to take")
-        listed = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-        if not listed or len(set(listed)) < len(listed) or any(type(s) is not int or s < 0 for s in listed):
-            raise ConfigError(f"seeds={seeds!r}: give how many (3 = 0, 1, 2), or a list of different ones")
+        try:
+            listed = list(range(seeds)) if many else [seed_number(seed) for seed in seeds]
+        except (ConfigError, TypeError):
+            listed = []
+        if not listed or len(set(listed)) < len(listed):
+            raise ConfigError(
+                f"seeds={shown(seeds)}: give how many (3 = 0, 1, 2), or a list of different ones, below 2**64"
+            )
         return listed
 
     @field_validator("protocol")
@@ -96,10 +109,10 @@ class CompareRequest(Request):
     @classmethod
     def _among_the_models(cls, reference: str | None, info: ValidationInfo) -> str:
         labels = list(info.data["models"])
-        reference = (reference or labels[0]).strip()
-        if reference not in labels:
-            raise ConfigError(f"reference {reference!r} is none of the models: {', '.join(labels)}")
-        return reference
+        text = reference.strip() if isinstance(reference, str) else None
+        if reference is not None and (text is None or text not in ["", *labels]):
+            raise ConfigError(f"reference {shown(reference)} is none of the models: {', '.join(labels)}")
+        return text or labels[0]
 
     @model_validator(mode="after")
     def _models_can_be_made(self) -> CompareRequest:

@@ -11,6 +11,7 @@ from greysheep.comparison.record import Failure, Record
 from greysheep.comparison.run_folder import Run
 from greysheep.errors import DataError
 from greysheep.evaluation.report import Report, jsonable
+from greysheep.system.checks import a_path
 from greysheep.system.files import write_text
 
 RESULTS = "results.json"
@@ -32,7 +33,7 @@ class Comparison(Record):
 
     def write(self, out: str | Path) -> list[Path]:
         """Write results.json, results.csv and results.md."""
-        folder = Path(out).expanduser()
+        folder = a_path("out", out)
         texts = {
             RESULTS: json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
             "results.csv": text.flat(self).write_csv(quote_style="non_numeric"),
@@ -47,7 +48,7 @@ class Comparison(Record):
         Raises:
             DataError: there is no results.json, or a run that it names is not there.
         """
-        folder = Path(out).expanduser()
+        folder = a_path("out", out)
         try:
             content = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
             runs = [Run(one["label"], one["seed"], folder) for one in content["runs"]]
@@ -56,7 +57,7 @@ class Comparison(Record):
                     ("seeds", "protocol", "k", "reference", "margin", "facts", "labels")}  # fmt: skip
         except OSError as error:
             raise DataError(f"{folder} holds no comparison: {RESULTS}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{folder / RESULTS} is not what compare writes: {error}") from None
         return cls([_read(run) for run in runs], failures, **rest)
 

@@ -50,7 +50,8 @@ def measured(runs: Sequence[Report], metric: str) -> pl.DataFrame:
         rows = run.per_user.filter(pl.col("n_test") > 0)
         parts.append(
             rows.select(
-                pl.lit(run.label).alias("label"), pl.lit(run.seed).alias("seed"), USER, "n_train", "n_test",
+                pl.lit(run.label).alias("label"),
+                pl.lit(run.seed, pl.UInt64).alias("seed"), USER, "n_train", "n_test",
                 pl.col(metric).alias("value"), *known,
             )
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from greysheep.data.columns import GROUP
 from greysheep.evaluation.numbers import number, percent, signed
 from greysheep.mainstream.groups import GROUPS, OVERALL
-from greysheep.metrics.statistics import LEVEL
+from greysheep.metrics.statistics import LEAST_USERS, LEVEL
 
 FOCUS = GROUPS[0]
 
@@ -25,9 +25,9 @@ SENTENCES = {
     ("kept", "none"): "no gain shown in {low}; harms no group",
     ("kept", "harm"): "no gain shown in {low}, but harms {harmed}",
     ("kept", "undecided"): "no gain shown in {low}; harm is undecided in {open}",
-    ("undecided", "none"): "undecided in {low}: this log can resolve {margin}; harms no other group",
-    ("undecided", "harm"): "undecided in {low}: this log can resolve {margin}; harms {harmed}",
-    ("undecided", "undecided"): "undecided in {low}: this log can resolve {margin}; so it is in {open}",
+    ("undecided", "none"): "undecided in {low}: {limit}; harms no other group",
+    ("undecided", "harm"): "undecided in {low}: {limit}; harms {harmed}",
+    ("undecided", "undecided"): "undecided in {low}: {limit}; so it is in {open}",
     ("lowered", "none"): "lowers {low} by {share}, {within}; harms no other group",
     ("lowered", "harm"): "lowers {low} by {share}, {within}; harms {harmed}",
     ("lowered", "undecided"): "lowers {low} by {share}, {within}; harm is undecided in {open}",
@@ -73,13 +73,15 @@ def verdict(rows: Sequence[Mapping[str, Any]], margin: float) -> str:
         low=FOCUS,
         share=_share(low).lstrip("+\N{MINUS SIGN}"),
         change=_share(low),
-        margin=_resolved(low),
+        limit=_too_few(low, " are too few to tell") or f"this log can resolve {_resolved(low)}",
         within=f"less than {percent(margin, 1)}"
         if low["verdict"] == "no harm"
         else "perhaps by more than " + percent(margin, 1),
         harmed=_listed([f"{_name(row)} ({_share(row)})" for row in harmed]),
         all=_listed([f"{_name(row)} ({_share(row)})" for row in (low, *harmed)]),
-        open=_listed([f"{_name(row)} (can resolve {_resolved(row)})" for row in unsure]),
+        open=_listed(
+            [f"{_name(row)} ({_too_few(row) or f'can resolve {_resolved(row)}'})" for row in unsure]
+        ),
     )
     if harmed and unsure:
         text += f"; undecided in {_listed([_name(row) for row in unsure])}"
@@ -100,6 +102,14 @@ def _share(row: Mapping[str, Any]) -> str:
     """The change as a percentage; as a plain difference where the reference is 0."""
     ratio = number(row["ratio"])
     return percent(ratio, 1, sign=True) if math.isfinite(ratio) else signed(number(row["difference"]))
+
+
+def _too_few(row: Mapping[str, Any], more: str = "") -> str:
+    """How many users there are, where they are too few for a verdict; else nothing."""
+    n = row["n_users"]
+    return (
+        "" if n >= LEAST_USERS else f"{n} user{'s' if n > 1 else ''}{more}".replace("1 user are", "1 user is")
+    )
 
 
 def _resolved(row: Mapping[str, Any]) -> str:

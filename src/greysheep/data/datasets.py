@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 from collections.abc import Callable
@@ -20,7 +21,10 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.reading import nearest
 from greysheep.data.sources import UNREADABLE, first_line
 from greysheep.errors import ConfigError, DataError
+from greysheep.system.checks import a_path, number, seed_number, shown, whole_number
 from greysheep.system.files import new_file
+
+__all__ = ["ABOUT", "Dataset", "get", "load", "names", "simulate"]
 
 # "there" = in the folder $GREYSHEEP_DATA
 ABOUT = {
@@ -38,6 +42,10 @@ TITLE_FILE = "items.parquet"
 # Users times items above which `simulate` draws in rounds: a random number for every pair takes a minute
 # from here on, and 2 GB.
 _ALL_PAIRS = 1 << 29
+
+
+MOST_ROWS = 1 << 28
+"""The most rows, and the most items, that `simulate` draws."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +82,7 @@ def load(name: str, folder: str | Path | None = None, **options: Any) -> Dataset
         DataError: If there is no such set, or it is not reachable; the line says what was tried.
     """
     _known(name)
+    _check_options(simulate if name == "simulated" else Interactions.read, options)
     if name == "simulated":
         return simulate(**options)
     file = _local_log(name, folder)
@@ -97,7 +106,7 @@ def get(name: str, output: str | Path) -> list[Path]:
         DataError: If there is no such set, it is not reachable, or the folder cannot be written.
     """
     _known(name)
-    target = Path(output).expanduser() / name
+    target = a_path("output", output) / name
     try:
         target.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -119,17 +128,24 @@ def _put(name: str, target: Path) -> list[Path]:
     return [_whole(target / f.name, partial(shutil.copyfile, f)) for f in files]
 
 
-def _known(name: str) -> None:
-    if name not in ABOUT:
-        near = nearest(name, ABOUT)
+def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
+    known = [name for name in inspect.signature(function).parameters if name != "source"]
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"there is no option {name!r}; there are {', '.join(known)}")
+
+
+def _known(name: Any) -> None:
+    if not isinstance(name, str) or name not in ABOUT:
+        near = nearest(name, ABOUT) if isinstance(name, str) else []
         hint = f"nearest: {', '.join(near)}; " if near else ""
-        raise DataError(f"there is no data set '{name}' ({hint}all: {', '.join(ABOUT)})")
+        raise DataError(f"there is no data set {shown(name)} ({hint}all: {', '.join(ABOUT)})")
 
 
 def _data_folder(folder: str | Path | None) -> Path:
     if folder is None:
         folder = os.environ.get("GREYSHEEP_DATA") or "../shared/data"
-    return Path(folder).expanduser()
+    return a_path("folder", folder)
 
 
 def _local_log(name: str, folder: str | Path | None) -> Path | None:
@@ -203,6 +219,10 @@ def simulate(
     Raises:
         ConfigError: If a number is out of range.
     """
+    n_users, n_items = whole_number("n_users", n_users), whole_number("n_items", n_items, most=MOST_ROWS)
+    rows_per_user = whole_number("rows_per_user", rows_per_user, most=MOST_ROWS // n_users)
+    n_communities, seed = whole_number("n_communities", n_communities), seed_number(seed)
+    minority, noise = number("minority", minority), number("noise", noise)
     sizes = _community_sizes(n_users, n_communities, minority)
     _check_simulation(sizes, n_items, rows_per_user, noise)
     rng = np.random.default_rng(seed)
@@ -300,3 +320,8 @@ def _check_simulation(sizes: list[int], n_items: int, rows_per_user: int, noise:
     if not 1 <= rows_per_user <= most:
         limits = f"between 1 and {most}, the items she can draw"
         raise ConfigError(f"rows_per_user={rows_per_user} must lie {limits}")
+
+
+def __dir__() -> list[str]:
+    """The public names: what completion offers."""
+    return sorted(__all__)

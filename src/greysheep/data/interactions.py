@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import numbers
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +13,10 @@ from numpy.typing import NDArray
 
 from greysheep.data.cleaning import Summary, core, core_hint, merge_pairs
 from greysheep.data.columns import ITEM, TIME, USER, WEIGHT
+from greysheep.data.ids import positions_in, unpack
 from greysheep.data.reading import RATING, Columns, read_columns
-from greysheep.errors import DataError
+from greysheep.errors import ConfigError, DataError
+from greysheep.system.checks import number, whole_number
 
 # Ids looked up in one go: a join holds a copy of them and several of their codes.
 _JOINED_AT_ONCE = 1 << 22
@@ -113,6 +113,15 @@ class Interactions:
         )  # fmt: skip
         return cls(user_ids, item_ids, users, items, weights, times, summary)
 
+    @classmethod
+    def of(cls, source: Any) -> Interactions:
+        """The log itself, or what `read` makes of a path or frame: all that takes a log takes these.
+
+        Raises:
+            DataError: it is none of them, or cannot be used.
+        """
+        return source if isinstance(source, cls) else cls.read(source)
+
     @property
     def n_users(self) -> int:
         """U, the number of users."""
@@ -138,7 +147,7 @@ class Interactions:
 
         Stored values are 1, or the weights if `weighted` and the log has them.
         """
-        rows = slice(None) if mask is None else np.asarray(mask, dtype=bool)
+        rows = slice(None) if mask is None else self._mask(mask)
         users, items = self.users[rows], self.items[rows]
         counts = np.bincount(users, minlength=self.n_users)
         indptr = np.concatenate([[0], np.cumsum(counts)])
@@ -149,13 +158,22 @@ class Interactions:
         out.has_sorted_indices = True
         return out
 
+    def _mask(self, given: Any) -> NDArray[np.bool_]:
+        try:
+            mask = np.asarray(given, dtype=bool)
+        except (TypeError, ValueError):
+            mask = np.zeros(0, dtype=bool)
+        if mask.shape != self.users.shape:
+            raise DataError(f"a mask must be a list of {len(self)} truth values, one a row of the log")
+        return mask
+
     def encode_users(self, ids: Any) -> NDArray[np.int64]:
-        """Codes of user ids (list, array or Series); -1 for unknown ones, ids of another type included."""
-        return _lookup(self.user_ids, ids)
+        """Codes of user ids (anything like a list); -1 for unknown ones, ids of another type included."""
+        return lookup(self.user_ids, ids, USER)
 
     def encode_items(self, ids: Any) -> NDArray[np.int64]:
-        """Codes of item ids (list, array or Series); -1 for unknown ones, ids of another type included."""
-        return _lookup(self.item_ids, ids)
+        """Codes of item ids (anything like a list); -1 for unknown ones, ids of another type included."""
+        return lookup(self.item_ids, ids, ITEM)
 
     def decode_users(self, codes: Any) -> pl.Series:
         """Ids of user codes, null for -1."""
@@ -201,12 +219,13 @@ def _time_bytes(times: pl.Series) -> bytes:
 
 
 def _check_options(min_rating: Any, min_user_items: Any, min_item_users: Any) -> None:
-    number = isinstance(min_rating, numbers.Real) and math.isfinite(min_rating)
-    if min_rating is not None and not number:
-        raise DataError(f"min_rating={min_rating!r} is not a number that ratings can be compared with")
-    for name, value in (("min_user_items", min_user_items), ("min_item_users", min_item_users)):
-        if not isinstance(value, numbers.Integral) or value < 0:
-            raise DataError(f"{name}={value!r} is not a whole number from 0 (no filter) up")
+    try:
+        if min_rating is not None:
+            number("min_rating", min_rating)
+        whole_number("min_user_items", min_user_items, least=0)
+        whole_number("min_item_users", min_item_users, least=0)
+    except ConfigError as error:
+        raise DataError(str(error)) from None
 
 
 def _rated_from(frame: pl.DataFrame, min_rating: float, label: str) -> pl.DataFrame:
@@ -245,21 +264,14 @@ def _drop_unused(ids: pl.Series, codes: NDArray[np.int32]) -> tuple[pl.Series, N
     return ids.filter(pl.Series(used)), (np.cumsum(used, dtype=np.int32) - 1)[codes].astype(np.int32)
 
 
-def _lookup(known: pl.Series, ids: Any) -> NDArray[np.int64]:
-    if isinstance(ids, (str, bytes, int, float)):
-        raise DataError(f"ids must come as a list, an array or a Series, not as the single value {ids!r}")
-    values = _as_series(known.dtype, ids)
+def lookup(known: pl.Series, ids: Any, column: str) -> NDArray[np.int64]:
+    """Position of each id among the known ones, -1 where it is not there or of another type."""
+    values = _in_type(known.dtype, unpack(ids, "ids", column))
     return np.full(len(values), -1, dtype=np.int64) if values.dtype == pl.Null else _join_codes(known, values)
 
 
-def _as_series(dtype: pl.DataType, ids: Any) -> pl.Series:
+def _in_type(dtype: pl.DataType, ids: pl.Series | list[Any]) -> pl.Series:
     """The ids in the type of the known ones; what does not fit that type becomes null."""
-    if type(ids).__module__.split(".")[0] == "pandas":
-        ids = ids.tolist()
-    if hasattr(ids, "__arrow_c_array__") or hasattr(ids, "__arrow_c_stream__"):
-        ids = pl.Series(ids)
-    if isinstance(ids, np.ndarray):
-        ids = pl.Series(ids) if ids.dtype.kind in "iufb" else ids.tolist()
     is_text = dtype == pl.String
     if isinstance(ids, pl.Series):
         series = ids.cast(pl.String) if isinstance(ids.dtype, (pl.Categorical, pl.Enum)) else ids
@@ -268,13 +280,14 @@ def _as_series(dtype: pl.DataType, ids: Any) -> pl.Series:
         return pl.Series([None] * len(series), dtype=pl.Null)
     kinds, convert = ((str,), str) if is_text else ((int, np.integer), int)
     fits = [convert(v) if isinstance(v, kinds) and not isinstance(v, bool) else None for v in ids]
-    return pl.Series(fits, dtype=dtype, strict=False)
+    try:
+        return pl.Series(fits, dtype=dtype, strict=False)
+    except UnicodeError:
+        raise DataError("ids hold text that is not Unicode") from None
 
 
 def _gather(ids: pl.Series, codes: Any) -> pl.Series:
-    positions = np.asarray(codes, dtype=np.int64)
-    if len(positions) and (positions.min() < -1 or positions.max() >= len(ids)):
-        raise IndexError(f"codes must lie between -1 and {len(ids) - 1}")
+    positions = positions_in(codes, len(ids), "codes", least=-1)
     index = pl.Series(positions)
     if len(positions) and positions.min() < 0:
         index = pl.select(pl.when(index >= 0).then(index)).to_series()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +20,7 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.sources import UNREADABLE, first_line
 from greysheep.errors import ConfigError, DataError
 from greysheep.mainstream.groups import Mainstream
+from greysheep.system.checks import a_path, one_of, seed_number, shown
 from greysheep.system.files import check_folder, new_folder, refused
 
 PARTS = ("train", "gate", "validation", "test")
@@ -43,9 +43,7 @@ class Split:
 
     def rows(self, *parts: str, weighted: bool = False) -> sp.csr_matrix:
         """The rows of the named parts as a [U, I] matrix."""
-        if unknown := [p for p in parts if p not in PARTS]:
-            raise ValueError(f"there is no part {unknown[0]!r}; the parts are {', '.join(PARTS)}")
-        wanted = [PARTS.index(p) for p in parts]
+        wanted = [PARTS.index(one_of("part", part, PARTS)) for part in parts]
         return self.log.matrix(np.isin(self.part, wanted), weighted=weighted)
 
     @cached_property
@@ -73,10 +71,9 @@ class Split:
 
     def input_rows(self, stage: Stage, weighted: bool = False) -> sp.csr_matrix:
         """[U, I] rows shown to the model at a stage; just these leave the candidates."""
+        one_of("stage", stage, ("validation", "test", "serving"))
         if stage == "serving":
             return self.rows(*PARTS, weighted=weighted)
-        if stage not in ("validation", "test"):
-            raise ValueError(f"stage is 'validation', 'test' or 'serving', not {stage!r}")
         if self.protocol == "paper":
             return self.rows("train", weighted=weighted)
         later = ("validation",) if stage == "test" else ()
@@ -102,7 +99,7 @@ class Split:
         Raises:
             ConfigError: the folder holds something else, or cannot be written.
         """
-        folder = Path(directory).expanduser()
+        folder = a_path("directory", directory)
         check_folder(folder, marker="split.json", overwrite=True)
         with refused(folder), new_folder(folder) as draft:
             return [folder / file.name for file in self._fill(draft)]
@@ -133,7 +130,7 @@ class Split:
         Raises:
             DataError: If a file is missing or its rows are not those that were written.
         """
-        folder = Path(directory).expanduser()
+        folder = a_path("directory", directory)
         facts = _read_facts(folder)
         files = []
         for code, name in enumerate(PARTS):
@@ -159,6 +156,17 @@ class Split:
         return hashlib.sha256(self.log.fingerprint().encode() + self.part.astype("i1").tobytes()).hexdigest()
 
 
+def why_no_test_rows(split: Split) -> str:
+    """Why a split has no test rows."""
+    if split.protocol not in TESTED:
+        return f"protocol {split.protocol!r} left no test rows: it keeps none back"
+    least = 4 if split.protocol == "temporal" else 3
+    most = int(np.bincount(split.log.users).max())
+    who = "every user has one row" if most == 1 else f"no user has more than {most} rows"
+    spare = f"only one with {least} is sure to spare one"
+    return f"protocol {split.protocol!r} left no test rows: {who}, and {spare}"
+
+
 def _read_facts(folder: Path) -> dict[str, Any]:
     file = folder / "split.json"
     if not file.is_file():
@@ -168,13 +176,16 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         facts = json.loads(file.read_text(encoding="utf-8"))
         if facts["format"] != 1 or set(facts["rows"]) != set(PARTS) or not any(facts["rows"].values()):
             raise ValueError("of another format")
-    except (ValueError, KeyError, TypeError) as error:
+        if facts["protocol"] not in PROTOCOLS or not isinstance(facts["fingerprint"], str):
+            raise ValueError("no split of this version")
+        facts["seed"] = seed_number(facts["seed"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
         raise DataError(f"{file} cannot be read: {error}") from error
     return dict(facts)
 
 
-def split(log: Interactions, protocol: str = "strict", seed: int = 0) -> Split:
-    """Deal the rows of a log into parts.
+def split(log: Any, protocol: str = "strict", seed: int = 0) -> Split:
+    """Deal the rows of a log into parts; the log is one, or anything `Interactions.read` takes.
 
     - `all`: 5 % of each user's rows to gate and 5 % to validation, at least one each where that leaves her at
       least half her rows in train; no test rows. A user with 2 or 3 rows has one of the two, by a coin.
@@ -193,18 +204,16 @@ def split(log: Interactions, protocol: str = "strict", seed: int = 0) -> Split:
     [7, 0, 1, 2]
 
     Raises:
-        ConfigError: If there is no such protocol, or the seed is no whole number from 0 up.
-        DataError: If `temporal` is asked for and the log has no times.
+        ConfigError: If there is no such protocol, or the seed is no whole number from 0 to 2**64 - 1.
+        DataError: If the log cannot be used, or `temporal` is asked for and the log has no times.
     """
-    if protocol not in PROTOCOLS:
-        raise ConfigError(f"there is no protocol '{protocol}'; choose one of {', '.join(PROTOCOLS)}")
-    _check_seed(seed)
+    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
+        raise ConfigError(f"there is no protocol {shown(protocol)}; choose one of {', '.join(PROTOCOLS)}")
+    seed = seed_number(seed)
+    if isinstance(log, Split):
+        raise DataError("split takes a log, not a split: the log behind one is its .log")
+    log = Interactions.of(log)
     return Split(log, PROTOCOLS[protocol](log, seed).astype(np.int8), protocol, seed)
-
-
-def _check_seed(seed: Any) -> None:
-    if not isinstance(seed, numbers.Integral) or seed < 0:
-        raise ConfigError(f"seed={seed!r} is not a whole number from 0 up")
 
 
 def _paper(log: Interactions, seed: int) -> Parts:

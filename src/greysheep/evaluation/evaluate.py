@@ -12,16 +12,21 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
-from greysheep.data.columns import GROUP, USER
+from greysheep.data.columns import GROUP, ITEM, USER
+from greysheep.data.ids import ids_like
 from greysheep.data.interactions import Interactions
-from greysheep.data.splitting import PARTS, Split
-from greysheep.errors import ConfigError, DataError, GreysheepWarning, NotFittedError
+from greysheep.data.splitting import PARTS, TESTED, Split, Stage, why_no_test_rows
+from greysheep.errors import DataError, GreysheepWarning, NotFittedError
 from greysheep.evaluation.lists import ranked_lists
 from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, frame_of, mean_of
 from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, activity_groups
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.metrics.statistics import bootstrap_means, interval
+from greysheep.system.checks import MOST_DRAWS, seed_number, whole_number
 from greysheep.system.machine import peak_memory_bytes
+
+LISTED_CELLS = 1 << 24
+"""Places of lists that are judged at once (128 MB of item codes)."""
 
 
 def evaluate(
@@ -46,7 +51,7 @@ def evaluate(
         DataError: there are no test rows, the split is not the one the model was trained on, or a frame or
             log cannot be used.
         NotFittedError: the model is not fitted.
-        ConfigError: k or draws is below 1.
+        ConfigError: k or draws is no whole number from 1 up, or the seed none from 0 to 2**64 - 1.
 
     >>> from greysheep.data.splitting import split
     >>> rows = {"user_id": [u for u in range(8) for _ in range(6)],
@@ -58,30 +63,43 @@ def evaluate(
     >>> report.overall["n_users"], report.overall["recall@3"]["mean"]
     (8, 1.0)
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1 or draws < 1:
-        raise ConfigError(f"evaluate needs whole numbers k >= 1 and draws >= 1, got k={k!r}, draws={draws!r}")
-    is_model = _is_model(model)
-    split = _split_of(model, split) if is_model else split
-    if split is None:
-        raise DataError("a frame of lists needs the split it was made for: evaluate(frame, split)")
+    k, draws = whole_number("k", k), whole_number("draws", draws, most=MOST_DRAWS)
+    seed = seed_number(seed)
+    split = _split_of(model, split)
     truth = _test_rows(split) if test is None else _rows_of(test, split)
     users = np.flatnonzero(np.diff(truth.indptr) > 0)
-    if is_model:
-        ranked = model.rank(users, k=k, stage="test" if test is None else "serving")
-    else:
-        seen = split.input_rows("test" if test is None else "serving")
-        ranked = ranked_lists(model, split.log, users, k, seen)
     n_test = np.diff(truth.indptr)
-    values = per_user(hits(ranked, truth[users]), n_test[users], k)
-    return _report(model if is_model else None, split, k, users, n_test, values, draws, seed)
+    stage: Stage = "test" if test is None else "serving"
+    if is_model(model):
+        # a list may be as long as there are items: a part of the users at a time
+        size = max(1, LISTED_CELLS // min(k, split.log.n_items))
+        parts = [users[start : start + size] for start in range(0, len(users), size)]
+        ranked = (model.rank(part, k=k, stage=stage) for part in parts)
+        found = [per_user(hits(lists, truth[part]), n_test[part], k)
+                 for lists, part in zip(ranked, parts, strict=True)]  # fmt: skip
+        values = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+    else:
+        lists = ranked_lists(model, split.log, users, k, split.input_rows(stage))
+        values = per_user(hits(lists, truth[users]), n_test[users], k)
+    return _report(model if is_model(model) else None, split, k, users, n_test, values, draws, seed)
 
 
-def _is_model(candidate: Any) -> bool:
+def is_model(candidate: Any) -> bool:
     """Whether it ranks; a pandas frame has a method of that name, too."""
     return callable(getattr(candidate, "rank", None)) and not hasattr(candidate, "columns")
 
 
-def _split_of(model: Any, given: Split | None) -> Split:
+def _split_of(model: Any, given: Any) -> Split:
+    """The split to measure on: a model's own; of lists, the given one."""
+    if given is not None and not isinstance(given, Split):
+        kind = "a log" if isinstance(given, Interactions) else f"a {type(given).__name__}"
+        raise DataError(
+            f"evaluate takes a split, not {kind}: greysheep.split(log) makes one; new rows go to test="
+        )
+    if not is_model(model):
+        if given is None:
+            raise DataError("a frame of lists needs the split it was made for: evaluate(frame, split)")
+        return given
     own = getattr(model, "split", None)
     if own is None:
         raise NotFittedError("this model is not fitted: call fit(split) before evaluate(model)")
@@ -95,17 +113,18 @@ def _split_of(model: Any, given: Split | None) -> Split:
 def _test_rows(split: Split) -> sparse.csr_matrix:
     truth = split.rows("test")
     if truth.nnz == 0:
-        raise DataError(
-            f"protocol {split.protocol!r} left no test rows: fit on greysheep.split(log, protocol='strict'), "
-            "or give new rows with test= (--test)"
-        )
+        advice = "give new rows with test= (--test)"
+        if split.protocol not in TESTED:
+            advice = f"fit on greysheep.split(log, protocol='strict'), or {advice}"
+        raise DataError(f"{why_no_test_rows(split)}: {advice}")
     return truth
 
 
 def _rows_of(test: Any, split: Split) -> sparse.csr_matrix:
     """Return the rows of a new log that can be found, [U, I]; what leaves is counted in one warning."""
-    new = test if isinstance(test, Interactions) else Interactions.read(test)
-    log = split.log
+    new, log = Interactions.of(test), split.log
+    ids_like(new.user_ids, "the test log", USER, log.user_ids)
+    ids_like(new.item_ids, "the test log", ITEM, log.item_ids)
     users, items = log.encode_users(new.user_ids)[new.users], log.encode_items(new.item_ids)[new.items]
     strange_user, strange_item = users < 0, (users >= 0) & (items < 0)
     known = (users >= 0) & (items >= 0)

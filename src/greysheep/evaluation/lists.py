@@ -32,7 +32,8 @@ def ranked_lists(
         seen: [U, I] rows each user had as input; such items in her list are misses.
 
     Returns:
-        [n, k] item codes; -1 where a list is short, or names an item the log does not know.
+        [n, at most k] item codes, as wide as the longest list; -1 where a list is short, or names an item
+        the log does not know.
 
     Raises:
         DataError: a column is missing or holds anything but ids or numbers, or no user or no item is known.
@@ -52,8 +53,9 @@ def ranked_lists(
     lengths = np.bincount(rows, minlength=len(users))
     _complain_of_lengths(lengths, min(k, log.n_items))
     place_in_list = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    top = place_in_list < k
-    ranked = np.full((len(users), k), -1, dtype=np.int64)
+    width = min(k, int(lengths.max(initial=1)))
+    top = place_in_list < width
+    ranked = np.full((len(users), width), -1, dtype=np.int64)
     ranked[rows[top], place_in_list[top]] = items[top]
     _complain_of_items(ranked, int((items[top] < 0).sum()), users, seen)
     return ranked

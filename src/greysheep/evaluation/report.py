@@ -19,6 +19,7 @@ from greysheep.errors import ConfigError, DataError
 from greysheep.evaluation.numbers import DASH, seconds, short
 from greysheep.mainstream.groups import GROUPS, OVERALL
 from greysheep.metrics.statistics import holm, no_harm, sign_flip_test
+from greysheep.system.checks import MOST_DRAWS, a_path, a_text, number, seed_number, whole_number
 from greysheep.system.files import write_text
 
 N_USERS, TRAIN_ROWS = "n_users", "mean_train_rows"
@@ -70,13 +71,16 @@ class Report:
 
     def gap(self, metric: str | None = None) -> float:
         """Best group's mean minus worst group's mean; NaN without groups."""
-        means = self._group_means(metric or self.metric).values()
+        means = self._group_means(self._named(metric)).values()
         return max(means) - min(means) if means else math.nan
 
     def ratio(self, metric: str | None = None) -> float:
         """Worst group's mean divided by best group's; NaN where that is 0 or there is none."""
-        means = self._group_means(metric or self.metric).values()
+        means = self._group_means(self._named(metric)).values()
         return min(means) / max(means) if means and max(means) > 0 else math.nan
+
+    def _named(self, metric: str | None) -> str:
+        return self.metric if metric is None else a_text("metric", metric)
 
     def _group_means(self, metric: str) -> dict[str, float]:
         if metric not in self.by_group.columns:
@@ -113,7 +117,11 @@ class Report:
             ConfigError: one of the two does not have the metric.
             DataError: the test rows differ, or a report was read from JSON and has no values per user.
         """
-        metric = metric or self.metric
+        if not isinstance(reference, Report):
+            raise DataError(f"versus takes another report, not a {type(reference).__name__}")
+        margin = number("margin", margin, least=0)
+        draws, seed = whole_number("draws", draws, most=MOST_DRAWS), seed_number(seed)
+        metric = self._named(metric)
         users = _paired(self, reference, metric)
         rows: list[dict[str, Any]] = []
         for group in (OVERALL, *GROUPS):
@@ -140,7 +148,7 @@ class Report:
         """Return the dictionary as JSON text, and write it if a path is given."""
         text = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
         if path is not None:
-            write_text(path, text)
+            write_text(a_path("path", path), text)
         return text
 
     @classmethod
@@ -153,10 +161,10 @@ class Report:
         try:
             values = {key: content[key] for key in ("model", "config", "protocol", "seed", "k", "overall")}
             values["by_group"] = _flat(content["by_group"])
-        except (KeyError, TypeError) as error:
-            raise DataError(f"this is no report of greysheep: {error} is missing") from None
-        values["label"] = content.get("label", content["model"])
-        values["by_activity"] = _flat(content.get("by_activity", []))
+            values["by_activity"] = _flat(content.get("by_activity", []))
+            values["label"] = content.get("label", content["model"])
+        except (LookupError, TypeError, AttributeError, ValueError, pl.exceptions.PolarsError) as error:
+            raise DataError(f"this is no report of greysheep: {error} is missing or odd") from None
         optional = (one.name for one in fields(cls) if one.default is not MISSING)
         values |= {name: content[name] for name in optional if name in content}
         return cls(per_user=pl.DataFrame(), **values)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from greysheep.errors import DataError, GreysheepWarning
-from greysheep.mainstream.jaccard import mean_jaccard
+from greysheep.mainstream.jaccard import as_rows, mean_jaccard
 from greysheep.mainstream.scores import affordable_sample
 
 GROUPS = ("low", "med-low", "medium", "med-high", "high")
@@ -61,7 +61,7 @@ class Mainstream:
                 `EXACT_PAIRS` pairs: then with as many as make so many, and a warning says so.
             seed: of the sample.
         """
-        automatic = sample is None
+        rows, automatic = as_rows(rows), sample is None
         if sample is None:
             sample = affordable_sample(rows)
         scores, bounds = mean_jaccard(rows, None, threads, sample, seed)
@@ -99,9 +99,7 @@ class Mainstream:
         >>> Mainstream.from_scores(np.array([0.5, 0.1, 0.4, 0.2, 0.3]), pl.Series([1, 2, 3, 4, 5])).groups
         array([4, 0, 3, 1, 2], dtype=int8)
         """
-        scores = np.asarray(scores, dtype=np.float64)
-        if np.isnan(scores).any():
-            raise DataError(f"{int(np.isnan(scores).sum())} users have no mainstream score (NaN)")
+        scores = _numbers(scores)
         groups = _quintiles(scores, user_ids)
         lowest = [scores[groups == group].min(initial=np.inf) for group in range(1, len(GROUPS))]
         return cls(scores, groups, np.array(lowest))
@@ -113,7 +111,20 @@ class Mainstream:
         >>> known.assign(np.array([2.5]))
         array([2], dtype=int8)
         """
-        return np.searchsorted(self.cuts, scores, side="right").astype(np.int8)
+        return np.searchsorted(self.cuts, _numbers(scores), side="right").astype(np.int8)
+
+
+def _numbers(scores: Any) -> NDArray[np.float64]:
+    try:
+        given = np.asarray(scores)
+    except (TypeError, ValueError, OverflowError):
+        given = np.asarray(None)
+    if given.ndim != 1 or given.dtype.kind not in "iuf":
+        raise DataError("mainstream scores must be a list of numbers, one a user")
+    numbers = given.astype(np.float64)
+    if missing := int(np.isnan(numbers).sum()):
+        raise DataError(f"{missing} users have no mainstream score (NaN)")
+    return numbers
 
 
 def activity_groups(counts: NDArray[Any], user_ids: pl.Series) -> NDArray[np.int8]:
@@ -129,9 +140,12 @@ def activity_groups(counts: NDArray[Any], user_ids: pl.Series) -> NDArray[np.int
     return _quintiles(np.asarray(counts), user_ids)
 
 
-def _quintiles(values: NDArray[Any], user_ids: pl.Series) -> NDArray[np.int8]:
+def _quintiles(values: NDArray[Any], user_ids: Any) -> NDArray[np.int8]:
+    if not isinstance(user_ids, pl.Series):
+        kind = type(user_ids).__name__
+        raise DataError(f"user_ids must be a polars Series, as log.user_ids is, not a {kind}")
     if len(values) != len(user_ids):
-        raise ValueError(f"{len(values)} values for {len(user_ids)} users")
+        raise DataError(f"{len(values)} values for {len(user_ids)} users")
     by_id = user_ids.rank("ordinal").to_numpy()
     groups = np.empty(len(values), dtype=np.int8)
     for group, members in enumerate(np.array_split(np.lexsort((by_id, values)), len(GROUPS))):

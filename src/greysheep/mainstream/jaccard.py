@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from greysheep.errors import ConfigError
+from greysheep.errors import DataError
+from greysheep.system.checks import MOST_THREADS, seed_number, whole_number
 
 Floats = NDArray[np.float64]
 
@@ -36,9 +38,10 @@ def mean_jaccard(
     mine = binary(rows)
     theirs = mine if against is None else binary(against)
     if mine.shape[1] != theirs.shape[1]:
-        raise ValueError(f"rows have {mine.shape[1]} items, the users to compare with {theirs.shape[1]}")
-    if sample is not None and sample < 1:
-        raise ConfigError(f"sample={sample} users cannot be compared with; it must be 1 or more")
+        raise DataError(f"rows have {mine.shape[1]} items, the users to compare with {theirs.shape[1]}")
+    sample = None if sample is None else whole_number("sample", sample)
+    threads = None if threads is None else whole_number("threads", threads, most=MOST_THREADS)
+    seed = seed_number(seed)
     n_users = mine.shape[0]
     others = theirs.shape[0] - (against is None)
     sampled = sample is not None and sample < others
@@ -82,9 +85,26 @@ def _error_bounds(means: Floats, squares: Floats, met: NDArray[np.int64], others
 
 
 def binary(rows: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Return `rows` with 1 at every stored entry, sharing its index arrays."""
+    """Return `rows` with 1 at every stored entry, sharing its index arrays.
+
+    Raises:
+        DataError: `rows` is no sparse matrix.
+    """
+    rows = as_rows(rows)
     ones = np.ones(rows.nnz, dtype=np.float32)  # float32 counts exactly up to 16 million common items
     return sparse.csr_matrix((ones, rows.indices, rows.indptr), shape=rows.shape)
+
+
+def as_rows(rows: Any) -> sparse.csr_matrix:
+    """Rows as a CSR matrix.
+
+    Raises:
+        DataError: `rows` is no sparse matrix.
+    """
+    if not sparse.issparse(rows) or rows.ndim != 2:
+        kind = type(rows).__name__
+        raise DataError(f"rows must be a sparse matrix, users by items, as log.matrix() is, not a {kind}")
+    return rows if rows.format == "csr" else sparse.csr_matrix(rows)  # others index otherwise
 
 
 def _sums(

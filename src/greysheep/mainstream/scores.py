@@ -51,8 +51,8 @@ def mainstream_scores(
         [U] means; 0 for a user without rows.
 
     Raises:
-        ValueError: `rows` and `against` have different numbers of items.
-        ConfigError: a sample of fewer than 1.
+        DataError: `rows` is no sparse matrix, or `against` has another number of items.
+        ConfigError: a number out of range.
 
     >>> log = sparse.csr_matrix([[1, 1, 0], [1, 1, 0], [0, 1, 1]])
     >>> mainstream_scores(log).round(3)

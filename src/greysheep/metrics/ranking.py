@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from greysheep.errors import ConfigError
+from greysheep.system.checks import whole_number
 
 METRICS = ("ndcg", "recall", "precision", "hit_rate", "mrr", "map")
 
@@ -40,7 +41,7 @@ def top_n(scores: NDArray[Any], n: int) -> NDArray[np.int64]:
     scores = np.asarray(scores)
     if scores.ndim != 2:
         raise ValueError(f"scores must be a matrix of users by items, got {scores.ndim} dimensions")
-    _check_k(n)
+    n = whole_number("k", n)
     if scores.dtype.kind != "f":
         scores = scores.astype(np.float64)
     n_rows, n_items = scores.shape
@@ -154,15 +155,14 @@ def per_user(
     >>> per_user(np.array([[True, False]]), np.array([1]), (1, 2), ["recall", "precision"])["precision@2"]
     array([0.5])
     """
-    cuts = [k] if isinstance(k, (int, np.integer)) else list(k)
-    for cut in cuts:
-        _check_k(cut)
+    cuts = [whole_number("k", cut) for cut in (k if np.iterable(k) else [k])]
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
         raise ConfigError(f"unknown metric {unknown[0]!r}: choose among {', '.join(METRICS)}")
     n_relevant = np.asarray(n_relevant)
     depth = min(max(cuts, default=1), hits.shape[1])
-    at = _Cumulated(np.asarray(hits[:, :depth], dtype=np.float64), n_relevant, max(cuts, default=1))
+    longest = max(depth, int(n_relevant.max(initial=1)))  # however large k is
+    at = _Cumulated(np.asarray(hits[:, :depth], dtype=np.float64), n_relevant, longest)
     out: dict[str, NDArray[np.float64]] = {}
     for name in metrics:
         for cut in cuts:
@@ -216,8 +216,3 @@ class _Cumulated:
         first = np.argmax(self.gain, axis=1)  # 0 where there is no hit: then the gain there is 0 as well
         is_hit = (self.gain[np.arange(len(first)), first] > 0) & (first < cut)
         return np.where(is_hit, 1.0 / (first + 1), 0.0)
-
-
-def _check_k(k: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise ConfigError(f"the list length k must be a whole number of at least 1, got {k!r}")

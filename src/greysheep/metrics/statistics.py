@@ -150,7 +150,8 @@ class Harm:
         high: one-sided 95 % upper bound.
         verdict: "no harm" where low > -margin, "harm" where high < -margin, else "undecided".
         resolvable_margin: the smallest margin at which two equal models would be judged "no harm" with as
-            many users and as much spread as here: the distance from `ratio` to `low`.
+            many users and as much spread as here: the distance from `ratio` to `low`; NaN where the users are
+            too few to tell.
     """
 
     ratio: float
@@ -180,13 +181,13 @@ def no_harm(
         ConfigError: a margin below 0, or fewer than one draw.
         ValueError: arrays of different lengths.
 
-    Resamples of a few users say little: of fewer than LEAST_USERS, the verdict is "undecided" unless all have
-    the same values.
+    Resamples of a few users say little: of fewer than LEAST_USERS, the verdict is "undecided", and what could
+    be resolved is not known, unless all have the same values.
 
     >>> no_harm(np.full(50, 0.3), np.full(50, 0.3)).verdict
     'no harm'
     """
-    if margin < 0 or draws < 1:
+    if not margin >= 0 or draws < 1:
         raise ConfigError(f"a verdict needs margin >= 0 and draws >= 1, got {margin} and {draws}")
     pair = np.stack([np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)], axis=1)
     pair = pair[~np.isnan(pair).any(axis=1)]
@@ -199,7 +200,7 @@ def no_harm(
     low, high = (float(bound) for bound in np.quantile(drawn, [0.05, 0.95], method=method))
     verdict = "no harm" if low > -margin else "harm" if high < -margin else "undecided"
     if len(pair) < LEAST_USERS and (pair[:, 0] != pair[:, 1]).any():
-        verdict = "undecided"
+        return Harm(ratio, low, high, "undecided", math.nan)
     return Harm(ratio, low, high, verdict, ratio - low)
 
 

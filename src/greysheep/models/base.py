@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import TRAIN, VALIDATION, Split, split
 from greysheep.errors import ConfigError, DataError, warn
 from greysheep.mainstream.groups import GROUPS
@@ -35,6 +34,7 @@ from greysheep.models.training.checkpoints import Checkpoints
 from greysheep.models.training.loop import Outcome, Trainer, Watch, run
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.progress import Progress
+from greysheep.system.checks import a_path, a_text, flag
 from greysheep.system.machine import own_version, peak_memory_bytes
 from greysheep.system.signals import ctrl_c_waits
 
@@ -84,11 +84,11 @@ class Model(Recommender):
 
     def __init__(self, *, preset: str | None = None, label: str | None = None, **keywords: Any):
         if preset is not None:
-            if preset not in self.presets:
+            if not isinstance(preset, str) or preset not in self.presets:
                 known = ", ".join(self.presets) or "none"
                 raise ConfigError(f"{self.name} has no preset {preset!r}; there are: {known}")
             keywords = {**self.presets[preset], **keywords}
-        self.label = label or self.name
+        self.label = self.name if label is None else a_text("label", label) or self.name
         self.config, self.options = divide(self.Config, keywords, self.name)
 
     @property
@@ -139,7 +139,7 @@ class Model(Recommender):
 
     def fit(
         self,
-        data: Interactions | Split,
+        data: Any,
         *,
         refit: bool = False,
         checkpoints: str | Path | Checkpoints | None = None,
@@ -147,6 +147,7 @@ class Model(Recommender):
     ) -> Self:
         """Train on a log (protocol `all`: every row is used) or on a split's train rows.
 
+        data: a split, a log, or anything `Interactions.read` takes.
         refit: protocol `all` only: after the best number of epochs is known, train once more with the
             validation rows among the train rows (rows of a gate stay held out, a gate needs them).
         checkpoints: a folder for them alone; a training in epochs that is killed leaves its last ones there.
@@ -159,10 +160,10 @@ class Model(Recommender):
             ConfigError: `refit` under another protocol, where validation rows must not be trained on; or
                 `checkpoints` holds some of another log, split, setting, version or number of threads, or any
                 without `resume`.
+            DataError: the log cannot be used.
         """
-        if not isinstance(data, Interactions | Split):
-            raise DataError(f"fit takes what Interactions.read or split gives, not {type(data).__name__}")
-        if isinstance(data, Interactions):
+        refit = flag("refit", refit)
+        if not isinstance(data, Split):
             data = split(data, protocol="all", seed=self.options.seed)
         if refit and data.protocol != "all":
             why = "there validation stays unseen"
@@ -309,7 +310,7 @@ class Model(Recommender):
         if module := module_of(kind):
             about["class"] = f"{module}:{kind.__qualname__}"
         saved = folder.Saved(about, self.fitted, self.user_state, self._state())
-        return folder.save(saved, Path(directory), include_history)
+        return folder.save(saved, a_path("directory", directory), include_history)
 
 
 class IterativeModel(Model):

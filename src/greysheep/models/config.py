@@ -4,30 +4,51 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
+import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from greysheep.errors import ConfigError
+from greysheep.system.checks import MOST_SEED, MOST_THREADS, shown
 
 
-class ModelConfig(BaseModel):
+class Plain(BaseModel):
+    """Base of all settings: NumPy's scalars count as Python's, true and false not as numbers."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _plain(cls, value: Any, info: ValidationInfo) -> Any:
+        value = value.item() if isinstance(value, np.generic) else value
+        name = info.field_name
+        if isinstance(value, bool) and name and bool not in _types(cls.model_fields[name].annotation):
+            raise PydanticCustomError("no_flag", "true and false mean nothing here")
+        return value
+
+
+def _types(annotation: Any) -> set[Any]:
+    """The types in an annotation such as `int | None`."""
+    return {annotation}.union(*map(_types, get_args(annotation)))
+
+
+class ModelConfig(Plain):
     """Base of every model's config: frozen, strict about names, a docstring under each field."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class RunOptions(BaseModel):
+class RunOptions(Plain):
     """How a run is made; none of it is part of what the model is."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=MOST_SEED)
     """Seed of everything random: the split (when `fit` makes one), initial weights, batches, noise."""
     device: str = "auto"
     """`auto` (a GPU where there is one), `cpu`, `cuda` or `cuda:N`."""
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1, le=MOST_THREADS)
     """CPU threads of training and scoring; None leaves torch's choice, one per core. One-time computations
     (mainstream scores, the solver of a closed form) may use more."""
     precision: Literal["float32", "float64", "bfloat16"] = "float32"
@@ -37,7 +58,7 @@ class RunOptions(BaseModel):
     """True: bar on a terminal, one line per epoch elsewhere. False: silent. None: bar on a terminal only."""
 
 
-class Request(BaseModel):
+class Request(Plain):
     """Base of the requests to `compare` and `tune`; an invalid one raises a ConfigError of one line."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
@@ -71,7 +92,7 @@ def one_line(error: ValidationError, owner: str) -> str:
     key = ".".join(str(part) for part in first["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     message = first["msg"][:1].lower() + first["msg"][1:]
-    return f"{owner}: {key}={first['input']!r} is not possible: {message}{more}"
+    return f"{owner}: {key}={shown(first['input'])} is not possible: {message}{more}"
 
 
 def divide(config: type[ModelConfig], keywords: dict[str, Any], owner: str) -> tuple[ModelConfig, RunOptions]:

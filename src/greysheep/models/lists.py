@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from greysheep.data.columns import ITEM, RANK, SCORE, USER
-from greysheep.data.interactions import Interactions
+from greysheep.data.ids import ids_by_user, ids_like
+from greysheep.data.interactions import Interactions, lookup
 from greysheep.data.splitting import unseen_gate_mask
 from greysheep.errors import DataError, UnknownUserError, warn
 from greysheep.metrics.ranking import top_n
@@ -44,33 +45,78 @@ def mask(scores: NDArray[Any], rows: csr_matrix) -> None:
     scores[np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr)), rows.indices] = -np.inf
 
 
-def allowed_items(
-    log: Interactions, trained: NDArray[np.bool_], candidates: Any, exclude_items: Any
-) -> NDArray[np.bool_]:
-    """[I] items that may be recommended.
+@dataclass(frozen=True)
+class Choice:
+    """The items that may be recommended.
+
+    allowed: [I] to everybody. of_user: [n, I] to each of the audience, None = the same to all.
+    """
+
+    allowed: NDArray[np.bool_]
+    of_user: csr_matrix | None = None
+
+    def rule_out(self, scores: NDArray[Any], people: NDArray[Any]) -> None:
+        """Set the other items to -inf in the scores [B, I] of some of the audience, in place."""
+        scores[:, ~self.allowed] = -np.inf
+        if self.of_user is not None:
+            scores[self.of_user[people].toarray() == 0] = -np.inf
+
+
+def named_users(log: Interactions, candidates: Any) -> pl.Series | None:
+    """The users whom candidates are given for, each once; None where the candidates are the same to all."""
+    pairs = None if candidates is None else ids_by_user(candidates, "candidates", log.user_ids, log.item_ids)
+    return None if pairs is None else pairs[0].unique(maintain_order=True)
+
+
+def choice_of(
+    log: Interactions, trained: NDArray[np.bool_], audience: pl.Series, candidates: Any, exclude_items: Any
+) -> Choice:
+    """The choice that a call of `recommend` leaves; `candidates` may differ from user to user.
 
     Raises:
-        DataError: no candidate is known.
+        DataError: no candidate is known, or one of the two holds no ids of this log's types.
     """
-    if candidates is None:
-        allowed = trained.copy()
-    else:
-        codes = _known_items(log, candidates, "candidates")
-        if len(codes) == 0:
-            raise DataError("none of the candidates is an item of this model: check the type of the ids")
-        allowed = np.zeros(log.n_items, dtype=bool)
-        allowed[codes] = True
+    allowed, of_user = trained.copy(), None
+    if candidates is not None:
+        allowed[:] = True
+        pairs = ids_by_user(candidates, "candidates", audience, log.item_ids)
+        if pairs is None:
+            allowed[:] = False
+            allowed[_known_items(log, candidates, "candidates")] = True
+        else:
+            of_user = _candidates_of(log, audience, *pairs)
+        if not allowed.any():
+            raise DataError("none of the candidates is an item of this model")
     if exclude_items is not None:
-        allowed[_known_items(log, exclude_items, "exclude_items", quiet=True)] = False
-    return allowed
+        if ids_by_user(exclude_items, "exclude_items", audience, log.item_ids) is not None:
+            raise DataError("exclude_items holds for everybody: give items alone, without users")
+        allowed[_known_items(log, exclude_items, "exclude_items")] = False
+    return Choice(allowed, of_user)
 
 
-def _known_items(log: Interactions, ids: Any, what: str, quiet: bool = False) -> NDArray[np.int64]:
-    codes = log.encode_items(ids)
-    unknown = int((codes < 0).sum())
-    if unknown and not quiet:
-        warn(f"{unknown} of {len(codes)} {what} are unknown items and were dropped", 4)
+def _candidates_of(log: Interactions, audience: pl.Series, users: pl.Series, items: pl.Series) -> csr_matrix:
+    """[n, I] the candidates of each of the audience; whoever is not named has none."""
+    place, codes = lookup(audience, users, USER), log.encode_items(items)
+    _count_unknown(codes, "candidates", 5)
+    keep = (codes >= 0) & (place >= 0)
+    chosen = csr_matrix((np.ones(keep.sum(), bool), (place[keep], codes[keep])), (len(audience), log.n_items))
+    without, n = int((np.diff(chosen.indptr) == 0).sum()), len(audience)
+    if 0 < without == n:
+        raise DataError(f"candidates name no known item for any of the {n} users")
+    if without:
+        warn(f"{without} of {n} users have no candidates and get no list", 4)
+    return chosen
+
+
+def _known_items(log: Interactions, given: Any, what: str) -> NDArray[np.int64]:
+    codes = log.encode_items(ids_like(given, what, ITEM, log.item_ids).unique())
+    _count_unknown(codes, what, 5)
     return codes[codes >= 0]
+
+
+def _count_unknown(codes: NDArray[np.int64], what: str, level: int) -> None:
+    if unknown := int((codes < 0).sum()):
+        warn(f"{unknown} of {len(codes)} {what} are unknown items and were left out", level)
 
 
 def find_audience(
@@ -85,8 +131,10 @@ def find_audience(
 
     rows, user_state: those of the history. has_history: False = no user has stored rows.
     """
-    everybody = log.user_ids if new is None else new.user_ids
-    ids = everybody if users is None else as_ids(users, "users")
+    ids = log.user_ids if new is None else new.user_ids
+    if users is not None:
+        known = (log.user_ids,) if new is None else (log.user_ids, new.user_ids)
+        ids = ids_like(users, "users", USER, *known).unique(maintain_order=True)
     code = log.encode_users(ids)
     if not has_history:
         code = np.full(len(ids), -1)
@@ -96,17 +144,6 @@ def find_audience(
     empty[empty] = np.diff(rows.indptr)[place[empty]] == 0
     code[empty] = place[empty] = -1
     return Audience(_in_stored_type(ids, log.user_ids.dtype), code, place, rows, user_state)
-
-
-def as_ids(given: Any, what: str) -> pl.Series:
-    """A list, array or Series of ids, each once."""
-    if isinstance(given, str | bytes | pl.DataFrame | dict) or not hasattr(given, "__iter__"):
-        raise DataError(f"{what} is a list, array or Series of ids, not {type(given).__name__}")
-    try:
-        ids = given if isinstance(given, pl.Series) else pl.Series(USER, list(given))
-    except (TypeError, pl.exceptions.PolarsError):
-        raise DataError(f"{what} holds ids of different types: make them all text or all numbers") from None
-    return ids.unique(maintain_order=True)
 
 
 def _in_stored_type(ids: pl.Series, dtype: pl.DataType) -> pl.Series:
@@ -119,6 +156,19 @@ def _in_stored_type(ids: pl.Series, dtype: pl.DataType) -> pl.Series:
         return ids
 
 
+def history_items(log: Interactions, new: Interactions, level: int) -> NDArray[np.int64]:
+    """[n] the log's code of each item of a history, -1 for unknown ones, which a warning counts.
+
+    Raises:
+        DataError: the ids are of another type.
+    """
+    codes = log.encode_items(ids_like(new.item_ids, "history", ITEM, log.item_ids))
+    if lost := int((codes < 0).sum()):
+        message = f"{lost} of {len(codes)} items in history are unknown to the model and were dropped"
+        warn(message, level + 1)
+    return codes
+
+
 def read_history(
     log: Interactions, new: Interactions | None, binary: bool
 ) -> tuple[csr_matrix, csr_matrix, csr_matrix]:
@@ -126,10 +176,7 @@ def read_history(
     if new is None:
         none = csr_matrix((0, log.n_items), dtype=np.float32)
         return none, none, none
-    codes = log.encode_items(new.item_ids)
-    lost = int((codes < 0).sum())
-    if lost:
-        warn(f"{lost} of {len(codes)} items in history are unknown to the model and were dropped", 4)
+    codes = history_items(log, new, 4)
     keep = codes[new.items] >= 0
     people, items = new.users[keep], codes[new.items[keep]]
     weights = np.ones(len(items), np.float32)

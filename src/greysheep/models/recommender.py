@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
 from greysheep.data.columns import GROUP, ITEM, USER
+from greysheep.data.ids import ids_like, positions_in
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import Split, Stage
-from greysheep.errors import ConfigError, DataError, NotFittedError
+from greysheep.errors import DataError, NotFittedError
 from greysheep.mainstream.groups import GROUPS, Mainstream
 from greysheep.mainstream.scores import mainstream_scores
 from greysheep.metrics.ranking import top_n
@@ -26,15 +27,17 @@ from greysheep.models.fitted import Fitted
 from greysheep.models.lists import (
     ON_UNKNOWN,
     Audience,
-    allowed_items,
-    as_ids,
     best_of,
     check_unknown,
+    choice_of,
     find_audience,
+    history_items,
     list_frame,
     mask,
+    named_users,
     read_history,
 )
+from greysheep.system.checks import flag, one_of, whole_number
 
 SCORING_CELLS = 1 << 24
 """Scores held at once (64 MB in float32)."""
@@ -133,15 +136,16 @@ class Recommender(ABC):
 
     def groups_of(self, history: Any) -> pl.DataFrame:
         """Group of people by their rows (known or not), by the stored cut points: user_id, score, group."""
-        new = history if isinstance(history, Interactions) else Interactions.read(history)
-        codes = self.log.encode_items(new.item_ids)[new.items]
-        known = codes >= 0
-        shape = (new.n_users, self.log.n_items)
-        rows = csr_matrix((np.ones(known.sum(), np.float32), (new.users[known], codes[known])), shape)
         if not self.has_history:
             raise DataError(
                 "this model was saved without its rows: a new user has nobody to be compared with"
             )
+        new = Interactions.of(history)
+        ids_like(new.user_ids, "history", USER, self.log.user_ids)  # a known user must be known as one
+        codes = history_items(self.log, new, 2)[new.items]
+        known = codes >= 0
+        shape = (new.n_users, self.log.n_items)
+        rows = csr_matrix((np.ones(known.sum(), np.float32), (new.users[known], codes[known])), shape)
         scores = mainstream_scores(rows, self.log.matrix())
         self._leave_out_oneself(scores, rows, self.log.encode_users(new.user_ids))
         groups = np.asarray(GROUPS)[self.serving_mainstream.assign(scores)]
@@ -164,10 +168,11 @@ class Recommender(ABC):
         users: [n] codes. stage: "validation", "test" or "serving".
         Returns [n, min(k, I)] item codes, best first, -1 where nothing is left.
         """
+        k, users = whole_number("k", k), positions_in(users, self.log.n_users, "users")
         input_rows = self.split.input_rows(stage, weighted=not self.binary)
         parts = [np.empty((0, min(k, self.log.n_items)), np.int64)]
         with torch_threads(self.options.threads):
-            for chunk in in_pieces(np.asarray(users), self.log.n_items):
+            for chunk in in_pieces(users, self.log.n_items):
                 scores = self._scores(input_rows[chunk], self._stage_state(chunk, stage))
                 mask(scores, input_rows[chunk])
                 parts.append(top_n(scores, k))
@@ -187,25 +192,31 @@ class Recommender(ABC):
         """Top-k lists as a frame: user_id, item_id, score, rank (from 1).
 
         Args:
-            users: ids; None = everybody in `history`, or every known user.
+            users: ids in the log's type, as a list, set, array, Series or column of a frame; None = everybody
+                in `history`, or those named in `candidates`, or every known user.
             k: length of the lists; shorter where fewer items are left.
             exclude_seen: leave out every stored row of the user, test rows included, and her history.
-            candidates: item ids to choose among. Items without train rows come only when named here.
-            exclude_items: item ids that are never recommended.
+            candidates: item ids to choose among, the same for all; or each user's own, as {user: items} or as
+                a frame with user_id and item_id: who is not named there gets no list. Items without train
+                rows come only when named here.
+            exclude_items: item ids that are never recommended, to nobody.
             history: rows of people, known or not (anything `Interactions.read` takes); for a known id they
                 replace the stored rows, as input and as seen items.
             on_unknown: users with neither stored rows nor history: "raise", "skip", or "popular" items.
 
         Raises:
             UnknownUserError: unknown users under on_unknown="raise".
-            DataError: no candidate is known.
+            DataError: no candidate is known, or ids come in another type than the log's, or as no list.
+            ConfigError: k is no whole number from 1 up, or `on_unknown` none of the three.
             NotFittedError: before `fit`.
         """
-        if on_unknown not in ON_UNKNOWN:
-            raise ConfigError(f"on_unknown={on_unknown!r}: choose one of {', '.join(ON_UNKNOWN)}")
+        on_unknown = one_of("on_unknown", on_unknown, ON_UNKNOWN)
+        k, exclude_seen = whole_number("k", k), flag("exclude_seen", exclude_seen)
         with torch_threads(self.options.threads):
-            allowed = allowed_items(self.log, self.trained_items, candidates, exclude_items)
+            if users is None and history is None:
+                users = named_users(self.log, candidates)
             audience = self._audience(users, history)
+            choice = choice_of(self.log, self.trained_items, audience.ids, candidates, exclude_items)
             check_unknown(audience, on_unknown, self.has_history)
             positions = np.arange(len(audience.ids))
             if on_unknown == "skip":
@@ -213,7 +224,7 @@ class Recommender(ABC):
             best = []
             for chunk in in_pieces(positions, self.log.n_items):
                 scores, seen = self._scored(audience, chunk)
-                scores[:, ~allowed] = -np.inf
+                choice.rule_out(scores, chunk)
                 if exclude_seen:
                     mask(scores, seen)
                 best.append(best_of(scores, k))
@@ -223,9 +234,10 @@ class Recommender(ABC):
         """The k items most like each given one: item_id, similar_item_id, score, rank.
 
         Raises:
-            DataError: an item is unknown.
+            DataError: an item is unknown, or the ids are of another type than the log's.
         """
-        wanted = as_ids(items, "items")
+        k = whole_number("k", k)
+        wanted = ids_like(items, "items", ITEM, self.log.item_ids).unique(maintain_order=True)
         codes = self.log.encode_items(wanted)
         if (codes < 0).any():
             strange = [str(x) for x in wanted.filter(pl.Series(codes < 0)).head(3)]
@@ -241,9 +253,7 @@ class Recommender(ABC):
 
     def _audience(self, users: Any, history: Any) -> Audience:
         """Who gets lists, and the rows known of them."""
-        new = None
-        if history is not None:
-            new = history if isinstance(history, Interactions) else Interactions.read(history)
+        new = None if history is None else Interactions.of(history)
         rows, seen, held_out = read_history(self.log, new, self.binary)
         state = self._states(seen, held_out)
         return find_audience(self.log, users, new, rows, state, self.has_history)

@@ -21,6 +21,7 @@ from greysheep.models import folder
 from greysheep.models.base import REGISTRY, Model
 from greysheep.models.config import RunOptions, read_settings
 from greysheep.models.origin import source_of
+from greysheep.system.checks import a_path, shown
 
 GROUP = "greysheep.models"
 """Entry points of installed models."""
@@ -38,6 +39,8 @@ def find(name: str) -> type[Model]:
     Raises:
         ConfigError: no such model (the message names the nearest one), or it cannot be imported.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"a model is named by a text such as 'tall', not by {shown(name)}")
     points = {} if name in REGISTRY else {point.name: point for point in entry_points(group=GROUP)}
     if name in points:
         try:
@@ -76,6 +79,8 @@ def parse(text: str, /, **keywords: Any) -> Model:
     >>> parse("tall[gate=uniform,n_experts=4]").label
     'tall[gate=uniform,n_experts=4]'
     """
+    if not isinstance(text, str):
+        raise ConfigError(f"a model is a text such as 'ease' or 'tall[gate=uniform]', not {shown(text)}")
     name, bracket, rest = text.strip().partition("[")
     if bracket and not rest.endswith("]"):
         raise ConfigError(f"{text!r}: a variant is written name[key=value,...]")
@@ -115,7 +120,7 @@ def load(directory: str | Path, *, verify: bool = True) -> Model:
         ModelFolderError: the folder is missing, incomplete, damaged or of another format, or the class
             cannot be imported.
     """
-    place = Path(directory).expanduser()
+    place = a_path("directory", directory)
     if not (place / "manifest.json").is_file():
         raise ModelFolderError(f"{place} is no saved model: it has no manifest.json")
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from greysheep.comparison.result import Comparison
 from greysheep.errors import ConfigError
@@ -21,6 +21,7 @@ from greysheep.report.provenance import missing_section, provenance_section
 from greysheep.report.training import training_sections
 from greysheep.report.verdicts import verdicts_section
 from greysheep.report.view import Drawable, View
+from greysheep.system.checks import a_path, a_text, shown
 from greysheep.system.files import write_bytes
 
 if TYPE_CHECKING:
@@ -52,8 +53,9 @@ def write_html(
         ConfigError: No report, different k, an unknown reference, or more than a title for a search.
         MissingExtraError: matplotlib is not installed.
     """
+    path = a_path("path", path)
     page = html(record, title=title, reference=reference, examples=examples, facts=facts)
-    return write_bytes(Path(path).expanduser(), page.encode("utf-8"))
+    return write_bytes(path, page.encode("utf-8"))
 
 
 def html(
@@ -65,6 +67,7 @@ def html(
     facts: Mapping[str, str] | None = None,
 ) -> str:
     """The text of the page that `write_html` writes; a section whose data is absent is left out."""
+    _check(record, title, reference, examples, facts)
     if not isinstance(record, (Report, Comparison, Sequence)):
         from greysheep.report.tuning import tuning_page  # what it shows brings torch
 
@@ -83,6 +86,24 @@ def html(
     return document(title or _title(view), words.headline(view), " ".join(words.lead(view)), sections)
 
 
+def _check(record: Any, title: Any, reference: Any, examples: Any, facts: Any) -> None:
+    """Refuse what no page can show; a search is known by what it has: its class would bring torch."""
+    for name, value in (("title", title), ("reference", reference)):
+        if value is not None:
+            a_text(name, value)
+    if not isinstance(examples, Sequence) or not all(isinstance(one, Example) for one in examples):
+        raise ConfigError(f"examples={shown(examples)} is not a list of what niche_examples gives")
+    if not isinstance(facts, Mapping | None):
+        raise ConfigError(f"facts={shown(facts)} is not a dict of texts")
+    if hasattr(record, "trials") and hasattr(record, "to_yaml"):
+        return
+    single = isinstance(record, (Report, Comparison, str)) or not isinstance(record, Sequence)
+    for one in [record] if single else record:
+        if not isinstance(one, Report) and not (single and isinstance(one, Comparison)):
+            wanted = "a report, a list of reports, a comparison or a search"
+            raise ConfigError(f"a page shows {wanted}, not a {type(one).__name__}")
+
+
 def headline(record: Drawable) -> str:
     """The one sentence that a page begins with: who is served worst, or which model serves niche users best.
 
@@ -99,7 +120,7 @@ def chart_by_group(reports: Sequence[Report], path: Path | str) -> Path:
         ConfigError: Another ending, no report, or different k.
         MissingExtraError: matplotlib is not installed.
     """
-    path = Path(path).expanduser()
+    path = a_path("path", path)
     kind = picture_kind(path)
     view = View.of(reports)
     title = f"{view.shown} by mainstream group, most niche users first"

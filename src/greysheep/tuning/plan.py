@@ -17,6 +17,7 @@ from greysheep.models import REGISTRY, Model, create, parse
 from greysheep.models.base import IterativeModel
 from greysheep.models.config import Request, RunOptions
 from greysheep.models.search_space import Dimension
+from greysheep.system.checks import MOST_SEED
 from greysheep.tuning.score import OBJECTIVES, Score
 
 OWN = ("seed", "progress", "objective")
@@ -42,7 +43,7 @@ class TuneRequest(Request):
     model: str
     """Registry name or variant; what a variant names is not searched."""
     protocol: str = "strict"
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=MOST_SEED)
     """Of the split, the sampler and every training."""
     objective: str = "mean"
     trials: int | None = None

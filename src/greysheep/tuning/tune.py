@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import Split, split
-from greysheep.errors import DataError, GreysheepWarning
+from greysheep.errors import GreysheepWarning
+from greysheep.system.checks import a_path
 from greysheep.tuning.plan import TuneRequest
 from greysheep.tuning.result import Tuning, result
 from greysheep.tuning.score import blind
@@ -21,7 +21,7 @@ __all__ = ["Tuning", "run_request", "tune"]
 
 def tune(
     model: str,
-    data: Interactions | Split,
+    data: Any,
     *,
     protocol: str = "strict",
     seed: int = 0,
@@ -43,7 +43,8 @@ def tune(
 
     Args:
         model: registry name or variant, "tall[gate=uniform]"; settings that a variant names are not searched.
-        data: a log, split by `protocol` and `seed`, or a split. Protocol `all` has no rows to tune on.
+        data: a log, or anything `Interactions.read` takes, split by `protocol` and `seed`; or a split.
+            Protocol `all` has no rows to tune on.
         protocol: of the split. Under `paper` a gate reads the validation rows and is not searched.
         seed: of the split, the sampler and every training.
         objective: "mean" (of all users), "worst" (the group served worst), or "no-harm": the mean among
@@ -75,19 +76,16 @@ def tune(
     >>> tuning.trials["state"].to_list(), tuning.best_value >= tuning.trials["value"][0]
     (['finished', 'finished', 'finished'], True)
     """
-    if not isinstance(data, Interactions | Split):
-        raise DataError(f"tune takes what Interactions.read or split gives, not {type(data).__name__}")
+    settings: Any = {} if fixed is None else fixed  # the request refuses what is no dict
     protocol = data.protocol if isinstance(data, Split) else protocol
     request = TuneRequest(
         model=model, protocol=protocol, seed=seed, objective=objective, trials=trials, minutes=minutes,
-        reference=reference, margin=margin, fixed=dict(fixed or {}), epochs=epochs,
+        reference=reference, margin=margin, fixed=settings, epochs=epochs,
     )  # fmt: skip
     return run_request(request, data, storage, progress=progress)
 
 
-def run_request(
-    request: TuneRequest, data: Interactions | Split, storage: str | Path | None, *, progress: bool
-) -> Tuning:
+def run_request(request: TuneRequest, data: Any, storage: str | Path | None, *, progress: bool) -> Tuning:
     """Carry out a request; see `tune`."""
     plan = request.plan
     rows = blind(data if isinstance(data, Split) else split(data, request.protocol, request.seed))
@@ -96,7 +94,7 @@ def run_request(
             f"{', '.join(plan.unfair)} not searched: under protocol 'paper' a gate reads validation rows"
         )
         warnings.warn(f"{message}; use strict", GreysheepWarning, stacklevel=3)
-    path = None if storage is None else Path(storage).expanduser()
+    path = None if storage is None else a_path("storage", storage)
     identity = {**plan.identity(), "protocol": rows.protocol, "log": rows.fingerprint()}
     with open_notebook(path, identity, request.seed) as notebook:
         search = Search(plan, rows, notebook, progress)

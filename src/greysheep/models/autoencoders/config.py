@@ -67,7 +67,8 @@ class MultVAEConfig(ModelConfig):
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("variant") == "authors":
+        variant = given.get("variant") if isinstance(given, dict) else None
+        if isinstance(variant, str) and variant == "authors":  # an array would compare its elements
             return {**cls.authors, **given}
         return given
 

@@ -20,6 +20,7 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.columns import GROUP, ITEM, USER
+from greysheep.data.ids import positions_in
 from greysheep.data.splitting import Stage
 from greysheep.errors import ConfigError, DataError
 from greysheep.mainstream.groups import GROUPS
@@ -27,6 +28,7 @@ from greysheep.metrics.ranking import hits, per_user
 from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.recommender import Recommender
 from greysheep.nn.sparse_rows import SparseRows
+from greysheep.system.checks import a_path, number, seed_number, whole_number
 from greysheep.system.files import new_folder, refused
 
 RANKS = (16, 32, 64, 128, 256, 512)
@@ -69,7 +71,8 @@ class Index(Recommender):
         return self.user_state
 
     def vectors(self, users: NDArray[Any], stage: Stage = "serving") -> NDArray[Any]:
-        """Vectors [n, r] of known users by their input of a stage."""
+        """Vectors [n, r] of known users, given by their codes, by their input of a stage."""
+        users = positions_in(users, self.log.n_users, "users")
         return self.user_vectors[users] if stage == "serving" else self._of_rows(users, stage)
 
     _stage_state = vectors
@@ -104,7 +107,7 @@ class Index(Recommender):
         Raises:
             DataError: the folder holds anything but an earlier index, or cannot be written.
         """
-        folder = Path(directory).expanduser()
+        folder = a_path("directory", directory)
         check_index_folder(folder)
         with refused(folder, DataError), new_folder(folder) as draft:
             for name, column, ids, vectors in (
@@ -127,16 +130,14 @@ def check_index_folder(folder: Path) -> None:
         raise DataError(f"{folder} holds files that are no index of greysheep's: name another folder")
 
 
-def compile_index(
-    model: MixtureModel, *, rank: int | None = None, tolerance: float = 0.005, seed: int = 0
-) -> Index:
+def compile_index(model: Any, *, rank: int | None = None, tolerance: float = 0.005, seed: int = 0) -> Index:
     """Compile a fitted mixture (MultVAE, WL, MoE, LMoE, TALL).
 
     rank: r; None = the smallest of RANKS with which no group loses more than `tolerance` (relative) of its
         NDCG@20 on validation rows; the largest where none does, or where no user has validation rows.
 
     Raises:
-        ConfigError: not a mixture, or a rank below 1.
+        ConfigError: not a mixture, or a number out of range.
         DataError: the model was saved without its rows.
         NotFittedError: it is not fitted.
 
@@ -148,9 +149,10 @@ def compile_index(
     ((60, 10), (40, 10))
     """
     if not isinstance(model, MixtureModel):
-        raise ConfigError(f"only mixtures of experts can be compiled, not {getattr(model, 'name', model)!r}")
-    if rank is not None and rank < 1:
-        raise ConfigError(f"rank={rank} is not possible: it is 1 or more")
+        kind = getattr(model, "name", type(model).__name__)
+        raise ConfigError(f"only mixtures of experts can be compiled, not {kind!r}")
+    rank = None if rank is None else whole_number("rank", rank)
+    tolerance, seed = number("tolerance", tolerance, least=0), seed_number(seed)
     log = model.log  # raises where there was no fit
     if not model.has_history:
         raise DataError(f"this {model.name} was saved without its rows: an index is compiled from them")
