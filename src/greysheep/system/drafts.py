@@ -46,7 +46,7 @@ def draft_of(path: Path, *, folder: bool) -> Iterator[Path]:
         try:
             fresh.rename(draft)
             yield draft
-        except (OSError, *_foreign()) as error:
+        except _writing_errors() as error:
             raise _plain(error) from error
         finally:
             for left in (fresh, draft):
@@ -181,10 +181,10 @@ def _parts(path: Path) -> tuple[str, str]:
     return os.fsencode(stem)[:_LONGEST].decode(errors="ignore"), suffix
 
 
-def _foreign() -> tuple[type[Exception], ...]:
-    """Errors of the libraries that write, of those that are loaded: `--help` brings none of them."""
+def _writing_errors() -> tuple[type[Exception], ...]:
+    """What writing raises: OSError, and errors of libraries that are loaded (`--help` brings none of them)."""
     known = (("polars.exceptions", "PolarsError"), ("safetensors", "SafetensorError"))
-    return tuple(getattr(sys.modules[module], name) for module, name in known if module in sys.modules)
+    return (OSError, *(getattr(sys.modules[where], name) for where, name in known if where in sys.modules))
 
 
 def _plain(error: Exception) -> Exception:
