@@ -182,7 +182,7 @@ def _parts(path: Path) -> tuple[str, str]:
 
 
 def _writing_errors() -> tuple[type[Exception], ...]:
-    """What writing raises: OSError, and errors of libraries that are loaded (`--help` brings none of them)."""
+    """What writing raises: OSError, and errors of libraries that are loaded; `--help` loads none of them."""
     known = (("polars.exceptions", "PolarsError"), ("safetensors", "SafetensorError"))
     return (OSError, *(getattr(sys.modules[where], name) for where, name in known if where in sys.modules))
 
