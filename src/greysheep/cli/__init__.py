@@ -5,6 +5,7 @@ Exit code 0 = done, 2 = a mistake that the user can correct, one line on stderr 
 Torch and the data frames are imported inside the commands, so that `--help` answers at once.
 """
 
+import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -82,6 +83,9 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of the installed command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # letters that the console lacks become question marks
+            stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from greysheep.data.columns import ITEM, PART, USER
 from greysheep.data.interactions import Interactions
-from greysheep.data.sources import UNREADABLE, first_line
-from greysheep.errors import ConfigError, DataError
+from greysheep.data.text import UNREADABLE
+from greysheep.errors import ConfigError, DataError, first_line
 from greysheep.mainstream.groups import Mainstream
 
 PARTS = ("train", "gate", "validation", "test")
@@ -137,7 +137,7 @@ class Split:
             frame = pl.concat([pl.read_parquet(file, glob=False).with_columns(code) for file, code in files])
         except UNREADABLE as error:
             raise DataError(f"the parts in {folder} cannot be read: {first_line(error)}") from error
-        log = Interactions.read(frame.drop(PART))
+        log = Interactions.read(frame.drop(PART), missing_ids="keep")
         key = log.encode_users(frame[USER]) * log.n_items + log.encode_items(frame[ITEM])
         part = frame[PART].to_numpy()[np.argsort(key)]
         split = cls(log, part, str(facts["protocol"]), int(facts["seed"]))
