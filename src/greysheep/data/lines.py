@@ -6,7 +6,7 @@ import csv
 import io
 import mmap
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -88,7 +88,7 @@ def quoting(table: Table) -> Quoting:
         if all(piece.str.contains(f"^{row}$").all() for piece in _pieces(table.data)):
             return "usual"
     except UnicodeDecodeError as error:
-        raise _not_utf8(table, error) from error
+        raise not_utf8(table.path, error) from error
     return "usual" if scan(table, re.compile(row)).is_usual else "odd"
 
 
@@ -121,9 +121,11 @@ def scan(table: Table, usual: re.Pattern[str] | None = None) -> Scan:
         if usual is not None:
             found.is_usual &= usual.fullmatch("".join(held).rstrip("\r\n")) is not None
         width = width or len(row)
-        if _is_blank(row, width):
+        if _is_blank(held):
             found.blank.append(index)
         elif len(row) != width:
+            if table.format.quotes and '"' in held[0] and held[0].count(table.separator) == width - 1:
+                raise _open_quote(table, number - len(held) + 1, held[0], "makes several fields one")
             what = "the header" if table.format.header else "the first row"
             raise DataError(
                 f"{table.path} line {number} has {len(row)} fields, {what} has {width}{table.why}"
@@ -136,8 +138,8 @@ def scan(table: Table, usual: re.Pattern[str] | None = None) -> Scan:
 
 def by_hand(table: Table) -> pl.DataFrame:
     """The fields of a file with odd quotes, row by row: slow, and wants much memory."""
-    rows = [[value or None for value in row] for row, _, _ in _rows(table) if row]
-    columns = list(zip(*(row for row in rows if not _is_blank(row, len(rows[0]))), strict=True))
+    rows = ([value or None for value in row] for row, held, _ in _rows(table) if not _is_blank(held))
+    columns = list(zip(*rows, strict=True))
     names = [f"column_{n}" for n in range(1, len(columns) + 1)]
     if table.format.header:
         heads = [column[0] or "" for column in columns]
@@ -172,7 +174,7 @@ def _rows(table: Table) -> Iterator[tuple[list[str], list[str], int]]:
         except StopIteration:
             return
         except UnicodeDecodeError as error:
-            raise _not_utf8(table, error) from error
+            raise not_utf8(table.path, error) from error
         except csv.Error as error:
             if table.format.quotes and '"' in "".join(held):
                 raise _open_quote(
@@ -184,8 +186,8 @@ def _rows(table: Table) -> Iterator[tuple[list[str], list[str], int]]:
         held.clear()
 
 
-def _is_blank(row: Sequence[str | None], width: int) -> bool:
-    return not row or (width > 1 and len(row) == 1 and not (row[0] or "").strip())
+def _is_blank(held: list[str]) -> bool:
+    return len(held) == 1 and not held[0].strip(" \r\n")
 
 
 def _swallowed(held: list[str], separator: str, width: int) -> bool:
@@ -206,8 +208,9 @@ def _open_quote(table: Table, number: int, line: str, what: str) -> DataError:
     )
 
 
-def _not_utf8(table: Table, error: UnicodeDecodeError) -> DataError:
+def not_utf8(path: Path, error: UnicodeDecodeError) -> DataError:
+    """What to say about bytes that are no UTF-8."""
     return DataError(
-        f"{table.path} is not UTF-8 text (byte {error.start}): save it as UTF-8 or name its encoding, such "
+        f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8 or name its encoding, such "
         "as --encoding latin-1 (encoding='latin-1')"
     )

@@ -70,7 +70,7 @@ def read_columns(
         raise DataError(f"missing_ids={missing_ids!r} is not one of {', '.join(get_args(MissingIds))}")
     opened = open_source(source, text)
     named, found = _choose(opened, names, need_rating)
-    frame = opened.load(list(dict.fromkeys(named.values())))
+    frame = opened.load([named[USER], named[ITEM]])
     if frame.height == 0:
         raise DataError(f"{opened.label} has no rows, only column names{_because(opened)}")
     columns: dict[str, pl.Series] = {}
@@ -84,9 +84,7 @@ def read_columns(
     if dropped:
         if dropped == frame.height:
             raise DataError(f"missing_ids='drop' leaves none of the {frame.height} rows of {opened.label}")
-        columns = {
-            name: values.ids(series.filter(keep), name, opened.text) for name, series in columns.items()
-        }
+        columns = {k: values.ids(v.filter(keep), wheres[k], opened.text) for k, v in columns.items()}
     columns |= _others(opened, named, found, wheres, keep if dropped else None)
     frame = pl.DataFrame([series.alias(name) for name, series in columns.items()])
     return Rows(opened.label, frame, dropped, {name: (named | found)[name] for name in columns})
@@ -209,7 +207,7 @@ def _ids(
     if typed.dtype == pl.String and missing_ids != "keep":
         unique = typed.unique()
         words = values.missing_words(unique)
-        _refuse_blanks(typed, unique, where)
+        _refuse_blanks(typed, unique.filter(~unique.is_in(words.implode())), where)
     missing = typed.is_null() | typed.is_in(words.implode()) if len(words) else typed.is_null()
     count = int(missing.sum())
     if not count:
@@ -226,7 +224,7 @@ def _ids(
 
 def _refuse_blanks(typed: pl.Series, unique: pl.Series, where: str) -> None:
     bare = unique.str.strip_chars()
-    around = unique.filter((bare != unique) & (bare != ""))
+    around = unique.filter(bare != unique)
     if len(around):
         count = int(typed.is_in(around.implode()).sum())
         raise DataError(

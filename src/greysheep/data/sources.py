@@ -17,6 +17,7 @@ from greysheep.data.values import narrow
 from greysheep.errors import DataError, first_line
 
 _USUAL = TextFormat()
+_UUID = "extension<arrow.uuid>"
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,17 @@ def open_source(source: Any, text: TextFormat = _USUAL) -> Source:
             reason = error.strerror or first_line(error)
             raise DataError(f"{str(source)[:200]} cannot be read: {reason}") from error
     if isinstance(source, pl.LazyFrame):
-        source = source.collect()
+        try:
+            source = source.collect()
+        except UNREADABLE as error:
+            raise DataError(f"the lazy frame cannot be collected: {first_line(error)}") from error
     if isinstance(source, pl.DataFrame):
         return Source("the frame", source.columns, partial(_from_polars, source))
     if type(source).__module__.split(".")[0] == "pandas" and hasattr(source, "columns"):
-        return Source("the pandas frame", [str(c) for c in source.columns], partial(_from_pandas, source))
+        columns = [str(c) for c in source.columns]
+        held = [str(name) for name in source.index.names if name is not None and str(name) not in columns]
+        cause = f"its index holds {' and '.join(held)}: call reset_index() first" if held else ""
+        return Source("the pandas frame", columns, partial(_from_pandas, source), cause=cause)
     if hasattr(source, "__arrow_c_stream__") or hasattr(source, "__arrow_c_array__"):
         return _open_arrow(source)
     kind = type(source).__name__
@@ -61,6 +68,8 @@ def _open_path(path: Path, text: TextFormat = _USUAL) -> Source:
         return _open_directory(path)
     if not path.exists():
         raise DataError(f"{path} does not exist")
+    if not path.is_file():
+        raise DataError(f"{path} is no regular file: write what it gives to a file first")
     suffix = suffix_of(path)
     if suffix != ".parquet" and suffix not in SEPARATORS and text.separator is None:
         raise DataError(
@@ -86,11 +95,23 @@ def _open_parquet(path: Path, head: bytes) -> Source:
 
     def load(wanted: list[str]) -> pl.DataFrame:
         try:
-            return pl.read_parquet(path, columns=wanted, hive_partitioning=False, glob=False)
+            frame = pl.read_parquet(path, columns=wanted, hive_partitioning=False, glob=False)
+            return frame.with_columns(_uuids(frame[name]) for name in _uuid_columns(path, frame))
         except UNREADABLE as error:
             raise DataError(f"{path} is a damaged parquet file: {first_line(error)}") from error
 
     return Source(str(path), columns, load)
+
+
+def _uuid_columns(path: Path, frame: pl.DataFrame) -> list[str]:
+    """Columns that hold UUIDs, which polars takes for bytes."""
+    binary = [name for name, dtype in frame.schema.items() if dtype == pl.Binary]
+    if not binary:
+        return []
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(path)
+    return [name for name in binary if str(schema.field(name).type) == _UUID]
 
 
 def _open_directory(path: Path) -> Source:
@@ -153,11 +174,14 @@ def _open_arrow(source: Any) -> Source:
     import pyarrow as pa
 
     try:
-        table = (
-            pa.table(source) if not isinstance(source, pa.RecordBatch) else pa.Table.from_batches([source])
-        )
+        is_batch = isinstance(source, pa.RecordBatch)
+        table = pa.Table.from_batches([source]) if is_batch else pa.table(source)
     except (pa.ArrowException, TypeError, ValueError) as error:
-        raise DataError(f"the Arrow data cannot be read as a table: {first_line(error)}") from error
+        kind = type(source).__name__
+        raise DataError(
+            f"cannot read a log from a {kind}: it has no named columns ({first_line(error)}); give a path "
+            "or a pandas, polars or Arrow frame"
+        ) from error
     return Source("the Arrow table", table.column_names, partial(_from_arrow, table))
 
 
@@ -175,7 +199,7 @@ def _from_arrow(table: Any, wanted: list[str]) -> pl.DataFrame:
             raise DataError(
                 f"column '{name}' of the Arrow table cannot be read: {first_line(error)}"
             ) from error
-        columns.append(_uuids(series) if str(column.type) == "extension<arrow.uuid>" else series)
+        columns.append(_uuids(series) if str(column.type) == _UUID else series)
     return pl.DataFrame(columns)
 
 

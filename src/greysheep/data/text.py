@@ -47,9 +47,13 @@ def read_text(path: Path, text: TextFormat) -> Text:
             raise DataError(
                 f"{path} is empty" + (f" after {text.skip_lines} lines" if text.skip_lines else "")
             )
+        try:
+            data[start : max(data.find(b"\n", start), start)].decode()  # polars lets odd names pass
+        except UnicodeDecodeError as error:
+            raise lines.not_utf8(path, error) from error
         first = lines.first(data, start)
         why, is_row = cause(first, separator, text, skipped)
-        if start > len(_BOM) or len(separator.encode()) > 1:
+        if start:
             data = held = data[start:]
         one = separator
         if len(separator.encode()) > 1:
@@ -103,20 +107,22 @@ def _in_utf8(path: Path, data: bytes, encoding: str) -> bytes:
 def _start(path: Path, data: bytes | mmap.mmap, skip: int) -> tuple[int, int]:
     """Where the header or the first row begins, and the number of lines before it."""
     start = len(_BOM) if data[:3] == _BOM else 0
-    for number in range(skip):
+    for _ in range(skip):
         start = data.find(b"\n", start) + 1
         if start == 0:
-            raise DataError(f"{path} has {number + 1} lines or fewer, but skip_lines={skip}")
+            raise DataError(f"{path} has fewer lines than skip_lines={skip}")
     skipped = skip
-    while data[start : start + 1] in (b"\n", b"\r"):
-        skipped += data[start : start + 1] == b"\n"
-        start += 1
+    while data[start : start + 1] == b"\n" or data[start : start + 2] == b"\r\n":
+        skipped += 1
+        start = data.find(b"\n", start) + 1
     return start, skipped
 
 
 def _parse(table: lines.Table, source: Path | bytes) -> pl.DataFrame:
     path, text = table.path, table.format
     quoting = lines.quoting(table)
+    if table.data.find(b"\r") >= 0 and re.search(rb"\r(?!\n)", table.data):
+        lines.scan(table)  # polars would drop a lone carriage return outside quotes
     if quoting == "odd":  # polars wants quotes around whole fields or nowhere
         frame = lines.by_hand(table)
     else:
