@@ -52,6 +52,11 @@ class GreysheepWarning(UserWarning):
     """Something was dropped, ignored or defaulted; the message counts it."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, cut to a length that fits into another message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
 def warn(message: str, level: int) -> None:
     """Give a GreysheepWarning; level 1 is the line that calls this, 2 its caller's, and so on."""
     warnings.warn(message, GreysheepWarning, stacklevel=level + 1)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from greysheep.data.columns import ITEM, PART, USER
 from greysheep.data.interactions import Interactions
-from greysheep.data.sources import UNREADABLE, first_line
-from greysheep.errors import ConfigError, DataError
+from greysheep.data.text import UNREADABLE
+from greysheep.errors import ConfigError, DataError, first_line
 from greysheep.mainstream.groups import Mainstream
 from greysheep.system.checks import a_path, one_of, seed_number, shown
 from greysheep.system.files import check_folder, new_folder, refused
@@ -143,7 +143,7 @@ class Split:
             frame = pl.concat([pl.read_parquet(file, glob=False).with_columns(code) for file, code in files])
         except UNREADABLE as error:
             raise DataError(f"the parts in {folder} cannot be read: {first_line(error)}") from error
-        log = Interactions.read(frame.drop(PART))
+        log = Interactions.read(frame.drop(PART), missing_ids="keep")
         key = log.encode_users(frame[USER]) * log.n_items + log.encode_items(frame[ITEM])
         part = frame[PART].to_numpy()[np.argsort(key)]
         split = cls(log, part, str(facts["protocol"]), int(facts["seed"]))
