@@ -17,6 +17,7 @@ from greysheep.data.cleaning import Summary, core, core_hint, merge_pairs
 from greysheep.data.columns import ITEM, TIME, USER, WEIGHT
 from greysheep.data.reading import RATING, Columns, read_columns
 from greysheep.errors import DataError
+from greysheep.system.forks import refuse_forked
 
 # Ids looked up in one go: a join holds a copy of them and several of their codes.
 _JOINED_AT_ONCE = 1 << 22
@@ -176,6 +177,7 @@ class Interactions:
 
     def fingerprint(self) -> str:
         """SHA-256 of ids, rows, weights and times; the same whatever the row order or file format was."""
+        refuse_forked()
         digest = hashlib.sha256()
         for ids in (self.user_ids, self.item_ids):
             text = ids.cast(pl.String)
@@ -246,6 +248,7 @@ def _drop_unused(ids: pl.Series, codes: NDArray[np.int32]) -> tuple[pl.Series, N
 
 
 def _lookup(known: pl.Series, ids: Any) -> NDArray[np.int64]:
+    refuse_forked()
     if isinstance(ids, (str, bytes, int, float)):
         raise DataError(f"ids must come as a list, an array or a Series, not as the single value {ids!r}")
     values = _as_series(known.dtype, ids)
@@ -272,6 +275,7 @@ def _as_series(dtype: pl.DataType, ids: Any) -> pl.Series:
 
 
 def _gather(ids: pl.Series, codes: Any) -> pl.Series:
+    refuse_forked()
     positions = np.asarray(codes, dtype=np.int64)
     if len(positions) and (positions.min() < -1 or positions.max() >= len(ids)):
         raise IndexError(f"codes must lie between -1 and {len(ids) - 1}")

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from greysheep.errors import DataError
+from greysheep.system.forks import refuse_forked
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
@@ -29,6 +30,7 @@ class Source:
 
 def open_source(source: Any) -> Source:
     """Find out what the source is without reading its rows."""
+    refuse_forked()
     if isinstance(source, (str, Path)):
         if not str(source):
             raise DataError("the path of the log is empty")

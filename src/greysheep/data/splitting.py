@@ -21,6 +21,7 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.sources import UNREADABLE, first_line
 from greysheep.errors import ConfigError, DataError
 from greysheep.mainstream.groups import Mainstream
+from greysheep.system.forks import refuse_forked
 
 PARTS = ("train", "gate", "validation", "test")
 TRAIN, GATE, VALIDATION, TEST = 0, 1, 2, 3
@@ -151,6 +152,7 @@ class Split:
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
+    refuse_forked()
     file = folder / "split.json"
     if not file.is_file():
         hint = f"greysheep split LOG -o {folder} writes one"
@@ -187,6 +189,7 @@ def split(log: Interactions, protocol: str = "strict", seed: int = 0) -> Split:
         ConfigError: If there is no such protocol, or the seed is no whole number from 0 up.
         DataError: If `temporal` is asked for and the log has no times.
     """
+    refuse_forked()
     if protocol not in PROTOCOLS:
         raise ConfigError(f"there is no protocol '{protocol}'; choose one of {', '.join(PROTOCOLS)}")
     _check_seed(seed)

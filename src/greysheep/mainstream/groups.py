@@ -14,6 +14,7 @@ from scipy import sparse
 from greysheep.errors import DataError, GreysheepWarning
 from greysheep.mainstream.jaccard import mean_jaccard
 from greysheep.mainstream.scores import affordable_sample
+from greysheep.system.forks import refuse_forked
 
 GROUPS = ("low", "med-low", "medium", "med-high", "high")
 OVERALL = "overall"
@@ -130,6 +131,7 @@ def activity_groups(counts: NDArray[Any], user_ids: pl.Series) -> NDArray[np.int
 
 
 def _quintiles(values: NDArray[Any], user_ids: pl.Series) -> NDArray[np.int8]:
+    refuse_forked()
     if len(values) != len(user_ids):
         raise ValueError(f"{len(values)} values for {len(user_ids)} users")
     by_id = user_ids.rank("ordinal").to_numpy()

@@ -33,6 +33,7 @@ from greysheep.models.search_space import Dimension
 from greysheep.models.training.loop import Outcome, Trainer, Watch, run
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.progress import Progress
+from greysheep.system.forks import refuse_forked
 from greysheep.system.machine import peak_memory_bytes
 
 REGISTRY: dict[str, type[Model]] = {}
@@ -133,6 +134,7 @@ class Model(Recommender):
         Raises:
             ConfigError: `refit` under another protocol, where validation rows must not be trained on.
         """
+        refuse_forked()
         if not isinstance(data, Interactions | Split):
             raise DataError(f"fit takes what Interactions.read or split gives, not {type(data).__name__}")
         if isinstance(data, Interactions):

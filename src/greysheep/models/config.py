@@ -11,9 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from greysheep.errors import ConfigError
 
+MANY = 1_000_000_000
+"""Upper bound of counts that the log or the patience of a person limits anyway: what is above is a slip."""
+
 
 class ModelConfig(BaseModel):
-    """Base of every model's config: frozen, strict about names, a docstring under each field."""
+    """Base of every model's config: frozen, strict about names, a docstring under each field.
+
+    Every number has a lower and an upper bound, so that no setting alone makes scores overflow.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 

@@ -21,6 +21,7 @@ from greysheep.models import folder
 from greysheep.models.base import REGISTRY, Model
 from greysheep.models.config import RunOptions, read_settings
 from greysheep.models.origin import import_named, source_of
+from greysheep.system.forks import refuse_forked
 
 GROUP = "greysheep.models"
 """Entry points of installed models."""
@@ -112,6 +113,7 @@ def load(directory: str | Path) -> Model:
         ModelFolderError: the folder is missing, incomplete, damaged or of another format, or the class
             cannot be imported.
     """
+    refuse_forked()
     place = Path(directory).expanduser()
     if not (place / "manifest.json").is_file():
         raise ModelFolderError(f"{place} is no saved model: it has no manifest.json")

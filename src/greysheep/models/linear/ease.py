@@ -16,6 +16,7 @@ from greysheep.data.splitting import Split
 from greysheep.errors import ConfigError
 from greysheep.models.base import Model, take
 from greysheep.models.config import ModelConfig
+from greysheep.models.linear.product import linear_scores
 from greysheep.models.search_space import Dimension, Real
 from greysheep.system.machine import available_bytes, readable
 
@@ -23,7 +24,7 @@ from greysheep.system.machine import available_bytes, readable
 class EASEConfig(ModelConfig):
     """Settings of EASE."""
 
-    regularization: float = Field(1000.0, gt=0)
+    regularization: float = Field(1000.0, gt=0, le=1e12)
     """lambda, added to the Gram matrix's diagonal."""
 
 
@@ -44,7 +45,7 @@ class EASE(Model):
         self.weights = item_weights(self.fit_rows, self.config.regularization)
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
-        return np.asarray(rows @ self.weights)
+        return linear_scores(rows, lambda rows: rows @ self.weights)
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
         return self.weights[items]
@@ -60,7 +61,7 @@ def item_weights(rows: csr_matrix, regularization: float) -> NDArray[np.float32]
     """EASE's item-item weights of rows [U, I]: [I, I] float32, zero diagonal.
 
     Raises:
-        ConfigError: the I x I matrices do not fit in memory.
+        ConfigError: the I x I matrices do not fit in memory, or the weights are beyond float32.
     """
     n = rows.shape[1]
     needed, free = 2.6 * 8 * n * n, available_bytes()
@@ -76,7 +77,10 @@ def item_weights(rows: csr_matrix, regularization: float) -> NDArray[np.float32]
     factor, failed = dpotrf(gram, lower=1, overwrite_a=1)
     inverse, failed_too = dpotri(factor, lower=1, overwrite_c=1)
     if failed or failed_too:
-        raise ConfigError(f"EASE's matrix is singular with regularization={regularization}: try a larger one")
+        raise ConfigError(
+            f"EASE's matrix is singular with regularization={regularization}: try a larger one, or smaller "
+            "weights of the log"
+        )
     out = np.empty((n, n), dtype=np.float32)
     diagonal = np.diag(inverse).copy()
     for start in range(0, n, 1024):  # only the lower triangle is filled: mirror it block by block
@@ -84,6 +88,12 @@ def item_weights(rows: csr_matrix, regularization: float) -> NDArray[np.float32]
         block = np.concatenate([inverse[start:stop, :start], inverse[start:, start:stop].T], axis=1)
         corner = np.tril(block[:, start:stop].T)  # = lower triangle of the diagonal block
         block[:, start:stop] = corner + np.tril(corner, -1).T
-        out[start:stop] = -block / diagonal
+        with np.errstate(over="ignore", invalid="ignore"):
+            out[start:stop] = -block / diagonal
     out[np.diag_indices(n)] = 0.0
+    if not np.isfinite(out).all():
+        raise ConfigError(
+            "EASE's item weights are beyond the largest number: the weights of the log differ by too much, "
+            "or are too large for this regularization"
+        )
     return out
