@@ -24,7 +24,7 @@ from greysheep.system.machine import available_bytes, readable
 class EASEConfig(ModelConfig):
     """Settings of EASE."""
 
-    regularization: float = Field(1000.0, gt=0, le=1e12)
+    regularization: float = Field(1000.0, gt=0, le=1e30)
     """lambda, added to the Gram matrix's diagonal."""
 
 

@@ -21,7 +21,7 @@ from greysheep.models.search_space import Dimension, Real
 class WeightedEASEConfig(EASEConfig):
     """Settings of weighted EASE; the defaults were chosen on validation rows of ML-1M."""
 
-    regularization: float = Field(1.65, gt=0, le=1e12)
+    regularization: float = Field(1.65, gt=0, le=1e30)
     """lambda, added to the weighted Gram matrix's diagonal."""
     user_power: float = Field(0.47, ge=0, le=2)
     """p: a user's row counts n_u^-p in the Gram matrix. 0: every row counts alike, 1: every user does."""
