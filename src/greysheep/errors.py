@@ -41,6 +41,10 @@ class ProcessEndedError(GreysheepError):
     """A process that was started for a job ended before it had done it."""
 
 
+class ForkedProcessError(GreysheepError):
+    """A forked process cannot work, as the threads of the one it was forked from are not in it."""
+
+
 class MissingExtraError(GreysheepError):
     """An optional dependency is not installed."""
 

@@ -18,6 +18,7 @@ from greysheep.data.ids import positions_in, unpack
 from greysheep.data.reading import Columns, MissingIds, Rows, read_columns
 from greysheep.errors import ConfigError, DataError
 from greysheep.system.checks import number, whole_number
+from greysheep.system.forks import refuse_forked
 
 # Ids looked up in one go: a join holds a copy of them and several of their codes.
 _JOINED_AT_ONCE = 1 << 22
@@ -223,6 +224,7 @@ class Interactions:
 
     def fingerprint(self) -> str:
         """SHA-256 of ids, rows, weights and times; the same whatever the row order or file format was."""
+        refuse_forked()
         digest = hashlib.sha256()
         for ids in (self.user_ids, self.item_ids):
             text = ids.cast(pl.String)
@@ -295,6 +297,7 @@ def _drop_unused(ids: pl.Series, codes: NDArray[np.int32]) -> tuple[pl.Series, N
 
 def lookup(known: pl.Series, ids: Any, column: str) -> NDArray[np.int64]:
     """Position of each id among the known ones, -1 where it is not there or of another type."""
+    refuse_forked()
     values = _in_type(known.dtype, unpack(ids, "ids", column))
     return np.full(len(values), -1, dtype=np.int64) if values.dtype == pl.Null else _join_codes(known, values)
 
@@ -316,6 +319,7 @@ def _in_type(dtype: pl.DataType, ids: pl.Series | list[Any]) -> pl.Series:
 
 
 def _gather(ids: pl.Series, codes: Any) -> pl.Series:
+    refuse_forked()
     positions = positions_in(codes, len(ids), "codes", least=-1)
     index = pl.Series(positions)
     if len(positions) and positions.min() < 0:

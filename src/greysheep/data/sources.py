@@ -15,6 +15,7 @@ from greysheep.data.formats import SEPARATORS, TextFormat, suffix_of
 from greysheep.data.text import UNREADABLE, read_text
 from greysheep.data.values import narrow
 from greysheep.errors import DataError, first_line
+from greysheep.system.forks import refuse_forked
 
 _USUAL = TextFormat()
 _UUID = "extension<arrow.uuid>"
@@ -37,6 +38,7 @@ class Source:
 
 def open_source(source: Any, text: TextFormat = _USUAL) -> Source:
     """Find out what the source is; of what has types, no row is read."""
+    refuse_forked()
     if isinstance(source, (str, Path)):
         if not str(source):
             raise DataError("the path of the log is empty")

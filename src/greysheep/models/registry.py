@@ -22,6 +22,7 @@ from greysheep.models.base import REGISTRY, Model
 from greysheep.models.config import RunOptions, read_settings
 from greysheep.models.origin import source_of
 from greysheep.system.checks import a_path, shown
+from greysheep.system.forks import refuse_forked
 
 GROUP = "greysheep.models"
 """Entry points of installed models."""
@@ -120,6 +121,7 @@ def load(directory: str | Path, *, verify: bool = True) -> Model:
         ModelFolderError: the folder is missing, incomplete, damaged or of another format, or the class
             cannot be imported.
     """
+    refuse_forked()
     place = a_path("directory", directory)
     if not (place / "manifest.json").is_file():
         raise ModelFolderError(f"{place} is no saved model: it has no manifest.json")
