@@ -215,8 +215,8 @@ class Recommender(ABC):
 
         Raises:
             UnknownUserError: unknown users under on_unknown="raise".
-            DataError: no candidate is known, ids come in another type than the log's or as no list, or a score is
-                no finite number.
+            DataError: no candidate is known, ids come in another type than the log's or as no list, or a
+                score is no finite number.
             ConfigError: k is no whole number from 1 up, or `on_unknown` none of the three.
             NotFittedError: before `fit`.
         """
