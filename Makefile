@@ -35,7 +35,8 @@ test: .venv/stamp-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 16 --dist worksteal
 
 matrix: .venv/stamp-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m whole -n logical --maxprocesses 16 --dist worksteal tests/test_matrix.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m whole -n logical --maxprocesses 16 --dist worksteal \
+		tests/test_matrix.py tests/test_scores.py
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --hypothesis-profile whole -n logical --maxprocesses 16 \
 		--dist worksteal tests/test_invariants.py
 

@@ -26,7 +26,7 @@ from greysheep.nn.sparse_rows import SparseRows
 
 WHOLE = settings.get_current_profile_name() == "whole"
 invariant = settings(
-    max_examples=200 if WHOLE else 3,
+    max_examples=200 if WHOLE else 2,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=not WHOLE,  # the default run is the same every time

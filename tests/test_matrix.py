@@ -1,6 +1,6 @@
 """Odd logs with every model and protocol: finite and as documented, or our own error in one line.
 
-The default run takes each log once, with a model and a protocol in turn; `make matrix` takes them all.
+The default run takes every third log with a model and a protocol in turn; `make matrix` takes them all.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import cycle, islice, product
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +153,7 @@ def walk(log_name: str, model_name: str, protocol: str, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("log_name", "model_name", "protocol"),
-    [
-        (log, model, protocol)
-        for log, (protocol, model) in zip(
-            LOGS, islice(cycle(product(PROTOCOLS, MODELS)), len(LOGS)), strict=True
-        )
-    ],
+    list(zip(list(LOGS)[::3], cycle(MODELS), cycle(PROTOCOLS))),  # all three are met once at least
 )
 def test_an_odd_log(log_name: str, model_name: str, protocol: str, tmp_path: Path) -> None:
     walk(log_name, model_name, protocol, tmp_path)
