@@ -272,6 +272,13 @@ def test_a_gate_is_kept_only_where_nothing_flows_through_it() -> None:
             gs.LMoE(gate_refresh="epoch", **through)
 
 
+def test_fixed_weights_leave_no_rows_to_a_gate() -> None:
+    fixed = {"weighting": "mainstream"}
+    assert gs.LMoE(**fixed).config.gate == "uniform" and not gs.TALL(**fixed).uses_gate_rows
+    assert gs.LMoE().config.gate == gs.LMoE(**fixed, gate="loss").config.gate == "loss"
+    assert gs.TALL(**fixed, variant="authors").config.gate == "loss"
+
+
 def test_a_small_log_has_ten_steps_an_epoch() -> None:
     config = gs.MultVAE().config
     for n_users, batch in ((3, 1), (48, 4), (604, 60), (6040, 512), (500_000, 512)):
