@@ -12,25 +12,16 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-from pydantic import ValidationError
-from safetensors import SafetensorError
-
 from greysheep.errors import ConfigError, ModelFolderError, SealError
 from greysheep.models import folder
 from greysheep.models.base import REGISTRY, Model
 from greysheep.models.config import RunOptions, read_settings
+from greysheep.models.folder_checks import TENSORS, reading
 from greysheep.models.origin import source_of
 from greysheep.system.checks import a_path, shown
 
 GROUP = "greysheep.models"
 """Entry points of installed models."""
-
-# what reading a broken folder can raise, from JSON, parquet, safetensors and our own checks
-_DAMAGE = (
-    OSError, ValueError, KeyError, TypeError, RuntimeError,
-    SafetensorError, SealError, pl.exceptions.PolarsError, ConfigError, ValidationError,
-)  # fmt: skip
 
 
 def find(name: str) -> type[Model]:
@@ -125,15 +116,19 @@ def load(directory: str | Path, *, verify: bool = True) -> Model:
         raise ModelFolderError(f"{place} is no saved model: it has no manifest.json")
     try:
         saved = folder.read(place, verify)
-        _know(saved.about)
-        model = create(saved.about["model"], label=saved.about["label"], **saved.about["config"])
-        model.options = RunOptions(**saved.about["options"])
+        about = saved.about
+        with reading(place, folder.CONFIG):
+            _know(about)
+            model = create(about["model"], label=about["label"], **about["config"])
+            model.options = RunOptions(**about["options"])
         model.fitted, model.user_state = saved.fitted, saved.user_state
         model.fitted.weighted = not model.binary
-        model._restore(saved.tensors, model.log.n_items)
-    except _DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelFolderError(f"{place} is damaged or incomplete: {reason}") from error
+        with reading(place, TENSORS):
+            model._restore(saved.tensors, model.log.n_items)
+        with reading(place, folder.USERS):
+            model._check_user_state(model.user_state)
+    except SealError as error:
+        raise ModelFolderError(f"{place} is damaged or incomplete: {error}") from error
     return model
 
 
