@@ -110,7 +110,7 @@ def check_fields(kind: type[BaseModel], folder: Path, name: str, values: dict[st
     try:
         kind.model_validate(values)
     except ValidationError as error:
-        refuse(folder, name, f"cannot be used: {one_line(error, name)}")
+        refuse(folder, name, f"cannot be used: {one_line(error, '').removeprefix(': ')}")
 
 
 def read_tensors(folder: Path) -> dict[str, NDArray[Any]]:

@@ -18,7 +18,7 @@ from greysheep.models.base import REGISTRY, Model
 from greysheep.models.config import RunOptions, read_settings
 from greysheep.models.folder_checks import TENSORS, reading
 from greysheep.models.origin import source_of
-from greysheep.system.checks import a_path, shown
+from greysheep.system.checks import a_path, flag, shown
 
 GROUP = "greysheep.models"
 """Entry points of installed models."""
@@ -105,7 +105,8 @@ def load(directory: str | Path, *, verify: bool = True) -> Model:
     A user's own class is known by its entry point, or once its module was imported: a folder names the
     module, but nothing is imported because a folder says so.
 
-    verify: False skips the SHA-256 of the files, for large models in a place that is trusted.
+    verify: False skips the SHA-256 of the files, for large models in a place that is trusted; all else that
+        is checked stays.
 
     Raises:
         ModelFolderError: the folder is missing, incomplete, damaged or of another format, or the class
@@ -114,6 +115,7 @@ def load(directory: str | Path, *, verify: bool = True) -> Model:
     place = a_path("directory", directory)
     if not (place / "manifest.json").is_file():
         raise ModelFolderError(f"{place} is no saved model: it has no manifest.json")
+    verify = flag("verify", verify)
     try:
         saved = folder.read(place, verify)
         about = saved.about
