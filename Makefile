@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix eval lint audit
+.PHONY: help demo test matrix eval chaos lint audit
 
 help:
 	@echo "make demo   the whole job on a small real data set; writes report.html"
 	@echo "make test   the environment, then every quick test and docstring example"
 	@echo "make matrix every odd log with every model under every protocol, and 200 examples of each invariant"
 	@echo "make eval   the slow tests on full-size real data (GREYSHEEP_DATA); ONLY=yelp: those of that name"
+	@echo "make chaos  damaged and hostile folders, processes killed at random moments (an hour); writes docs/results/chaos.md"
 	@echo "make lint   ruff, mypy, import-linter and bandit"
 	@echo "make audit  known vulnerabilities of what is installed in .venv (asks pypi.org)"
 
@@ -42,6 +43,12 @@ matrix: .venv/stamp-dev
 
 eval: .venv/stamp-dev
 	$(BIN)/python -m pytest -q -m eval $(if $(ONLY),-k "$(ONLY)")
+
+chaos: .venv/stamp-dev
+	mkdir -p build/chaos
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chaos/folders.py build/chaos/folders.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chaos/kills.py build/chaos/kills.json
+	$(BIN)/python benchmarks/chaos/page.py
 
 lint: .venv/stamp-dev
 	$(BIN)/ruff check

@@ -66,12 +66,12 @@ def digest(model: Path) -> str:
 
 def kill_fit(case: int, seed: int, desk: Path, whole: str, seconds: float) -> dict[str, Any]:
     """One fit, disturbed and resumed."""
-    dice = random.Random(seed * 1000 + case)
+    dice = random.Random(seed * 1000 + case)  # nosec B311  # chance, not secrecy
     name, killed, resumed = f"m{case}", [], 0
     shutil.rmtree(desk / name, ignore_errors=True)
     for _ in range(5):
         number = dice.choice(SIGNALS)
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # nosec B603  # our own command
             command(case, dice.choice([0.02, 1e9]), "-o", name, "--resume"),
             cwd=desk, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -87,7 +87,8 @@ def kill_fit(case: int, seed: int, desk: Path, whole: str, seconds: float) -> di
         if (desk / name).exists():  # saved, be it that the signal came after that
             break
     else:
-        subprocess.run(command(case, 1e9, "-o", name, "--resume"), cwd=desk, capture_output=True, check=True)
+        last = command(case, 1e9, "-o", name, "--resume")
+        subprocess.run(last, cwd=desk, capture_output=True, check=True)  # nosec B603
     same = digest(desk / name) == whole
     left = [path.name for path in desk.glob(f".{name}*")]
     shutil.rmtree(desk / name)
@@ -96,8 +97,9 @@ def kill_fit(case: int, seed: int, desk: Path, whole: str, seconds: float) -> di
 
 def kill_save(case: int, seed: int, desk: Path, known: set[str]) -> dict[str, Any]:
     """One process that saves over and over."""
-    dice = random.Random(seed * 1000 + case)
-    process = subprocess.Popen([sys.executable, "-c", SAVING], cwd=desk, stdout=subprocess.PIPE, text=True)
+    dice = random.Random(seed * 1000 + case)  # nosec B311  # chance, not secrecy
+    saving = [sys.executable, "-c", SAVING]
+    process = subprocess.Popen(saving, cwd=desk, stdout=subprocess.PIPE, text=True)  # nosec B603
     assert process.stdout is not None and process.stdout.readline() == "on\n"
     time.sleep(dice.uniform(0.05, 0.4))
     os.kill(process.pid, signal.SIGKILL)
@@ -115,7 +117,8 @@ def prepare(desk: Path) -> tuple[list[str], float]:
     whole, slowest = [], 0.0
     for case in range(len(MODELS)):
         begun = time.monotonic()
-        subprocess.run(command(case, 0.02, "-o", f"w{case}"), cwd=desk, capture_output=True, check=True)
+        alone = command(case, 0.02, "-o", f"w{case}")
+        subprocess.run(alone, cwd=desk, capture_output=True, check=True)  # nosec B603
         slowest = max(slowest, time.monotonic() - begun)
         whole.append(digest(desk / f"w{case}"))
     return whole, slowest

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from greysheep.cli.options import ModelFolder, output_option
+from greysheep.cli.options import ModelFolder, Verify, output_option
 from greysheep.system.files import check_mount, check_parent
 
 
@@ -19,6 +19,7 @@ def compile(
         float, typer.Option(min=0, help="Share of its validation NDCG that any group may lose.")
     ] = 0.005,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the singular vectors.")] = 0,
+    verify: Verify = True,
 ) -> None:
     """Compile a mixture of experts into one vector per user and one per item, for any vector index.
 
@@ -31,7 +32,7 @@ def compile(
     from greysheep.models.autoencoders.index import check_index_folder, compile_index
 
     check_index_folder(output.expanduser())
-    index = compile_index(load(model), rank=rank, tolerance=tolerance, seed=seed)
+    index = compile_index(load(model, verify=verify), rank=rank, tolerance=tolerance, seed=seed)
     index.export(output)
     show(index.quality)
     typer.echo(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from greysheep.cli.options import ListLength, LogOptions, ModelFolder, output_option, with_log_options
+from greysheep.cli.options import ListLength, LogOptions, ModelFolder, Verify, output_option, with_log_options
 from greysheep.cli.outputs import TABLES, write_table
 from greysheep.data.columns import USER
 from greysheep.errors import ConfigError, warn
@@ -29,6 +29,7 @@ def evaluate(
     k: ListLength = 20,
     json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write every number; - prints.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained page.")] = None,
+    verify: Verify = True,
     options: LogOptions,
 ) -> None:
     """Measure a model, or another library's lists, user group by user group."""
@@ -43,7 +44,7 @@ def evaluate(
         if json_file is not None and real(json_file) == real(html):
             raise ConfigError(f"--json and --html both name {html}: one would replace the other")
 
-    report = _report(model, recs, split, test, options, k)
+    report = _report(model, recs, split, test, options, k, verify)
     typer.echo(report.to_json() if json == "-" else str(report))
     if json_file is not None:
         report.to_json(json_file)
@@ -54,7 +55,13 @@ def evaluate(
 
 
 def _report(
-    model: Path | None, recs: Path | None, split: Path | None, test: Path | None, options: LogOptions, k: int
+    model: Path | None,
+    recs: Path | None,
+    split: Path | None,
+    test: Path | None,
+    options: LogOptions,
+    k: int,
+    verify: bool,
 ) -> "Report":
     from greysheep.cli.ids import read_lists, read_log
     from greysheep.evaluation.evaluate import evaluate as measure
@@ -62,7 +69,7 @@ def _report(
     if model is not None:
         from greysheep.models import load
 
-        recommender = load(model)
+        recommender = load(model, verify=verify)
         return measure(recommender, k=k, test=read_log(test, options, recommender.log))
     from greysheep.data.splitting import Split
 
@@ -93,6 +100,7 @@ def recommend(
     exclude_items: Annotated[Path | None, typer.Option(help="File of item ids never to recommend.")] = None,
     on_unknown: Annotated[str, typer.Option(help="Unknown users: raise, skip or popular.")] = "raise",
     output: Annotated[Path | None, output_option("File: .parquet, .csv or .tsv; else a table.")] = None,
+    verify: Verify = True,
     options: LogOptions,
 ) -> None:
     """Recommend items to users of a saved model; to all of them if none are named."""
@@ -103,7 +111,7 @@ def recommend(
     from greysheep.cli.ids import read_candidates, read_exclusions, read_people
     from greysheep.models import load
 
-    recommender = load(model)
+    recommender = load(model, verify=verify)
     chosen = None if candidates is None else read_candidates(candidates, options, recommender.log)
     excluded = None if exclude_items is None else read_exclusions(exclude_items, options, recommender.log)
     wanted, people, chosen = read_people(recommender, user, users, history, options, chosen)

@@ -22,6 +22,10 @@ Log = Annotated[
     ),
 ]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="Folder written by `greysheep fit`.")]
+Verify = Annotated[
+    bool,
+    typer.Option("--verify/--no-verify", help="Check the SHA-256 of the model's files before they are read."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder if it exists.")]
 ListLength = Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the lists.")]

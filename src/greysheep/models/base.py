@@ -26,6 +26,7 @@ from greysheep.mainstream.groups import GROUPS
 from greysheep.models import folder
 from greysheep.models.config import ModelConfig, divide
 from greysheep.models.fitted import Fitted
+from greysheep.models.folder_checks import check_gates
 from greysheep.models.known import Registry
 from greysheep.models.origin import module_of
 from greysheep.models.recommender import Recommender, torch_threads
@@ -120,6 +121,11 @@ class Model(Recommender):
     @abstractmethod
     def _restore(self, state: dict[str, Any], n_items: int) -> None:
         """Take them back, as arrays or as they were given."""
+
+    def _check_user_state(self, state: NDArray[Any] | None) -> None:
+        """Refuse (ValueError) what a folder holds of its users; it is finite, and has a row for each."""
+        if self.n_experts is not None:
+            check_gates(state, self.log.n_users, self.n_experts)
 
     def _train_again(self, split: Split) -> bool:
         """Train anew on a split without validation, for the best number of epochs; True if Ctrl-C ended it.
@@ -377,11 +383,14 @@ class IterativeModel(Model):
         return outcome
 
 
-def take(state: dict[str, Any], name: str, *shape: int) -> NDArray[Any]:
-    """A saved array, refused (ValueError) if it is not of this shape."""
-    if tuple(state[name].shape) != shape:
-        raise ValueError(f"tensor {name} has shape {tuple(state[name].shape)}, not {shape}")
-    return np.asarray(state[name])
+def take(state: dict[str, Any], name: str, *shape: int, kind: str = "f") -> NDArray[Any]:
+    """A saved array, refused (ValueError) if it is not of this shape and kind ("f" float, "i" integer)."""
+    if name not in state:
+        raise ValueError(f"there is no tensor {name!r}")
+    values = np.asarray(state[name])
+    if values.shape != shape or values.dtype.kind != kind:
+        raise ValueError(f"tensor {name!r} is {values.dtype} of shape {values.shape}, not {kind} of {shape}")
+    return values
 
 
 def mean_entropy(weights: NDArray[Any]) -> float | None:

@@ -249,6 +249,14 @@ class Blend(Model):
         each = [standardised(part._similarity(items), itself) for part in self.parts]
         return np.asarray(np.tensordot(self.weights, np.stack(each), axes=1))
 
+    def _check_user_state(self, state: NDArray[Any] | None) -> None:
+        """Each part checks its own columns."""
+        widths, found = self.state_widths, 0 if state is None else state.shape[1]
+        if (widths < 0).any() or widths.sum() != found:
+            raise ValueError(f"the parts' states have {found} columns, not {widths.tolist()}")
+        for part, start, width in zip(self.parts, np.cumsum(widths) - widths, widths, strict=True):
+            part._check_user_state(None if state is None or not width else state[:, start : start + width])
+
     def _state(self) -> dict[str, Any]:
         own: dict[str, Any] = {"weights": self.weights, WIDTHS: self.state_widths}
         named = zip(self.config.names, self.parts, strict=True)
@@ -257,7 +265,9 @@ class Blend(Model):
     def _restore(self, state: dict[str, Any], n_items: int) -> None:
         self.parts = self._make_parts()
         self.weights = take(state, "weights", len(self.parts))
-        self.state_widths = take(state, WIDTHS, len(self.parts))
+        if (self.weights < 0).any() or abs(self.weights.sum() - 1) > 1e-6:
+            raise ValueError("tensor 'weights' must be 0 or more, and of sum 1")
+        self.state_widths = take(state, WIDTHS, len(self.parts), kind="i")
         for name, part in zip(self.config.names, self.parts, strict=True):
             part.fitted = Fitted(self.split, weighted=not part.binary, has_history=self.has_history)
             start = f"{name}."

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from greysheep.data.columns import ITEM, PART, TIME, USER, WEIGHT
 from greysheep.data.interactions import Interactions
@@ -19,17 +19,38 @@ from greysheep.errors import ModelFolderError
 from greysheep.models.derived import SERVING, TRAIN
 from greysheep.models.derived import write as write_derived
 from greysheep.models.fitted import Fitted, finite
+from greysheep.models.folder_checks import (
+    TENSORS,
+    About,
+    Manifest,
+    check_fields,
+    check_finite,
+    check_ids,
+    read_table,
+    read_tensors,
+    reading,
+)
 from greysheep.system.files import is_ours, new_folder, refused
 from greysheep.system.machine import own_version
-from greysheep.system.seal import MANIFEST, check_contents, read_json, read_manifest, write_seal
+from greysheep.system.seal import (
+    MANIFEST,
+    check_contents,
+    parse_json,
+    read_json,
+    read_manifest,
+    read_whole,
+    refuse,
+    write_seal,
+)
 
 FORMAT = 2
 STATE = "gate"
 """Column of users.parquet that holds their state."""
 CUTS = (("cuts_train", TRAIN), ("cuts_serving", SERVING))
 """Cut points in the manifest, null unless the groups were asked for before saving."""
-ROWS = "interactions.parquet"
-FILES = ("config.json", "items.parquet", "users.parquet", "model.safetensors", "training.jsonl")
+CONFIG, HISTORY = "config.json", "training.jsonl"
+USERS, ITEMS, ROWS = "users.parquet", "items.parquet", "interactions.parquet"
+FILES = (CONFIG, ITEMS, USERS, TENSORS, HISTORY)
 FACTS = ("train_seconds", "epochs", "best_epoch", "gate_entropy", "peak_memory_bytes")
 """Fields of `Fitted` that the manifest holds as they are."""
 
@@ -74,20 +95,20 @@ def check_target(directory: Path) -> None:
 def _write(saved: Saved, folder: Path, include_history: bool) -> None:
     record = saved.fitted
     log = record.log
-    save_file({k: np.asarray(v, order="C") for k, v in saved.tensors.items()}, folder / "model.safetensors")
-    (folder / "model.safetensors").chmod(0o644)  # as the other files: it would be its owner's alone
-    _json(folder / "config.json", saved.about)
+    save_file({k: np.asarray(v, order="C") for k, v in saved.tensors.items()}, folder / TENSORS)
+    (folder / TENSORS).chmod(0o644)  # as the other files: it would be its owner's alone
+    _json(folder / CONFIG, saved.about)
     items = {ITEM: log.item_ids, "n_rows": record.item_counts, "trained": record.trained_items}
-    pl.DataFrame(items).write_parquet(folder / "items.parquet")
+    pl.DataFrame(items).write_parquet(folder / ITEMS)
     users = pl.DataFrame({USER: log.user_ids})
     if saved.user_state is not None:
         users = users.with_columns(pl.Series(STATE, saved.user_state))
-    users.write_parquet(folder / "users.parquet")
+    users.write_parquet(folder / USERS)
     if include_history:
         parts = pl.Series(PART, PARTS).gather(record.split.part)
-        log.frame().with_columns(parts).write_parquet(folder / "interactions.parquet")
+        log.frame().with_columns(parts).write_parquet(folder / ROWS)
     lines = [json.dumps(row, allow_nan=False) + "\n" for row in record.history]
-    (folder / "training.jsonl").write_text("".join(lines))
+    (folder / HISTORY).write_text("".join(lines))
     write_seal(folder, _manifest(record, include_history))
     for name, known in record.known_groups().items():
         rows = record.fingerprint if name == SERVING else record.split.fingerprint()
@@ -113,53 +134,96 @@ def _manifest(record: Fitted, include_history: bool) -> dict[str, Any]:
 
 
 def read(folder: Path, verify: bool) -> Saved:
-    """Read what `save` wrote; `registry.load` turns what a damaged folder raises into one error."""
+    """Read what `save` wrote: small files first, then headers, then what is large.
+
+    Raises:
+        SealError: a file is missing, damaged or not what a model's is; the message names it.
+    """
     earlier = read_json(folder, MANIFEST).get("format")
     if earlier != FORMAT:
-        raise ValueError(f"{MANIFEST} says format {earlier}, this library reads {FORMAT}: fit the model anew")
+        refuse(folder, MANIFEST, f"says format {earlier}, this library reads {FORMAT}: fit the model anew")
     manifest = read_manifest(folder)
+    check_fields(Manifest, folder, MANIFEST, manifest)
     needed = {*FILES, *((ROWS,) if manifest["has_history"] else ())}
-    if missing := sorted(needed - set(manifest["files"])):
-        raise ValueError(f"{MANIFEST} does not name {missing[0]}")
+    if wrong := sorted(needed ^ set(manifest["files"])):
+        says = "does not name" if wrong[0] in needed else "names a file that no model has:"
+        refuse(folder, MANIFEST, f"{says} {wrong[0]}")
+    about = read_json(folder, CONFIG)
+    check_fields(About, folder, CONFIG, about)
     if verify:
         check_contents(folder, manifest)
-    users = pl.read_parquet(folder / "users.parquet", glob=False)
-    items = pl.read_parquet(folder / "items.parquet", glob=False)
+    return _read_contents(folder, manifest, about)
+
+
+def _read_contents(folder: Path, manifest: dict[str, Any], about: dict[str, Any]) -> Saved:
+    users = read_table(folder, USERS, USER)
+    items = read_table(folder, ITEMS, ITEM, "n_rows", "trained")
+    with reading(folder, USERS):
+        check_ids(users[USER], manifest["user_id"])
+        state = _read_state(users)
+    with reading(folder, ITEMS):
+        check_ids(items[ITEM], manifest["item_id"])
+        if not items["n_rows"].dtype.is_integer() or (items["n_rows"] < 0).any():
+            raise ValueError("column 'n_rows' must count rows")
+        if items["trained"].dtype != pl.Boolean:
+            raise ValueError("column 'trained' must be true or false")
+    lines = read_whole(folder, HISTORY).splitlines()
     record = Fitted(
-        _read_split(folder, manifest, users[USER], items[ITEM]),
+        _read_split(folder, manifest, users[USER], items),
         has_history=manifest["has_history"],
-        history=[json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()],
+        history=[parse_json(folder, HISTORY, line) for line in lines],
         trained_items=items["trained"].to_numpy(),
         folder=folder,
         cuts={key: manifest[key] for key, _ in CUTS},
         **{key: manifest[key] for key in FACTS},
     )
+    if record.history and not 0 < record.best_epoch <= len(record.history):
+        refuse(folder, MANIFEST, f"names best epoch {record.best_epoch} of {len(record.history)}")
     # what is computed from the rows was saved, as the rows may not be
     record.item_counts, record.fingerprint = items["n_rows"].to_numpy(), manifest["fingerprint"]
-    state = np.array(users[STATE].explode()).reshape(len(users), -1) if STATE in users.columns else None
-    about = read_json(folder, "config.json")
-    if state is not None and not np.isfinite(state).all():
-        raise ValueError(f"users.parquet: column {STATE!r} holds NaN or infinity")
-    tensors = load_file(folder / "model.safetensors")
-    for name, values in tensors.items():
-        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-            raise ValueError(f"model.safetensors: tensor {name!r} holds NaN or infinity")
-    return Saved(about, record, state, tensors)
+    return Saved(about, record, state, read_tensors(folder))
 
 
-def _read_split(folder: Path, manifest: dict[str, Any], user_ids: pl.Series, item_ids: pl.Series) -> Split:
+def _read_state(users: pl.DataFrame) -> NDArray[Any] | None:
+    if STATE not in users.columns:
+        return None
+    dtype = users[STATE].dtype
+    if not isinstance(dtype, pl.Array) or dtype.inner not in (pl.Float32, pl.Float64):
+        raise ValueError(f"column {STATE!r} must hold as many numbers for each user")
+    state = np.array(users[STATE].explode()).reshape(len(users), -1)
+    check_finite(state, f"column {STATE!r}")
+    return state
+
+
+def _read_split(
+    folder: Path, manifest: dict[str, Any], user_ids: pl.Series, known_items: pl.DataFrame
+) -> Split:
     """The split that a model was fitted on; without rows where the model was saved without them."""
+    item_ids = known_items[ITEM]
     log = Interactions(user_ids, item_ids, np.empty(0, np.int32), np.empty(0, np.int32))
     if not manifest["has_history"]:
         return Split(log, np.empty(0, np.int8), manifest["protocol"], manifest["seed"])
-    rows = pl.read_parquet(folder / "interactions.parquet", glob=False)
-    users, items = log.encode_users(rows[USER]), log.encode_items(rows[ITEM])
-    if (users < 0).any() or (items < 0).any():
-        raise ValueError("interactions.parquet names users or items that the model does not have")
-    weights = rows[WEIGHT].to_numpy().astype(np.float32) if WEIGHT in rows.columns else None
-    times = rows[TIME] if TIME in rows.columns else None
+    rows = read_table(folder, ROWS, USER, ITEM, PART)
+    with reading(folder, ROWS):
+        users, items = log.encode_users(rows[USER]), log.encode_items(rows[ITEM])
+        if (users < 0).any() or (items < 0).any():
+            raise ValueError("it names users or items that the model does not have")
+        if not (np.diff(users * len(item_ids) + items) > 0).all():
+            raise ValueError("its rows are not unique and sorted by user, then item")
+        if (np.bincount(items, minlength=len(item_ids)) != known_items["n_rows"].to_numpy()).any():
+            raise ValueError(f"its rows are not those that {ITEMS} counts")
+        if not rows[PART].is_in(PARTS).all():
+            raise ValueError(f"column {PART!r} must be one of {', '.join(PARTS)}")
+        weights = rows[WEIGHT].to_numpy().astype(np.float32) if WEIGHT in rows.columns else None
+        if weights is not None and not (np.isfinite(weights) & (weights >= 0)).all():
+            raise ValueError(f"column {WEIGHT!r} must be finite, and 0 or more")
+        times = rows[TIME] if TIME in rows.columns else None
+        if times is not None and (
+            times.null_count() or not (times.dtype.is_numeric() or times.dtype.is_temporal())
+        ):
+            raise ValueError(f"column {TIME!r} must hold a number, a date or a time in each row")
+        part = rows[PART].replace_strict({p: i for i, p in enumerate(PARTS)}, return_dtype=pl.Int8).to_numpy()
     log = Interactions(user_ids, item_ids, users.astype(np.int32), items.astype(np.int32), weights, times)
-    part = rows[PART].replace_strict({p: i for i, p in enumerate(PARTS)}, return_dtype=pl.Int8).to_numpy()
     return Split(log, part, manifest["protocol"], manifest["seed"])
 
 

@@ -12,26 +12,17 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-from pydantic import ValidationError
-from safetensors import SafetensorError
-
 from greysheep.errors import ConfigError, ModelFolderError, SealError
 from greysheep.models import folder
 from greysheep.models.base import REGISTRY, Model
 from greysheep.models.config import RunOptions, read_settings
+from greysheep.models.folder_checks import TENSORS, reading
 from greysheep.models.origin import source_of
-from greysheep.system.checks import a_path, shown
+from greysheep.system.checks import a_path, flag, shown
 from greysheep.system.forks import refuse_forked
 
 GROUP = "greysheep.models"
 """Entry points of installed models."""
-
-# what reading a broken folder can raise, from JSON, parquet, safetensors and our own checks
-_DAMAGE = (
-    OSError, ValueError, KeyError, TypeError, RuntimeError,
-    SafetensorError, SealError, pl.exceptions.PolarsError, ConfigError, ValidationError,
-)  # fmt: skip
 
 
 def find(name: str) -> type[Model]:
@@ -115,7 +106,8 @@ def load(directory: str | Path, *, verify: bool = True) -> Model:
     A user's own class is known by its entry point, or once its module was imported: a folder names the
     module, but nothing is imported because a folder says so.
 
-    verify: False skips the SHA-256 of the files, for large models in a place that is trusted.
+    verify: False skips the SHA-256 of the files, for large models in a place that is trusted; all else that
+        is checked stays.
 
     Raises:
         ModelFolderError: the folder is missing, incomplete, damaged or of another format, or the class
@@ -125,17 +117,22 @@ def load(directory: str | Path, *, verify: bool = True) -> Model:
     place = a_path("directory", directory)
     if not (place / "manifest.json").is_file():
         raise ModelFolderError(f"{place} is no saved model: it has no manifest.json")
+    verify = flag("verify", verify)
     try:
         saved = folder.read(place, verify)
-        _know(saved.about)
-        model = create(saved.about["model"], label=saved.about["label"], **saved.about["config"])
-        model.options = RunOptions(**saved.about["options"])
+        about = saved.about
+        with reading(place, folder.CONFIG):
+            _know(about)
+            model = create(about["model"], label=about["label"], **about["config"])
+            model.options = RunOptions(**about["options"])
         model.fitted, model.user_state = saved.fitted, saved.user_state
         model.fitted.weighted = not model.binary
-        model._restore(saved.tensors, model.log.n_items)
-    except _DAMAGE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelFolderError(f"{place} is damaged or incomplete: {reason}") from error
+        with reading(place, TENSORS):
+            model._restore(saved.tensors, model.log.n_items)
+        with reading(place, folder.USERS):
+            model._check_user_state(model.user_state)
+    except SealError as error:
+        raise ModelFolderError(f"{place} is damaged or incomplete: {error}") from error
     return model
 
 

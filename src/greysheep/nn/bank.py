@@ -131,6 +131,8 @@ class ExpertBank(nn.Module):
         self.encoder_bias = nn.Parameter(torch.empty(n_experts, 2 * latent))
         self.decoder_weight = nn.Parameter(torch.empty(n_experts, latent, n_items))
         self.decoder_bias = nn.Parameter(torch.empty(n_experts, n_items))
+        if self.encoder_weight.is_meta:
+            return  # it is to be given its weights
         with torch.no_grad():
             for weight in (self.encoder_weight, self.decoder_weight):
                 for expert in weight:

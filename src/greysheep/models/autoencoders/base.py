@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from greysheep.models.recommender import recorded
 from greysheep.models.training.footprint import best_weights_spill
 from greysheep.models.training.objective import Objective
 from greysheep.nn.mixture import Mixture, MixtureSettings
+from greysheep.nn.saved import take_weights
 from greysheep.nn.sparse_rows import SparseRows
 
 
@@ -103,9 +105,12 @@ class MixtureModel(IterativeModel):
         batch = min(self.config.users_a_step(split.log.n_users), split.log.n_users)
         return best_weights_spill(self.n_experts, self.config.latent, split.log.n_items, batch, self.dtype)
 
-    def _build(self, n_items: int) -> None:
-        random = torch.Generator().manual_seed(self.options.seed)
-        self.net = Mixture(self.settings, n_items, random).to(self.device, self.dtype)
+    def _build(self, n_items: int, *, empty: bool = False) -> None:
+        """The network, its weights drawn; or `empty`, without memory, to be given its weights."""
+        random = None if empty else torch.Generator().manual_seed(self.options.seed)
+        with torch.device("meta") if empty else nullcontext():
+            net = Mixture(self.settings, n_items, random)
+        self.net = net if empty else net.to(self.device, self.dtype)
         self.net.bank.low = torch.bfloat16 if self.options.precision == "bfloat16" else None
 
     def _trainer(self, split: Split, objective: Objective | None) -> MixtureTrainer:
@@ -141,5 +146,5 @@ class MixtureModel(IterativeModel):
         return {key: value.detach().cpu() for key, value in self.net.state_dict().items()}
 
     def _restore(self, state: dict[str, Any], n_items: int) -> None:
-        self._build(n_items)
-        self.net.load_state_dict({key: torch.as_tensor(value) for key, value in state.items()})
+        self._build(n_items, empty=True)
+        take_weights(self.net, state, self.device, self.dtype)

@@ -159,7 +159,7 @@ class IALS(Model):
         return {"item_factors": self.item_factors}
 
     def _restore(self, state: dict[str, Any], n_items: int) -> None:
-        n_seeds = len(state["item_factors"])  # fewer than asked for after Ctrl-C
+        n_seeds = len(state.get("item_factors", []))  # fewer than asked for after Ctrl-C
         self.item_factors = take(state, "item_factors", n_seeds, n_items, self.config.factors)
 
 

@@ -25,6 +25,7 @@ from greysheep.models.training.objective import Objective
 from greysheep.models.training.validation import SCORING_ROWS
 from greysheep.nn.bank import ExpertBank
 from greysheep.nn.local_experts import latents
+from greysheep.nn.saved import take_weights
 from greysheep.nn.sparse_rows import SparseRows
 
 GLOBAL: dict[str, type[MultVAE]] = {"multvae": MultVAE, "wl": WL}
@@ -74,8 +75,11 @@ class GlobalFirst(Model):
         return {key: value.detach().cpu() for key, value in self.bank.state_dict().items()}
 
     def _restore(self, state: dict[str, Any], n_items: int) -> None:
-        self._empty_bank(state["decoder_bias"].shape[0], n_items)
-        self.bank.load_state_dict({key: torch.as_tensor(state[key]) for key in self.bank.state_dict()})
+        n_experts = len(state.get("decoder_bias", []))
+        with torch.device("meta"):
+            self.bank = ExpertBank(n_experts, n_items, self.config.latent)
+        own = {key: value for key, value in state.items() if key in self.bank.state_dict()}
+        take_weights(self.bank, own, self.device, self.dtype)
 
     def _empty_bank(self, n_experts: int, n_items: int) -> None:
         random = torch.Generator().manual_seed(self.options.seed)

@@ -91,5 +91,7 @@ class EnLFT(LocalModel):
 
     def _restore(self, state: dict[str, Any], n_items: int) -> None:
         super()._restore(state, n_items)
-        self.anchors = take(state, "anchors", self.bank.n_experts)
+        self.anchors = take(state, "anchors", self.bank.n_experts, kind="i")
+        if (self.anchors < 0).any() or (self.anchors >= self.log.n_users).any():
+            raise ValueError("tensor 'anchors' names users that the model does not have")
         self.anchor_rows = self.split.train_rows(gated=False)[self.anchors]

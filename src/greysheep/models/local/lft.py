@@ -16,6 +16,7 @@ from greysheep.data.splitting import Split
 from greysheep.models.autoencoders import search_spaces
 from greysheep.models.base import take
 from greysheep.models.config import MANY
+from greysheep.models.folder_checks import check_gates
 from greysheep.models.local.base import GlobalFirst, train_global
 from greysheep.models.local.config import GlobalConfig
 from greysheep.models.local.neighbours import Jaccard, nearest
@@ -170,6 +171,10 @@ class LFT(GlobalFirst):
     def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
         one = np.eye(self.config.steps + 1, dtype=np.float32)[np.argmax(self.curve)]
         return np.tile(one, (seen.shape[0], 1))
+
+    def _check_user_state(self, state: NDArray[Any] | None) -> None:
+        """One of the steps for each user."""
+        check_gates(state, self.log.n_users, self.config.steps + 1)
 
     def _state(self) -> dict[str, Tensor]:
         return {**super()._state(), "curve": torch.from_numpy(self.curve)}
