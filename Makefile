@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test eval chaos lint audit
+.PHONY: help demo test matrix eval chaos lint audit
 
 help:
 	@echo "make demo   the whole job on a small real data set; writes report.html"
 	@echo "make test   the environment, then every quick test and docstring example"
+	@echo "make matrix every odd log with every model under every protocol, and 200 examples of each invariant"
 	@echo "make eval   the slow tests on full-size real data (GREYSHEEP_DATA); ONLY=yelp: those of that name"
 	@echo "make chaos  damaged and hostile folders, processes killed at random moments (an hour); writes docs/results/chaos.md"
 	@echo "make lint   ruff, mypy, import-linter and bandit"
@@ -33,6 +34,12 @@ test: .venv/stamp-dev
 	$(BIN)/greysheep doctor
 	@# one worker a core, one thread a worker: worlds this small are slower on two threads
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 16 --dist worksteal
+
+matrix: .venv/stamp-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m whole -n logical --maxprocesses 16 --dist worksteal \
+		tests/test_matrix.py tests/test_scores.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --hypothesis-profile whole -n logical --maxprocesses 16 \
+		--dist worksteal tests/test_invariants.py
 
 eval: .venv/stamp-dev
 	$(BIN)/python -m pytest -q -m eval $(if $(ONLY),-k "$(ONLY)")

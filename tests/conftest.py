@@ -10,9 +10,12 @@ from typing import IO, Any
 
 import pytest
 import torch
+from hypothesis import settings
 
 from greysheep.comparison import worker
 from greysheep.system import jobs
+
+settings.register_profile("whole", max_examples=200, deadline=None)
 
 # The tests' worlds are so small that a second thread only waits for the first.
 torch.set_num_threads(1)

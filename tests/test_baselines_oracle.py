@@ -249,7 +249,8 @@ def test_without_implicit_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
-def test_factors_that_are_no_numbers_are_refused() -> None:
+def test_factors_that_are_no_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("greysheep.models.linear.ials.LARGEST_CONFIDENCE", np.inf)
     with pytest.raises(ConfigError, match="larger regularization"):
         gs.IALS(factors=2, progress=False).fit(log_of(random_rows(9, 6, 0) * 3e38))
 

@@ -94,7 +94,9 @@ MISTAKES: dict[str, tuple[Callable[[], None], str, str]] = {
     "not parquet": (make("p.parquet", "user_id,item_id"), "fit p.parquet -o out", "p.parquet"),
     "unknown kind of log": (make("x.xlsx", "a"), "fit x.xlsx -o out", ".xlsx"),
     "missing ids": (make("n.csv", "user_id,item_id\n1,\n2,3\n"), "split n.csv -o out", "item_id"),
-    "negative weights": (make("w.csv", "user_id,item_id,weight\n1,2,-1\n"), "split w.csv -o out", "negative"),
+    "negative weights": (
+        make("w.csv", "user_id,item_id,w\n1,2,-1\n"), "split w.csv --weight-col w -o out", "negative"
+    ),
     "no ratings": (nothing, "fit log.csv --min-rating 4 -o out", "rating"),
     "filter leaves nothing": (nothing, "fit log.csv --min-user-items 99 -o out", "min_user_items"),
     "no times": (make("t.csv", ROWS), "split t.csv --protocol temporal -o out", "time"),

@@ -46,6 +46,15 @@ def refused(source, **options):
     return message
 
 
+def named(header):
+    """Name the columns of weights and times that a header has: what is named and bad is refused."""
+    return {
+        f"{short}_col": name
+        for short, name in (("weight", "weight"), ("time", "timestamp"))
+        if name in header
+    }
+
+
 # --- every kind of source says the same
 
 
@@ -96,7 +105,7 @@ def test_every_source_gives_the_same_log(tmp_path, kind):
         pl.Series([2**64 - 1, 0], dtype=pl.UInt64),
         pl.Series([2**100, -(2**100)], dtype=pl.Int128),
         pl.Series(["0001", "1"]),
-        pl.Series(["Zoë, “x”\n", ""]),
+        pl.Series(["Zoë, “x”\ny", "é"]),
     ],
     ids=lambda s: f"{s.dtype}",
 )
@@ -120,7 +129,6 @@ def test_ids_of_a_frame_keep_value_and_type(tmp_path, series, through_file):
         (["9223372036854775808", "18446744073709551615"], [2**63, 2**64 - 1]),
         (["0012", "12"], ["0012", "12"]),
         (["+1", "2"], ["+1", "2"]),
-        ([" 1", "2"], [" 1", "2"]),
         (["1.0", "2"], ["1.0", "2"]),
         (["1e3", "2"], ["1e3", "2"]),
         (["-0", "2"], ["-0", "2"]),
@@ -128,7 +136,6 @@ def test_ids_of_a_frame_keep_value_and_type(tmp_path, series, through_file):
         (["18446744073709551616", "1"], ["18446744073709551616", "1"]),
         (["-1", "9223372036854775808"], ["-1", "9223372036854775808"]),
         (["B00005OMGE", "0041"], ["B00005OMGE", "0041"]),
-        (["null", "NA"], ["null", "NA"]),
         (["true", "false"], ["true", "false"]),
         (["2020-01-01", "1"], ["2020-01-01", "1"]),
     ],
@@ -147,7 +154,7 @@ def test_a_late_text_id_keeps_all_ids_text(tmp_path):
 
 def test_quoted_ids_bom_crlf_and_blank_lines(tmp_path):
     content = b'\xef\xbb\xbfuser_id,item_id\r\n"a,x",1\r\n\r\n"say ""hi""",2\r\n"",3\r\n\r\n'
-    log = Interactions.read(text(tmp_path, content))
+    log = Interactions.read(text(tmp_path, content), missing_ids="keep")
     assert rows(log) == {("a,x", 1), ('say "hi"', 2), ("", 3)}
 
 
@@ -413,8 +420,8 @@ def parquet_bytes(frame=SMALL):
         ("a.csv", b"user_id,item_id\n1,2\n1,2,3\n", "line 3 has 3 fields, the header has 2"),
         ("a.csv", b"user_id,item_id,timestamp\n1,2,3\n4,5\n", "line 3 has 2 fields, the header has 3"),
         ("a.csv", b"user_id,item_id\n1,2\n3\n", "line 3 has 1 fields"),
-        ("a.csv", b'user_id,item_id\n"1,2\n3,4\n', "fields"),
-        ("a.tsv", b'user_id\titem_id\n1\t"2\n', "cannot be read as text with tabs"),
+        ("a.csv", b'user_id,item_id\n"1,2\n3,4\n', "line 2: the quote that opens the field '\"1'"),
+        ("a.tsv", b'user_id\titem_id\n1\t"2\n', "line 2: the quote that opens the field '\"2'"),
         ("a.csv", b"user_id,item_id\n1,\n,3\n4,5\n,6\n", "'user_id' of {path} has no value in 2 of 4 rows"),
         ("a.csv", b"user_id,item_id\n,\n1,2\n", "no value in 1 of 2 rows"),
         ("a.csv", b"user_id,item_id,weight\n1,2,heavy\n", "'heavy'"),
@@ -430,7 +437,7 @@ def parquet_bytes(frame=SMALL):
 )
 def test_bad_files(tmp_path, name, content, says):
     path = text(tmp_path, content, name)
-    message = refused(path)
+    message = refused(path, **named(content[:40].decode("latin-1")))
     assert says.format(path=path) in message
     assert str(path) in message
 
@@ -505,11 +512,10 @@ def test_bad_parts(tmp_path):
 )
 def test_bad_columns(column, values, says):
     frame = pl.DataFrame({"user_id": [1, 2], "item_id": [1, 2]}).with_columns(pl.Series(column, values))
-    options = {"min_rating": 1} if column == "rating" else {}
+    options = {"min_rating": 1} if column == "rating" else named(column)
     message = refused(frame, **options)
     assert says in message
-    if says != "too large":
-        assert f"'{column}'" in message
+    assert f"'{column}'" in message
 
 
 def test_bad_pandas():

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from greysheep.errors import ConfigError
+from greysheep.errors import ConfigError, DataError
 from greysheep.metrics.ranking import METRICS, hits, per_user, top_n
 
 quick = settings(max_examples=50, deadline=None)
@@ -114,7 +114,7 @@ def test_top_n_edges():
     for place in (0, 17, 1000):
         broken = np.arange(1001.0)[None, :].copy()
         broken[0, place] = np.nan
-        with pytest.raises(ValueError, match="NaN"):
+        with pytest.raises(DataError, match="NaN"):
             top_n(broken, 3)
     with pytest.raises(ConfigError, match="at least 1"):
         top_n(np.zeros((1, 3)), 0)

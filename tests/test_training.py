@@ -204,8 +204,10 @@ def test_an_objective_nobody_can_be_measured_on_is_refused() -> None:
 
 
 def test_weights_broken_by_the_last_step_are_a_divergence() -> None:
+    model = gs.MultVAE(latent=4, epochs=2, batch_size=96, progress=False)
+    model.config = model.config.model_copy(update={"learning_rate": 1e38})  # beyond what may be asked for
     with pytest.raises(ConfigError, match="diverged in epoch 1"):
-        gs.MultVAE(latent=4, epochs=2, learning_rate=1e38, batch_size=96, progress=False).fit(world())
+        model.fit(world())
     with pytest.raises(ConfigError, match="learning_rate=inf"):
         gs.MultVAE(learning_rate=float("inf"))
 
@@ -268,6 +270,13 @@ def test_a_gate_is_kept_only_where_nothing_flows_through_it() -> None:
     for through in ({"gate_gradient": True}, {"variant": "authors"}):
         with pytest.raises(ConfigError, match="no gradient flows"):
             gs.LMoE(gate_refresh="epoch", **through)
+
+
+def test_fixed_weights_leave_no_rows_to_a_gate() -> None:
+    fixed = {"weighting": "mainstream"}
+    assert gs.LMoE(**fixed).config.gate == "uniform" and not gs.TALL(**fixed).uses_gate_rows
+    assert gs.LMoE().config.gate == gs.LMoE(**fixed, gate="loss").config.gate == "loss"
+    assert gs.TALL(**fixed, variant="authors").config.gate == "loss"
 
 
 def test_a_small_log_has_ten_steps_an_epoch() -> None:

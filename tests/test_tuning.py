@@ -467,7 +467,7 @@ def test_all_failing_is_one_clear_error() -> None:
     with pytest.raises(
         ConfigError, match=r"^all 10 trials of multvae failed, the first one with: .*diverged"
     ):
-        fixed = {"learning_rate": 1e30, "batch_size": 4}
+        fixed = {"learning_rate": 10, "batch_size": 1}
         gs.tune("multvae", world(48), trials=30, fixed=fixed, epochs=3, **QUIET)
 
 

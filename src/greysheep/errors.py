@@ -41,6 +41,10 @@ class ProcessEndedError(GreysheepError):
     """A process that was started for a job ended before it had done it."""
 
 
+class ForkedProcessError(GreysheepError):
+    """A forked process cannot work, as the threads of the one it was forked from are not in it."""
+
+
 class MissingExtraError(GreysheepError):
     """An optional dependency is not installed."""
 
@@ -50,6 +54,11 @@ class MissingExtraError(GreysheepError):
 
 class GreysheepWarning(UserWarning):
     """Something was dropped, ignored or defaulted; the message counts it."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, cut to a length that fits into another message."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def warn(message: str, level: int) -> None:

@@ -6,6 +6,7 @@ Exit code 0 = done, 2 = a mistake that the user can correct, one line on stderr 
 Torch and the data frames are imported inside the commands, so that `--help` answers at once.
 """
 
+import io
 import signal
 import sys
 import warnings
@@ -87,6 +88,9 @@ def run(arguments: Sequence[str]) -> int:
 def main() -> None:
     """Entry point of the installed command."""
     signal.signal(signal.SIGTERM, terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # letters that the console lacks become question marks
+            stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))
 
 

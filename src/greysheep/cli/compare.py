@@ -102,8 +102,13 @@ def _command(log: Path, request: "CompareRequest", options: LogOptions, seeds: s
     command += ["--margin", str(request.margin)]
     defaults = asdict(LogOptions())
     for name, value in asdict(options).items():
+        flag = name.replace("_", "-")
         if value != defaults[name]:
-            command += ["--" + name.replace("_", "-"), str(value)]
+            command += (
+                [f"--{flag}", str(value)]
+                if not isinstance(value, bool)
+                else [f"--{'' if value else 'no-'}{flag}"]
+            )
     return shlex.join([*command, "-o", str(output)])
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from greysheep.cli.options import LogOptions
     from greysheep.models import Model
 
-TEXT_FILES = (".csv", ".tsv", ".txt")
 NO_ID = pl.Series([2**126], dtype=pl.Int128)
 """Integers from here up are in no log."""
 
@@ -60,7 +59,7 @@ def read_exclusions(path: Path, options: "LogOptions", known: Interactions) -> p
             f"keep the column {options.item_col!r} alone"
         )
     ids = _ids_in(path, options.item_col).unique(maintain_order=True)
-    if path.suffix.lower() in TEXT_FILES:
+    if not _has_types(path):
         fits = _convert(ids, known.item_ids.dtype)
         if bad := fits.null_count():
             raise DataError(
@@ -83,7 +82,7 @@ def as_stored(ids: pl.Series, dtype: pl.DataType, path: Path) -> pl.Series:
         >>> as_stored(pl.Series([7, 12]), pl.String(), Path("users.csv")).to_list()
         ['7', '12']
     """
-    if path.suffix.lower() not in TEXT_FILES:
+    if _has_types(path):
         return ids
     fits = _convert(ids, dtype)
     if fits.null_count() == 0:
@@ -95,6 +94,11 @@ def as_stored(ids: pl.Series, dtype: pl.DataType, path: Path) -> pl.Series:
         )
     unknown = ids.rank("dense").cast(pl.Int128) + NO_ID
     return fits.cast(pl.Int128).zip_with(fits.is_not_null(), unknown)
+
+
+def _has_types(path: Path) -> bool:
+    """Whether a file says of what type its ids are, as parquet does."""
+    return path.suffix.lower() == ".parquet" or path.is_dir()
 
 
 def read_log(path: Path | None, options: "LogOptions", known: Interactions) -> Interactions | None:
@@ -151,11 +155,12 @@ def read_lists(path: Path, options: "LogOptions", known: Interactions) -> pl.Dat
     Raises:
         DataError: A column is missing or of the wrong type.
     """
+    text = options.text()
     ids = [
-        as_stored(read_id_column(path, options.user_col), known.user_ids.dtype, path).alias(USER),
-        as_stored(read_id_column(path, options.item_col), known.item_ids.dtype, path).alias(ITEM),
+        as_stored(read_id_column(path, options.user_col, text), known.user_ids.dtype, path).alias(USER),
+        as_stored(read_id_column(path, options.item_col, text), known.item_ids.dtype, path).alias(ITEM),
     ]
-    source = open_source(path)
+    source = open_source(path, text)
     order = [name for name in (RANK, SCORE) if name in source.columns]
     if not order:
         raise DataError(f"{path} has neither a column 'rank' nor a column 'score' to order the lists by")

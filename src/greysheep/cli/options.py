@@ -12,10 +12,14 @@ import typer
 from greysheep.data.columns import ITEM, USER
 
 if TYPE_CHECKING:
+    from greysheep.data.formats import TextFormat
     from greysheep.data.interactions import Interactions
 
 Log = Annotated[
-    Path, typer.Argument(metavar="LOG", help="Log: .parquet, .csv, .tsv or a folder of parquet parts.")
+    Path,
+    typer.Argument(
+        metavar="LOG", help="Log: .parquet, .csv, .tsv (also .gz, .zst) or a folder of parquet parts."
+    ),
 ]
 ModelFolder = Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="Folder written by `greysheep fit`.")]
 Verify = Annotated[
@@ -47,15 +51,42 @@ class LogOptions:
     user_col: Annotated[str, typer.Option(help="Column of user ids.")] = USER
     item_col: Annotated[str, typer.Option(help="Column of item ids.")] = ITEM
     time_col: Annotated[
-        str | None, typer.Option(help="Column of times: numbers, dates; `timestamp` if there is one.")
+        str | None, typer.Option(help="Column of times; `timestamp` if there is one; none: no times.")
     ] = None
-    weight_col: Annotated[str | None, typer.Option(help="Column of weights; `weight` if present.")] = None
+    weight_col: Annotated[
+        str | None, typer.Option(help="Column of weights; `weight` if there is one; none: no weights.")
+    ] = None
     rating_col: Annotated[
         str | None, typer.Option(help="Column that --min-rating reads; `rating` if there is one.")
     ] = None
     min_rating: Annotated[float | None, typer.Option(help="Drop rows rated lower, before all else.")] = None
     min_user_items: Annotated[int, typer.Option(min=0, help="Drop users with fewer items; repeated.")] = 0
     min_item_users: Annotated[int, typer.Option(min=0, help="Drop items with fewer users; repeated.")] = 0
+    missing_ids: Annotated[
+        str, typer.Option(help="Rows whose id is missing, or NA and the like: refuse, drop or keep.")
+    ] = "refuse"
+    format: Annotated[
+        str | None,
+        typer.Option(help="movielens, amazon-2014, amazon-2018, amazon-2023 or book-crossing: their files."),
+    ] = None
+    separator: Annotated[str | None, typer.Option(help="Text between two fields, such as ';' or '::'.")] = (
+        None
+    )
+    header: Annotated[bool, typer.Option(help="Whether the first line names the columns.")] = True
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="Names of the columns of a file without header.")
+    ] = None
+    encoding: Annotated[str, typer.Option(help="Encoding of text, such as latin-1.")] = "utf-8"
+    skip_lines: Annotated[int, typer.Option(min=0, help="Lines before the header that are no rows.")] = 0
+    quotes: Annotated[bool, typer.Option(help="Whether double quotes enclose fields or are letters.")] = True
+    strip: Annotated[bool, typer.Option("--strip", help="Take away blanks around names and ids.")] = False
+    decimal_comma: Annotated[bool, typer.Option("--decimal-comma", help="1,5 is one and a half.")] = False
+
+    def text(self) -> "TextFormat":
+        """How text files are laid out."""
+        from greysheep.data.formats import TextFormat
+
+        return TextFormat(**{part.name: getattr(self, part.name) for part in fields(TextFormat)})
 
     def read(self, log: Path) -> "Interactions":
         """Read the log with these options."""

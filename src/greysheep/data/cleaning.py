@@ -26,6 +26,10 @@ class Summary:
     min_rating: float | None = None
     min_user_items: int = 0
     min_item_users: int = 0
+    without_id: int = 0
+    """Rows without a user or an item id, left out because `missing_ids` is "drop"."""
+    weight_col: str | None = None
+    """The column that weights the rows; None = every row counts the same."""
     below_min_rating: int = 0
     """Rows with a rating below `min_rating`."""
     duplicates_merged: int = 0
@@ -39,6 +43,13 @@ class Summary:
     def __str__(self) -> str:
         """A few lines: in, each reason that took rows away, kept."""
         lines = [f"in    {_sizes(self.rows_in, self.users_in, self.items_in)}  {self.source}".rstrip()]
+        if self.weight_col is not None:
+            lines.append(
+                f"      column '{self.weight_col}' is the weight of a row, its strength as a signal "
+                "(off: --weight-col none)"
+            )
+        if self.without_id:
+            lines.append(f"      -{self.without_id:,} rows without a user or an item id")
         if self.below_min_rating:
             lines.append(f"      -{self.below_min_rating:,} rows rated below {self.min_rating:g}")
         if self.duplicates_merged:

@@ -19,8 +19,8 @@ from greysheep.data import movielens
 from greysheep.data.columns import ITEM, TIME, USER
 from greysheep.data.interactions import Interactions
 from greysheep.data.reading import nearest
-from greysheep.data.sources import UNREADABLE, first_line
-from greysheep.errors import ConfigError, DataError
+from greysheep.data.text import UNREADABLE
+from greysheep.errors import ConfigError, DataError, first_line
 from greysheep.system.checks import a_path, number, seed_number, shown, whole_number
 from greysheep.system.files import new_file
 

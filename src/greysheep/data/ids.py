@@ -13,8 +13,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from greysheep.data.columns import ITEM, USER
-from greysheep.data.sources import UNREADABLE, Source, first_line, open_source
-from greysheep.errors import DataError
+from greysheep.data.sources import Source, open_source
+from greysheep.data.text import UNREADABLE
+from greysheep.errors import DataError, first_line
 
 NOUN = {USER: "user", ITEM: "item"}
 _LISTS = "a list, a set, an array, a Series, or a frame with such a column"

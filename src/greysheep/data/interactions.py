@@ -12,11 +12,13 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from greysheep.data.cleaning import Summary, core, core_hint, merge_pairs
-from greysheep.data.columns import ITEM, TIME, USER, WEIGHT
+from greysheep.data.columns import ITEM, RATING, TIME, USER, WEIGHT
+from greysheep.data.formats import known_format
 from greysheep.data.ids import positions_in, unpack
-from greysheep.data.reading import RATING, Columns, read_columns
+from greysheep.data.reading import Columns, MissingIds, Rows, read_columns
 from greysheep.errors import ConfigError, DataError
 from greysheep.system.checks import number, whole_number
+from greysheep.system.forks import refuse_forked
 
 # Ids looked up in one go: a join holds a copy of them and several of their codes.
 _JOINED_AT_ONCE = 1 << 22
@@ -64,36 +66,63 @@ class Interactions:
         min_rating: float | None = None,
         min_user_items: int = 0,
         min_item_users: int = 0,
+        missing_ids: MissingIds = "refuse",
+        format: str | None = None,
+        **text: Any,
     ) -> Interactions:
         """Read a log: drop rows below `min_rating`, merge equal pairs, then filter to the k-core.
 
-        Merged pairs keep the latest time and summed weights. Ids keep their type, categories become text;
-        of a text file they are integers if all are canonical ('12', not '012' or '+12'), else text.
+        Merged pairs keep the latest time and summed weights. Ids keep their type; categories and UUIDs become
+        text, whole decimals integers; of a text file they are integers if all are canonical ('12', not '012'
+        or '+12'), else text.
 
         Args:
-            source: Path (.parquet, .csv, .tsv or folder of .parquet parts) or pandas, polars or Arrow frame.
+            source: Path (.parquet, .csv, .tsv, text by other names, also packed as .gz, .zst or .bz2, or a
+                folder of .parquet parts) or pandas, polars or Arrow frame.
             user_col, item_col: Columns of user ids and of item ids.
-            time_col: Column of times; None takes "timestamp" if there is one.
-            weight_col: Column of weights; None takes "weight" if there is one.
+            time_col: Column of times; None takes "timestamp" if it is there and can be used; "none": none.
+            weight_col: Column of weights; None takes "weight" if it is there and can be used; "none": none.
             rating_col: Column of ratings; None takes "rating". Read only with `min_rating`.
             min_rating: Lowest rating that counts as a positive row.
             min_user_items: Fewest items a user must have (applied with the next until nothing changes).
             min_item_users: Fewest users an item must have.
+            missing_ids: Rows whose id is missing or is a text such as '', 'NA', 'nan' or 'NULL', quoted or
+                not: "refuse" the log, "drop" and count them, or "keep" such texts as ids.
+            format: Layout of a known data set's files: "movielens", "amazon-2014" (user, item, rating, time),
+                "amazon-2018" (item, user, rating, time), "amazon-2023" or "book-crossing".
+            text: Fields of `TextFormat` for a text file: separator, header, columns, encoding, skip_lines,
+                quotes, strip, decimal_comma.
 
         Raises:
             DataError: If the source cannot be used, in one line that says why.
         """
         _check_options(min_rating, min_user_items, min_item_users)
+        usual = {"user_col": user_col, "item_col": item_col, "rating_col": rating_col}
+        (user_col, item_col, rating_col), layout = known_format(format, source, usual, text)
         names = Columns(user_col, item_col, time_col, weight_col, rating_col)
-        label, frame = read_columns(source, names, need_rating=min_rating is not None)
-        rows_in, users_in, items_in = frame.height, frame[USER].n_unique(), frame[ITEM].n_unique()
+        # Handed on without a name of its own, so that its memory is free as soon as the ids are codes.
+        return cls._cleaned(
+            read_columns(source, names, layout, need_rating=min_rating is not None, missing_ids=missing_ids),
+            min_rating, min_user_items, min_item_users,
+        )  # fmt: skip
+
+    @classmethod
+    def _cleaned(
+        cls, read: Rows, min_rating: float | None, min_user_items: int, min_item_users: int
+    ) -> Interactions:
+        """Rate, encode, merge and filter rows; count what each step takes away."""
+        label, frame, weight_col = read.label, read.frame, read.names.get(WEIGHT)
+        rows_in, sizes_in = frame.height, None
         if min_rating is not None:
+            sizes_in = frame[USER].n_unique(), frame[ITEM].n_unique()
             frame = _rated_from(frame, min_rating, label)
         rated = frame.height
         user_ids, users = _encode(frame[USER])
         item_ids, items = _encode(frame[ITEM])
+        users_in, items_in = sizes_in or (len(user_ids), len(item_ids))
         weighed, timed = (frame[name] if name in frame.columns else None for name in (WEIGHT, TIME))
-        del frame  # its text takes three times the memory of all that follows
+        dropped = read.dropped
+        del frame, read  # its text takes three times the memory of all that follows
         users, items, weights, times = merge_pairs(users, items, len(item_ids), weighed, timed)
         merged = len(users)
         keep = core(users, items, min_user_items, min_item_users)
@@ -106,8 +135,9 @@ class Interactions:
             user_ids, users = _drop_unused(user_ids, users)
             item_ids, items = _drop_unused(item_ids, items)
         summary = Summary(
-            source=label, rows_in=rows_in, users_in=users_in, items_in=items_in, min_rating=min_rating,
-            min_user_items=min_user_items, min_item_users=min_item_users, below_min_rating=rows_in - rated,
+            source=label, rows_in=rows_in + dropped, users_in=users_in, items_in=items_in,
+            min_rating=min_rating, min_user_items=min_user_items, min_item_users=min_item_users,
+            without_id=dropped, weight_col=weight_col, below_min_rating=rows_in - rated,
             duplicates_merged=rated - merged, outside_core=merged - len(users), rows=len(users),
             users=len(user_ids), items=len(item_ids),
         )  # fmt: skip
@@ -194,6 +224,7 @@ class Interactions:
 
     def fingerprint(self) -> str:
         """SHA-256 of ids, rows, weights and times; the same whatever the row order or file format was."""
+        refuse_forked()
         digest = hashlib.sha256()
         for ids in (self.user_ids, self.item_ids):
             text = ids.cast(pl.String)
@@ -266,6 +297,7 @@ def _drop_unused(ids: pl.Series, codes: NDArray[np.int32]) -> tuple[pl.Series, N
 
 def lookup(known: pl.Series, ids: Any, column: str) -> NDArray[np.int64]:
     """Position of each id among the known ones, -1 where it is not there or of another type."""
+    refuse_forked()
     values = _in_type(known.dtype, unpack(ids, "ids", column))
     return np.full(len(values), -1, dtype=np.int64) if values.dtype == pl.Null else _join_codes(known, values)
 
@@ -287,6 +319,7 @@ def _in_type(dtype: pl.DataType, ids: pl.Series | list[Any]) -> pl.Series:
 
 
 def _gather(ids: pl.Series, codes: Any) -> pl.Series:
+    refuse_forked()
     positions = positions_in(codes, len(ids), "codes", least=-1)
     index = pl.Series(positions)
     if len(positions) and positions.min() < 0:

@@ -24,8 +24,8 @@ from pathlib import Path
 import polars as pl
 
 from greysheep.data.columns import ITEM, TIME, USER
-from greysheep.data.sources import UNREADABLE, first_line
-from greysheep.errors import DataError
+from greysheep.data.text import UNREADABLE
+from greysheep.errors import DataError, first_line
 from greysheep.system.files import new_file
 
 WHEEL = "recbole-1.2.1-py3-none-any.whl"

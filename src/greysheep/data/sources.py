@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import polars as pl
 
-from greysheep.errors import DataError
+from greysheep.data.formats import SEPARATORS, TextFormat, suffix_of
+from greysheep.data.text import UNREADABLE, read_text
+from greysheep.data.values import narrow
+from greysheep.errors import DataError, first_line
+from greysheep.system.forks import refuse_forked
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+_USUAL = TextFormat()
+_UUID = "extension<arrow.uuid>"
 
 
 @dataclass(frozen=True)
@@ -24,50 +28,61 @@ class Source:
     label: str
     columns: list[str]
     load: Callable[[list[str]], pl.DataFrame]
-    is_text: bool = False
+    text: TextFormat | None = None
+    """The format of a text file, whose fields are all text; None for sources with types."""
+    cause: str = ""
+    """What is visibly wrong with a text file should a column be missing."""
+    is_row: bool = False
+    """Whether the line of a text file that names the columns looks like a row."""
 
 
-def open_source(source: Any) -> Source:
-    """Find out what the source is without reading its rows."""
+def open_source(source: Any, text: TextFormat = _USUAL) -> Source:
+    """Find out what the source is; of what has types, no row is read."""
+    refuse_forked()
     if isinstance(source, (str, Path)):
         if not str(source):
             raise DataError("the path of the log is empty")
         try:
-            return _open_path(Path(source).expanduser())
+            return _open_path(Path(source).expanduser(), text)
         except OSError as error:
             reason = error.strerror or first_line(error)
             raise DataError(f"{str(source)[:200]} cannot be read: {reason}") from error
     if isinstance(source, pl.LazyFrame):
-        source = source.collect()
-    if isinstance(source, pl.DataFrame):
-        return Source("the frame", source.columns, source.select)
-    if type(source).__module__.split(".")[0] == "pandas" and hasattr(source, "columns"):
-        return Source("the pandas frame", [str(c) for c in source.columns], partial(_from_pandas, source))
-    if hasattr(source, "__arrow_c_stream__") or hasattr(source, "__arrow_c_array__"):
         try:
-            frame = pl.DataFrame(source)
-        except (*UNREADABLE, TypeError, ValueError) as error:
-            raise DataError(f"the Arrow data cannot be read: {first_line(error)}") from error
-        return Source("the Arrow table", frame.columns, frame.select)
+            source = source.collect()
+        except UNREADABLE as error:
+            raise DataError(f"the lazy frame cannot be collected: {first_line(error)}") from error
+    if isinstance(source, pl.DataFrame):
+        return Source("the frame", source.columns, partial(_from_polars, source))
+    if type(source).__module__.split(".")[0] == "pandas" and hasattr(source, "columns"):
+        columns = [str(c) for c in source.columns]
+        held = [str(name) for name in source.index.names if name is not None and str(name) not in columns]
+        cause = f"its index holds {' and '.join(held)}: call reset_index() first" if held else ""
+        return Source("the pandas frame", columns, partial(_from_pandas, source), cause=cause)
+    if hasattr(source, "__arrow_c_stream__") or hasattr(source, "__arrow_c_array__"):
+        return _open_arrow(source)
     kind = type(source).__name__
     raise DataError(f"cannot read a log from a {kind}; give a path or a pandas, polars or Arrow frame")
 
 
-def _open_path(path: Path) -> Source:
+def _open_path(path: Path, text: TextFormat = _USUAL) -> Source:
     if path.is_dir():
         return _open_directory(path)
     if not path.exists():
         raise DataError(f"{path} does not exist")
-    suffix = path.suffix.lower()
-    if suffix != ".parquet" and suffix not in SEPARATORS:
+    if not path.is_file():
+        raise DataError(f"{path} is no regular file: write what it gives to a file first")
+    suffix = suffix_of(path)
+    if suffix != ".parquet" and suffix not in SEPARATORS and text.separator is None:
         raise DataError(
-            f"{path} has the suffix '{suffix}'; a log is .parquet, .csv, .tsv or a folder of .parquet parts"
+            f"{path} has the suffix '{suffix}'; a log is .parquet, {', '.join(SEPARATORS)} (also .gz, .zst, "
+            ".bz2) or a folder of .parquet parts; for text by another name give --separator (separator=',')"
         )
     with path.open("rb") as file:
-        head = file.read(4096)
+        head = file.read(4)
     if not head:
         raise DataError(f"{path} is empty (0 bytes)")
-    return _open_parquet(path, head) if suffix == ".parquet" else _open_text(path, head, SEPARATORS[suffix])
+    return _open_parquet(path, head) if path.suffix.lower() == ".parquet" else _open_text(path, text)
 
 
 def _open_parquet(path: Path, head: bytes) -> Source:
@@ -82,11 +97,23 @@ def _open_parquet(path: Path, head: bytes) -> Source:
 
     def load(wanted: list[str]) -> pl.DataFrame:
         try:
-            return pl.read_parquet(path, columns=wanted, hive_partitioning=False, glob=False)
+            frame = pl.read_parquet(path, columns=wanted, hive_partitioning=False, glob=False)
+            return frame.with_columns(_uuids(frame[name]) for name in _uuid_columns(path, frame))
         except UNREADABLE as error:
             raise DataError(f"{path} is a damaged parquet file: {first_line(error)}") from error
 
     return Source(str(path), columns, load)
+
+
+def _uuid_columns(path: Path, frame: pl.DataFrame) -> list[str]:
+    """Columns that hold UUIDs, which polars takes for bytes."""
+    binary = [name for name, dtype in frame.schema.items() if dtype == pl.Binary]
+    if not binary:
+        return []
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(path)
+    return [name for name in binary if str(schema.field(name).type) == _UUID]
 
 
 def _open_directory(path: Path) -> Source:
@@ -139,83 +166,91 @@ def _stack(frames: Sequence[pl.DataFrame], wanted: Sequence[str], label: str) ->
     return pl.DataFrame(columns)
 
 
-def narrow(series: pl.Series) -> pl.Series:
-    """Integers as Int64 if they fit, else UInt64, else as they are.
+def _open_text(path: Path, text: TextFormat) -> Source:
+    read = read_text(path, text)
+    return Source(str(path), read.frame.columns, read.frame.select, text, read.cause, read.is_row)
 
-    >>> narrow(pl.Series([1, 2**63], dtype=pl.Int128)).dtype
-    UInt64
+
+def _open_arrow(source: Any) -> Source:
+    """Columns are converted when they are loaded: one that polars doesn't know must not matter elsewhere."""
+    import pyarrow as pa
+
+    try:
+        is_batch = isinstance(source, pa.RecordBatch)
+        table = pa.Table.from_batches([source]) if is_batch else pa.table(source)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        kind = type(source).__name__
+        raise DataError(
+            f"cannot read a log from a {kind}: it has no named columns ({first_line(error)}); give a path "
+            "or a pandas, polars or Arrow frame"
+        ) from error
+    return Source("the Arrow table", table.column_names, partial(_from_arrow, table))
+
+
+def _from_arrow(table: Any, wanted: list[str]) -> pl.DataFrame:
+    import pyarrow as pa
+
+    columns = []
+    for name in wanted:
+        column = table.column(name)
+        try:
+            if pa.types.is_decimal256(column.type):
+                column = column.cast(pa.decimal128(38, column.type.scale))
+            series = pl.Series(name, pl.from_arrow(column))
+        except (*UNREADABLE, pa.ArrowException, TypeError, ValueError) as error:
+            raise DataError(
+                f"column '{name}' of the Arrow table cannot be read: {first_line(error)}"
+            ) from error
+        columns.append(_uuids(series) if str(column.type) == _UUID else series)
+    return pl.DataFrame(columns)
+
+
+def _from_polars(source: pl.DataFrame, wanted: list[str]) -> pl.DataFrame:
+    frame = source.select(wanted)
+    objects = [name for name in wanted if frame.schema[name] == pl.Object]
+    texts = {name: _texts(frame[name].to_list()) for name in objects}
+    return frame.with_columns(pl.Series(name, values) for name, values in texts.items() if values is not None)
+
+
+def _texts(values: list[Any]) -> list[str | None] | None:
+    """UUIDs as text; None if anything else is among the values."""
+    if not all(value is None or isinstance(value, UUID) for value in values):
+        return None
+    return [None if value is None else str(value) for value in values]
+
+
+def _uuids(binary: pl.Series) -> pl.Series:
+    """UUIDs of 16 bytes as the text that is usual for them.
+
+    >>> _uuids(pl.Series([bytes(range(16))])).to_list()
+    ['00010203-0405-0607-0809-0a0b0c0d0e0f']
     """
-    for dtype in (pl.Int64, pl.UInt64):
-        smaller = series.cast(dtype, strict=False)
-        if smaller.null_count() == series.null_count():
-            return smaller
-    return series
-
-
-def _open_text(path: Path, head: bytes, separator: str) -> Source:
-    if head.startswith(b"PAR1"):
-        raise DataError(f"{path} is a parquet file with the suffix '{path.suffix}'; name it .parquet")
-    if head.startswith(b"\x1f\x8b") or head.startswith(b"PK\x03\x04"):
-        raise DataError(f"{path} is compressed; unpack it first")
-    if b"\x00" in head:
-        raise DataError(f"{path} is not UTF-8 text (a binary file, or text in UTF-16)")
-    # Everything is read as text: a guess at types would turn '0012' into 12. All columns are read, not only
-    # the wanted ones, since polars notices rows with too many fields only then.
-    try:
-        frame = pl.read_csv(path, separator=separator, infer_schema=False, glob=False)
-    except pl.exceptions.NoDataError as error:
-        raise DataError(f"{path} is empty") from error
-    except UNREADABLE as error:
-        _scan_widths(path, separator)
-        fields = {",": "commas", "\t": "tabs"}[separator]
-        raise DataError(f"{path} cannot be read as text with {fields}: {first_line(error)}") from error
-    if frame.height and frame.get_column(frame.columns[-1]).null_count():
-        # polars fills short rows with nulls; only a row whose last field is null can be one.
-        blank = _scan_widths(path, separator)
-        if blank:
-            frame = frame.with_row_index("").filter(~pl.col("").is_in(blank)).drop("")
-    return Source(str(path), frame.columns, frame.select, is_text=True)
-
-
-def _scan_widths(path: Path, separator: str) -> list[int]:
-    """Indices of blank rows (header not counted); a row of another length than the header is an error."""
-    blank: list[int] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, delimiter=separator)
-            header = next((row for row in rows if row), [])
-            for index, row in enumerate(rows):
-                if not row:
-                    blank.append(index)
-                elif len(row) != len(header):
-                    raise DataError(
-                        f"{path} line {rows.line_num} has {len(row)} fields, the header has {len(header)}"
-                    )
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except (csv.Error, OSError) as error:
-        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
-    return blank
+    text = binary.bin.encode("hex").str
+    dash = pl.Series(["-"])
+    pieces = [text.slice(start, length) for start, length in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))]
+    joined = pieces[0]
+    for piece in pieces[1:]:
+        joined = joined + dash + piece
+    return joined.alias(binary.name)
 
 
 def _from_pandas(source: Any, wanted: list[str]) -> pl.DataFrame:
     """Convert column by column: an odd column elsewhere in the frame must not matter."""
     by_name = {str(c): c for c in source.columns}
-    columns = []
-    for name in wanted:
-        column = source[by_name[name]]
-        try:
-            series = pl.Series(name, pl.from_pandas(column))
-        except OverflowError:  # python integers beyond 64 bits in an object column
-            series = narrow(pl.Series(name, column.tolist(), dtype=pl.Int128, strict=False))
-        except (*UNREADABLE, TypeError, ValueError) as error:
+    return pl.DataFrame([_series_of_pandas(source[by_name[name]], name) for name in wanted])
+
+
+def _series_of_pandas(column: Any, name: str) -> pl.Series:
+    try:
+        series = pl.Series(name, pl.from_pandas(column))
+    except OverflowError:  # python integers beyond 64 bits in an object column
+        series = narrow(pl.Series(name, column.tolist(), dtype=pl.Int128, strict=False))
+        if beyond := series.null_count() - int(column.isna().sum()):
             raise DataError(
-                f"column '{name}' of the pandas frame mixes types: {first_line(error)}"
-            ) from error
-        columns.append(series)
-    return pl.DataFrame(columns)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, cut to a length that fits into another message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+                f"column '{name}' of the pandas frame has {beyond} integers beyond 128 bits; make them text"
+            ) from None
+    except (*UNREADABLE, TypeError, ValueError) as error:
+        raise DataError(f"column '{name}' of the pandas frame mixes types: {first_line(error)}") from error
+    if series.dtype in (pl.Binary, pl.Object) and (texts := _texts(column.tolist())) is not None:
+        return pl.Series(name, texts)
+    return series

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from greysheep.data.columns import ITEM, PART, USER
 from greysheep.data.interactions import Interactions
-from greysheep.data.sources import UNREADABLE, first_line
-from greysheep.errors import ConfigError, DataError
+from greysheep.data.text import UNREADABLE
+from greysheep.errors import ConfigError, DataError, first_line
 from greysheep.mainstream.groups import Mainstream
 from greysheep.system.checks import a_path, one_of, seed_number, shown
 from greysheep.system.files import check_folder, new_folder, refused
+from greysheep.system.forks import refuse_forked
 
 PARTS = ("train", "gate", "validation", "test")
 TRAIN, GATE, VALIDATION, TEST = 0, 1, 2, 3
@@ -143,7 +144,7 @@ class Split:
             frame = pl.concat([pl.read_parquet(file, glob=False).with_columns(code) for file, code in files])
         except UNREADABLE as error:
             raise DataError(f"the parts in {folder} cannot be read: {first_line(error)}") from error
-        log = Interactions.read(frame.drop(PART))
+        log = Interactions.read(frame.drop(PART), missing_ids="keep")
         key = log.encode_users(frame[USER]) * log.n_items + log.encode_items(frame[ITEM])
         part = frame[PART].to_numpy()[np.argsort(key)]
         split = cls(log, part, str(facts["protocol"]), int(facts["seed"]))
@@ -168,6 +169,7 @@ def why_no_test_rows(split: Split) -> str:
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:
+    refuse_forked()
     file = folder / "split.json"
     if not file.is_file():
         hint = f"greysheep split LOG -o {folder} writes one"
@@ -207,6 +209,7 @@ def split(log: Any, protocol: str = "strict", seed: int = 0) -> Split:
         ConfigError: If there is no such protocol, or the seed is no whole number from 0 to 2**64 - 1.
         DataError: If the log cannot be used, or `temporal` is asked for and the log has no times.
     """
+    refuse_forked()
     if not isinstance(protocol, str) or protocol not in PROTOCOLS:
         raise ConfigError(f"there is no protocol {shown(protocol)}; choose one of {', '.join(PROTOCOLS)}")
     seed = seed_number(seed)

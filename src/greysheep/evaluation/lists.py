@@ -16,6 +16,7 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.reading import read_id_column
 from greysheep.data.sources import open_source
 from greysheep.errors import DataError, GreysheepWarning
+from greysheep.metrics.ranking import tie_order
 
 
 def ranked_lists(
@@ -24,8 +25,8 @@ def ranked_lists(
     """Turn a frame of lists into ranked item codes; whatever is odd about it is counted in a warning.
 
     Args:
-        recs: pandas, polars or Arrow frame with user_id, item_id and rank (from 1) or score; rank wins. Equal
-            places go to the smaller item id.
+        recs: pandas, polars or Arrow frame with user_id, item_id and rank (from 1) or score; rank wins. Of
+            equal places the item with more rows in `seen` comes first, then the smaller id, as in `rank`.
         log: whose ids the frame uses.
         users: [n] codes of the users to measure; the lists of others are not looked at.
         k: places that count.
@@ -48,7 +49,8 @@ def ranked_lists(
     position[users] = np.arange(len(users))
     mine = np.flatnonzero(position[user_codes] >= 0)
     rows, items, place = position[user_codes[mine]], items[mine], order[mine]
-    sequence = np.lexsort((np.where(items < 0, log.n_items, items), place, rows))
+    popularity = tie_order(np.bincount(seen.indices, minlength=log.n_items))
+    sequence = np.lexsort((np.append(popularity, log.n_items)[items], place, rows))  # -1 is the last
     rows, items = _without_repeats(rows[sequence], items[sequence], log.n_items)
     lengths = np.bincount(rows, minlength=len(users))
     _complain_of_lengths(lengths, min(k, log.n_items))

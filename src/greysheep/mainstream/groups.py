@@ -14,6 +14,7 @@ from scipy import sparse
 from greysheep.errors import DataError, GreysheepWarning
 from greysheep.mainstream.jaccard import as_rows, mean_jaccard
 from greysheep.mainstream.scores import affordable_sample
+from greysheep.system.forks import refuse_forked
 
 GROUPS = ("low", "med-low", "medium", "med-high", "high")
 OVERALL = "overall"
@@ -141,6 +142,7 @@ def activity_groups(counts: NDArray[Any], user_ids: pl.Series) -> NDArray[np.int
 
 
 def _quintiles(values: NDArray[Any], user_ids: Any) -> NDArray[np.int8]:
+    refuse_forked()
     if not isinstance(user_ids, pl.Series):
         kind = type(user_ids).__name__
         raise DataError(f"user_ids must be a polars Series, as log.user_ids is, not a {kind}")

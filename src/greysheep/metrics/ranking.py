@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from greysheep.errors import ConfigError
+from greysheep.errors import ConfigError, DataError
 from greysheep.system.checks import whole_number
 
 METRICS = ("ndcg", "recall", "precision", "hit_rate", "mrr", "map")
@@ -21,22 +21,37 @@ METRICS = ("ndcg", "recall", "precision", "hit_rate", "mrr", "map")
 _BLOCK_CELLS = 1 << 20
 
 
-def top_n(scores: NDArray[Any], n: int) -> NDArray[np.int64]:
-    """Return the best n columns of every row, best first; equal scores go to the smaller code.
+def tie_order(counts: NDArray[Any]) -> NDArray[np.int64]:
+    """Place of each item among items of equal scores, [I]: by number of rows [I], most first, then by code.
+
+    >>> tie_order(np.array([1, 5, 5, 0]))
+    array([2, 0, 1, 3])
+    """
+    place = np.empty(len(counts), dtype=np.int64)
+    place[np.argsort(-np.asarray(counts, dtype=np.int64), kind="stable")] = np.arange(len(counts))
+    return place
+
+
+def top_n(scores: NDArray[Any], n: int, place: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """Return the best n columns of every row, best first.
 
     Args:
         scores: [B, I], the higher the better; -inf marks an item that must not be recommended.
         n: length of the lists.
+        place: [I] which of several items with equal scores comes first: the one with the smallest number
+            (`tie_order` makes them); None = the one with the smaller code.
 
     Returns:
         [B, min(n, I)] item codes; -1 fills a row with fewer than n items above -inf.
 
     Raises:
         ConfigError: n is below 1.
-        ValueError: a score is NaN (a model that diverged, for instance), or `scores` is not a matrix.
+        DataError: a score is NaN (a model that diverged, for instance).
+        ValueError: `scores` is not a matrix.
 
-    >>> top_n(np.array([[0.1, 0.9, 0.9, -np.inf]]), 4)
-    array([[ 1,  2,  0, -1]])
+    >>> scores = np.array([[0.1, 0.9, 0.9, -np.inf]])
+    >>> top_n(scores, 4), top_n(scores, 2, tie_order(np.array([7, 1, 3, 5])))
+    (array([[ 1,  2,  0, -1]]), array([[2, 1]]))
     """
     scores = np.asarray(scores)
     if scores.ndim != 2:
@@ -46,24 +61,29 @@ def top_n(scores: NDArray[Any], n: int) -> NDArray[np.int64]:
         scores = scores.astype(np.float64)
     n_rows, n_items = scores.shape
     n = min(n, n_items)
+    place = np.arange(n_items) if place is None else place
+    first = np.argsort(place)
     best = np.full((n_rows, n), -1, dtype=np.int64)
     step = max(1, _BLOCK_CELLS // max(1, n_items))
     for start in range(0, n_rows if n else 0, step):
         stop = min(start + step, n_rows)
-        best[start:stop] = _top_n_block(scores[start:stop], n)
+        best[start:stop] = _top_n_block(scores[start:stop], n, place, first)
     return best
 
 
-def _top_n_block(scores: NDArray[Any], n: int) -> NDArray[np.int64]:
+def _top_n_block(
+    scores: NDArray[Any], n: int, place: NDArray[np.int64], first: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """`top_n` of some rows; first: [I] codes in the order of `place`."""
     n_rows, n_items = scores.shape
     bound = np.maximum(_lower_bound(scores, n), np.finfo(scores.dtype).min)  # -inf never counts
     candidates = scores >= bound[:, None]
     counts = np.count_nonzero(candidates, axis=1)
-    for row in np.flatnonzero(counts > 8 * n):  # many equal scores: cut this row alone, by a full sort
-        kept = np.argsort(-scores[row], kind="stable")[:n]
+    for row in np.flatnonzero(counts > 8 * n):  # many equal scores: cut this row alone
+        kept = _cut(scores[row], bound[row], n, first)
         candidates[row] = False
-        candidates[row, kept] = scores[row, kept] > -np.inf
-        counts[row] = np.count_nonzero(candidates[row])
+        candidates[row, kept] = True
+        counts[row] = n
     flat = np.flatnonzero(candidates)  # by row, then ascending code
     rows = np.repeat(np.arange(n_rows), counts)
     columns = np.arange(len(flat)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -72,8 +92,22 @@ def _top_n_block(scores: NDArray[Any], n: int) -> NDArray[np.int64]:
     worst_first = np.full((n_rows, width), np.inf, dtype=scores.dtype)
     codes[rows, columns] = flat - rows * n_items
     worst_first[rows, columns] = -scores.ravel()[flat]
-    order = np.argsort(worst_first, axis=1, kind="stable")[:, :n]  # stable: equals keep ascending codes
-    return np.take_along_axis(codes, order, axis=1)
+    order = np.argsort(worst_first, axis=1)
+    sorted_scores = np.take_along_axis(worst_first, order[:, : n + 1], axis=1)
+    # few rows have equal scores that count: only these are sorted a second time
+    equal = (sorted_scores[:, 1:] == sorted_scores[:, :-1]) & (sorted_scores[:, 1:] < np.inf)
+    tied = np.flatnonzero(equal.any(axis=1))
+    order[tied] = np.lexsort((place[codes[tied]], worst_first[tied]), axis=1)
+    return np.take_along_axis(codes, order[:, :n], axis=1)
+
+
+def _cut(scores: NDArray[Any], bound: Any, n: int, first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The best n codes of one row, in any order; more than n of its scores reach `bound`."""
+    above = np.flatnonzero(scores > bound)
+    if len(above) >= n:
+        return first[np.argsort(-scores[first], kind="stable")[:n]]
+    # the usual case, as of a model that knows few items of a user: all the rest score alike
+    return np.concatenate([above, first[scores[first] == bound][: n - len(above)]])
 
 
 def _lower_bound(scores: NDArray[Any], n: int) -> NDArray[Any]:
@@ -89,7 +123,7 @@ def _lower_bound(scores: NDArray[Any], n: int) -> NDArray[Any]:
     maxima = scores[:, : n_chunks * width].reshape(n_rows, width, n_chunks).max(axis=1)
     tail = scores[:, n_chunks * width :]
     if np.isnan(maxima).any() or np.isnan(tail).any():  # a maximum keeps NaN, so none can hide
-        raise ValueError("scores contain NaN: the model that made them has diverged or read broken input")
+        raise DataError("scores contain NaN: the model that made them has diverged or read broken input")
     bound: NDArray[Any] = np.partition(maxima, n_chunks - n, axis=1)[:, n_chunks - n]
     return bound
 

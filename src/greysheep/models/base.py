@@ -36,6 +36,7 @@ from greysheep.models.training.loop import Outcome, Trainer, Watch, run
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.progress import Progress
 from greysheep.system.checks import a_path, a_text, flag
+from greysheep.system.forks import refuse_forked
 from greysheep.system.machine import own_version, peak_memory_bytes
 from greysheep.system.signals import ctrl_c_waits
 
@@ -168,6 +169,7 @@ class Model(Recommender):
                 without `resume`.
             DataError: the log cannot be used.
         """
+        refuse_forked()
         refit = flag("refit", refit)
         if not isinstance(data, Split):
             data = split(data, protocol="all", seed=self.options.seed)

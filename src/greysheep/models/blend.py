@@ -23,6 +23,10 @@ from greysheep.models.training.objective import Objective, ObjectiveText
 from greysheep.models.training.progress import Steps
 from greysheep.models.training.validation import PerUser, Validation
 
+MOST_POINTS = 100_000_000
+"""Combinations of weights that are gone through to find those that sum to 1."""
+FAR = 1e15
+"""How far from 1 the largest score of a user may be before it is scaled."""
 WIDTHS = "gate_widths"
 """Saved tensor: columns of `user_state` that belong to each part."""
 
@@ -37,7 +41,7 @@ class BlendConfig(ModelConfig):
     weights: tuple[float, ...] | None = None
     """Weight of each part in the order of `models`, also as a text `0.4+0.6`. None: chosen by `fit`, which
     records its choice here; a loaded blend has the weights it was saved with, and keeps them."""
-    grid: int = Field(10, ge=1)
+    grid: int = Field(10, ge=1, le=1000)
     """Weights tried are all multiples of 1 / grid that sum to 1."""
     objective: ObjectiveText = "mean-ndcg"
     """What the weights maximise on validation rows: `mean-ndcg` (NDCG@1, 5, 10, 20), `recall@20` and the
@@ -60,8 +64,17 @@ class BlendConfig(ModelConfig):
         if self.weights is not None:
             if len(self.weights) != len(names):
                 raise ConfigError(f"blend: {len(self.weights)} weights for {len(names)} models")
-            if min(self.weights) < 0 or sum(self.weights) == 0:
-                raise ConfigError(f"blend: weights={self.weights} must be 0 or more, one of them above 0")
+            if min(self.weights) < 0 or not 1e-6 <= sum(self.weights) <= 1e6:
+                raise ConfigError(
+                    f"blend: weights={self.weights} must be 0 or more, one of them above 0, "
+                    "their sum from 1e-6 to 1e6"
+                )
+        elif (self.grid + 1) ** (len(names) - 1) > MOST_POINTS:
+            fits = int(MOST_POINTS ** (1 / (len(names) - 1))) - 1
+            raise ConfigError(
+                f"blend: grid={self.grid} is too fine for {len(names)} models: grid={fits} can be tried, "
+                "or give weights"
+            )
         return self
 
     @property
@@ -275,6 +288,11 @@ def standardised(scores: NDArray[Any], seen: csr_matrix) -> NDArray[Any]:
     >>> standardised(np.array([[9.0, 1.0, 3.0]]), csr_matrix([[1.0, 0.0, 0.0]]))
     array([[ 7., -1.,  1.]])
     """
+    peak = np.maximum(scores.max(1, initial=0), -scores.min(1, initial=0))
+    far = ((peak > FAR) | (peak < 1 / FAR)) & (peak > 0)  # whose squares would leave float32
+    if far.any():
+        scores = scores.copy()
+        scores[far] /= peak[far, None]
     row = np.repeat(np.arange(seen.shape[0]), np.diff(seen.indptr))
     left = np.maximum(seen.shape[1] - np.diff(seen.indptr), 1)
 

@@ -14,6 +14,9 @@ from pydantic_core import PydanticCustomError
 from greysheep.errors import ConfigError
 from greysheep.system.checks import MOST_SEED, MOST_THREADS, shown
 
+MANY = 1_000_000_000
+"""Upper bound of counts that the log or the patience of a person limits anyway: what is above is a slip."""
+
 
 class Plain(BaseModel):
     """Base of all settings: NumPy's scalars count as Python's, true and false not as numbers."""
@@ -34,7 +37,10 @@ def _types(annotation: Any) -> set[Any]:
 
 
 class ModelConfig(Plain):
-    """Base of every model's config: frozen, strict about names, a docstring under each field."""
+    """Base of every model's config: frozen, strict about names, a docstring under each field.
+
+    Every number has a lower and an upper bound, so that no setting alone makes scores overflow.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 

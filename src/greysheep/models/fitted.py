@@ -16,6 +16,7 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import Split
 from greysheep.errors import DataError
 from greysheep.mainstream.groups import Mainstream
+from greysheep.metrics.ranking import tie_order
 from greysheep.models.derived import SERVING, TRAIN, kept
 
 
@@ -62,6 +63,11 @@ class Fitted:
     def item_counts(self) -> NDArray[np.int64]:
         """[I] stored rows of each item."""
         return np.bincount(self.log.items, minlength=self.log.n_items)
+
+    @cached_property
+    def place(self) -> NDArray[np.int64]:
+        """[I] which of several items with equal scores comes first in lists: that with more stored rows."""
+        return tie_order(self.item_counts)
 
     @cached_property
     def serving_mainstream(self) -> Mainstream:

@@ -209,10 +209,23 @@ def check_unknown(audience: Audience, on_unknown: str, has_history: bool) -> Non
         )
 
 
-def best_of(scores: NDArray[Any], k: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """Codes [n, k] of the largest scores [n, I], best first, -1 where nothing is left, and their scores."""
-    codes = top_n(scores, k)
-    return codes, np.take_along_axis(scores, np.maximum(codes, 0), axis=1)
+def best_of(scores: NDArray[Any], k: int, place: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Codes [n, k] of the largest scores [n, I], best first, -1 where nothing is left, and their scores.
+
+    place: [I] which of several items with equal scores comes first (`metrics.ranking.tie_order`).
+
+    Raises:
+        DataError: a score is no finite number.
+    """
+    codes = top_n(scores, k, place)
+    best = np.take_along_axis(scores, np.maximum(codes, 0), axis=1)
+    beyond = int(np.isposinf(best[:, :1]).sum())
+    if beyond:
+        raise DataError(
+            f"scores of {beyond} of {len(best)} users are infinite: the weights of the log or of the history "
+            "are too large for this model, divide them by their maximum"
+        )
+    return codes, best
 
 
 def list_frame(

@@ -21,7 +21,7 @@ from greysheep.data.splitting import Split, Stage
 from greysheep.errors import DataError, NotFittedError
 from greysheep.mainstream.groups import GROUPS, Mainstream
 from greysheep.mainstream.scores import mainstream_scores
-from greysheep.metrics.ranking import top_n
+from greysheep.metrics.ranking import tie_order
 from greysheep.models.config import RunOptions
 from greysheep.models.fitted import Fitted
 from greysheep.models.lists import (
@@ -38,6 +38,7 @@ from greysheep.models.lists import (
     read_history,
 )
 from greysheep.system.checks import flag, one_of, whole_number
+from greysheep.system.forks import refuse_forked
 
 SCORING_CELLS = 1 << 24
 """Scores held at once (64 MB in float32)."""
@@ -81,8 +82,9 @@ class Recommender(ABC):
         """Similarity [n, I] of items to all items; default: cosine of their columns in the stored rows."""
         if not self.has_history:
             raise DataError(f"this {self.name} was saved without its rows: similar items are read from them")
-        columns = self.rows.T.tocsr()
-        norm = np.sqrt(np.maximum(np.asarray(columns.multiply(columns).sum(1)).ravel(), 1e-12))
+        columns = self.rows.T.tocsr().astype(np.float64)  # squares of large weights are beyond float32
+        norm = np.sqrt(np.asarray(columns.multiply(columns).sum(1)).ravel())
+        norm[norm == 0] = 1
         return np.asarray((columns[items] @ columns.T).toarray() / norm[items, None] / norm)
 
     # What is known of the fit
@@ -93,7 +95,9 @@ class Recommender(ABC):
 
         Raises:
             NotFittedError: before `fit`.
+            ForkedProcessError: this process was forked after polars had started its threads.
         """
+        refuse_forked()  # here, as everything that a fitted model does begins here
         if self._fitted is None:
             raise NotFittedError(f"this {self.name} is not fitted: call fit(log) first")
         return self._fitted
@@ -165,17 +169,19 @@ class Recommender(ABC):
     def rank(self, users: NDArray[Any], *, k: int = 20, stage: Stage = "test") -> NDArray[np.int64]:
         """Top k of known users among all items but their input of that stage (docs/method.md, "Protocols").
 
-        users: [n] codes. stage: "validation", "test" or "serving".
+        users: [n] codes. stage: "validation", "test" or "serving". Of items with equal scores the one with
+        more input rows at that stage comes first, then the smaller code.
         Returns [n, min(k, I)] item codes, best first, -1 where nothing is left.
         """
         k, users = whole_number("k", k), positions_in(users, self.log.n_users, "users")
         input_rows = self.split.input_rows(stage, weighted=not self.binary)
+        place = tie_order(np.bincount(input_rows.indices, minlength=self.log.n_items))
         parts = [np.empty((0, min(k, self.log.n_items)), np.int64)]
         with torch_threads(self.options.threads):
             for chunk in in_pieces(users, self.log.n_items):
                 scores = self._scores(input_rows[chunk], self._stage_state(chunk, stage))
                 mask(scores, input_rows[chunk])
-                parts.append(top_n(scores, k))
+                parts.append(best_of(scores, k, place)[0])
         return np.concatenate(parts)
 
     def recommend(
@@ -190,6 +196,9 @@ class Recommender(ABC):
         on_unknown: str = "raise",
     ) -> pl.DataFrame:
         """Top-k lists as a frame: user_id, item_id, score, rank (from 1).
+
+        Of items with equal scores, as those of which the model knows nothing for a user, the one with more
+        stored rows comes first, then the smaller id.
 
         Args:
             users: ids in the log's type, as a list, set, array, Series or column of a frame; None = everybody
@@ -206,7 +215,8 @@ class Recommender(ABC):
 
         Raises:
             UnknownUserError: unknown users under on_unknown="raise".
-            DataError: no candidate is known, or ids come in another type than the log's, or as no list.
+            DataError: no candidate is known, ids come in another type than the log's or as no list, or a
+                score is no finite number.
             ConfigError: k is no whole number from 1 up, or `on_unknown` none of the three.
             NotFittedError: before `fit`.
         """
@@ -227,11 +237,13 @@ class Recommender(ABC):
                 choice.rule_out(scores, chunk)
                 if exclude_seen:
                     mask(scores, seen)
-                best.append(best_of(scores, k))
+                best.append(best_of(scores, k, self.fitted.place))
         return list_frame(self.log, audience.ids, positions, best)
 
     def similar_items(self, items: Any, k: int = 20) -> pl.DataFrame:
         """The k items most like each given one: item_id, similar_item_id, score, rank.
+
+        Of equally similar ones the one with more stored rows comes first, then the smaller id.
 
         Raises:
             DataError: an item is unknown, or the ids are of another type than the log's.
@@ -247,7 +259,7 @@ class Recommender(ABC):
             scores = np.array(self._similarity(chunk))
             scores[:, ~self.trained_items] = -np.inf
             scores[np.arange(len(chunk)), chunk] = -np.inf
-            best.append(best_of(scores, k))
+            best.append(best_of(scores, k, self.fitted.place))
         similar = list_frame(self.log, self.log.decode_items(codes), np.arange(len(codes)), best)
         return similar.rename({ITEM: "similar_item_id"}).rename({USER: ITEM})
 

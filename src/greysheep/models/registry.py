@@ -19,6 +19,7 @@ from greysheep.models.config import RunOptions, read_settings
 from greysheep.models.folder_checks import TENSORS, reading
 from greysheep.models.origin import source_of
 from greysheep.system.checks import a_path, flag, shown
+from greysheep.system.forks import refuse_forked
 
 GROUP = "greysheep.models"
 """Entry points of installed models."""
@@ -112,6 +113,7 @@ def load(directory: str | Path, *, verify: bool = True) -> Model:
         ModelFolderError: the folder is missing, incomplete, damaged or of another format, or the class
             cannot be imported.
     """
+    refuse_forked()
     place = a_path("directory", directory)
     if not (place / "manifest.json").is_file():
         raise ModelFolderError(f"{place} is no saved model: it has no manifest.json")

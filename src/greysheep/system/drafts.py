@@ -12,12 +12,10 @@ import fcntl
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from polars.exceptions import PolarsError
-from safetensors import SafetensorError
 
 _EXCHANGE = 2  # RENAME_EXCHANGE of Linux's renameat2
 _HERE = -100  # AT_FDCWD
@@ -48,7 +46,7 @@ def draft_of(path: Path, *, folder: bool) -> Iterator[Path]:
         try:
             fresh.rename(draft)
             yield draft
-        except (OSError, PolarsError, SafetensorError) as error:
+        except _writing_errors() as error:
             raise _plain(error) from error
         finally:
             for left in (fresh, draft):
@@ -181,6 +179,12 @@ def _parts(path: Path) -> tuple[str, str]:
     if len(os.fsencode(suffix)) > 20:
         stem, suffix = path.name, ""
     return os.fsencode(stem)[:_LONGEST].decode(errors="ignore"), suffix
+
+
+def _writing_errors() -> tuple[type[Exception], ...]:
+    """What writing raises: OSError, and errors of libraries that are loaded; `--help` loads none of them."""
+    known = (("polars.exceptions", "PolarsError"), ("safetensors", "SafetensorError"))
+    return (OSError, *(getattr(sys.modules[where], name) for where, name in known if where in sys.modules))
 
 
 def _plain(error: Exception) -> Exception:

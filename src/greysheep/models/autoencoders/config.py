@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from greysheep.models.autoencoders import paper_settings
-from greysheep.models.config import ModelConfig
+from greysheep.models.config import MANY, ModelConfig
 from greysheep.models.training.objective import ObjectiveText
 
 LARGEST_BATCH, STEPS_AN_EPOCH = 512, 10
@@ -23,40 +23,40 @@ class MultVAEConfig(ModelConfig):
     variant: Literal["default", "authors"] = "default"
     """`authors` does as the TALL authors' program does where that differs from the paper's text, and takes
     its settings (for ML-1M) for all keys that are not given."""
-    latent: int = Field(100, ge=1)
+    latent: int = Field(100, ge=1, le=100_000)
     """D, size of the latent space."""
-    epochs: int = Field(200, ge=1)
+    epochs: int = Field(200, ge=1, le=MANY)
     """The most epochs."""
-    patience: int = Field(15, ge=1)
+    patience: int = Field(15, ge=1, le=MANY)
     """Epochs without a better objective before training stops."""
     objective: ObjectiveText = "mean-ndcg"
     """What early stopping maximises on validation rows: `mean-ndcg` (NDCG@1, 5, 10, 20) or `recall@20`
     and the like; `:low` (any group) or `:worst` behind it asks for that group instead of all users."""
-    batch_size: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=1, le=MANY)
     """B, users per step. None = 512, or fewer so that an epoch has ten steps: with two steps per epoch, early
     stopping would end before a small log is learned."""
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0, le=10)
     """Adam's step size."""
     weight_decay: float = Field(0.03, ge=0, lt=1)
     """Share of every weight that decays in an epoch, apart from Adam's step (decoupled, Loshchilov & Hutter,
     ICLR 2019): the same on every log, whatever its rows per item and the batch size."""
-    l2: float = Field(0.0, ge=0)
+    l2: float = Field(0.0, ge=0, le=1000)
     """The authors' weight decay, coupled with Adam's step, before its division by the number of experts;
     if not 0, it replaces `weight_decay`. It is added to the gradient of a mean over the batch, so that
     weights of items with few rows decay to 0."""
-    beta: float = Field(1.0, ge=0)
+    beta: float = Field(1.0, ge=0, le=1000)
     """Cap of the KL weight: the most that a user's KL weighs against her cross-entropy (with `kl_reduction`
     "sum" the batch size times as much)."""
-    anneal_epochs: float = Field(32.0, ge=0)
+    anneal_epochs: float = Field(32.0, ge=0, le=1e9)
     """Epochs in which the KL weight would grow from 0 to 1: in epoch t a user's KL weighs
     min(beta, t / anneal_epochs). 0 = `beta` from the start."""
-    anneal_steps: int | None = Field(None, ge=1)
+    anneal_steps: int | None = Field(None, ge=1, le=10**12)
     """The authors' ramp, in place of `anneal_epochs`: after s steps the KL weight is
     min(beta, s / anneal_steps). With the sum of KL a user's own then grows by users / anneal_steps per epoch
     (200,000 steps: .03 on ML-1M, .17 on Yelp): another model on each log."""
     kl_reduction: Literal["mean", "sum"] = "mean"
     """How a batch's KL terms are reduced: mean over users, like the cross-entropy, or the authors' sum."""
-    noise: float = Field(0.01, ge=0)
+    noise: float = Field(0.01, ge=0, le=100)
     """Factor of the latent's random part while training."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """Share of input entries dropped while training."""

@@ -9,21 +9,24 @@ from pydantic import Field, model_validator
 from greysheep.models.autoencoders import paper_settings, search_spaces
 from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.autoencoders.config import MultVAEConfig
+from greysheep.models.config import MANY
 
 
 class LMoEConfig(MultVAEConfig):
     """Settings of a mixture of experts, beside those of the experts; TALL adds its own to them."""
 
-    n_experts: int = Field(10, ge=1)
+    n_experts: int = Field(10, ge=1, le=100_000)
     """K. The paper uses 100; time and memory grow with K."""
     dropout: float = Field(0.4, ge=0, lt=1)
     """Share of input entries dropped while training; experts smooth one another, so less than of one."""
     gate: Literal["loss", "temperature", "uniform", "mlp"] = "loss"
     """How experts are mixed for a user: `loss` (published: softmax of 1 / held-out loss), `temperature`
-    (softmax of minus the mean held-out loss), `uniform`, or `mlp` (learned from the user's row)."""
-    temperature: float = Field(1.0, gt=0)
+    (softmax of minus the mean held-out loss), `uniform`, or `mlp` (learned from the user's row). With
+    weighting `mainstream` it is `uniform` unless given: the rows that a loss-driven gate reads, and nothing
+    is trained on, are worth more to the experts (docs/results/defaults.md)."""
+    temperature: float = Field(1.0, ge=1e-6, le=1e6)
     """Of gate `temperature`: smaller is sharper."""
-    shrinkage: float = Field(5.0, ge=0)
+    shrinkage: float = Field(5.0, ge=0, le=1e9)
     """Of gate `temperature`: held-out rows at which a user's gate is half uniform."""
     gate_gradient: bool = False
     """Let the gradient flow through a loss-driven gate. `variant="authors"` always does."""
@@ -32,16 +35,23 @@ class LMoEConfig(MultVAEConfig):
     (with every batch where nothing is validated, as in a refit). None = once per epoch, at no loss of quality
     (docs/results/defaults.md), but with every batch where the gradient flows through the gate or
     `active_experts` is set."""
-    active_experts: int | None = Field(None, ge=1)
+    active_experts: int | None = Field(None, ge=1, le=100_000)
     """m: after `warm_up` a user passes through her m best experts only; None = all."""
-    warm_up: int = Field(20, ge=0)
+    warm_up: int = Field(20, ge=0, le=MANY)
     """Epochs with all experts before `active_experts` are settled for each user."""
     weighting: Literal["none", "mainstream"] = "none"
     """How users weigh in the loss: alike, or `mainstream`, WL's fixed weights on the mixture."""
-    power: float = Field(1.0, ge=0)
+    power: float = Field(1.0, ge=0, le=10)
     """Of weighting `mainstream`: how steeply a user's weight falls with her mainstream score."""
 
     authors: ClassVar[dict[str, Any]] = paper_settings.PROGRAM
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fixed_weights_need_no_gate_rows(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or str(given.get("variant")) == "authors":
+            return given
+        return {"gate": "uniform", **given} if str(given.get("weighting")) == "mainstream" else given
 
     @model_validator(mode="after")
     def _a_kept_gate_is_a_constant(self) -> Self:

@@ -14,7 +14,7 @@ from greysheep.models.autoencoders.config import MultVAEConfig
 class MoEConfig(MultVAEConfig):
     """Settings of MoE, beside those of its experts."""
 
-    n_experts: int = Field(10, ge=1)
+    n_experts: int = Field(10, ge=1, le=100_000)
     """K."""
     dropout: float = Field(0.4, ge=0, lt=1)
     """Share of input entries dropped while training; experts smooth one another, so less than of one."""

@@ -46,7 +46,7 @@ ADAPTIVE_EXPERTS: dict[str, Dimension] = {
     "start_epoch": Whole(0, 60, step=10, when=ON),
     **GATE,
 }
-MAINSTREAM: dict[str, Any] = {"weighting": "mainstream"}
+MAINSTREAM: dict[str, Any] = {"weighting": "mainstream", "gate": "uniform"}
 GATED_STARTS: tuple[dict[str, Any], ...] = (MAINSTREAM, *STARTS)
 ADAPTIVE_STARTS: tuple[dict[str, Any], ...] = ({"start_epoch": 0}, *GATED_STARTS)
 """A trial of ten experts takes minutes, so these come first."""

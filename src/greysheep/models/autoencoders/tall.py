@@ -9,6 +9,7 @@ from pydantic import Field
 from greysheep.models.autoencoders import paper_settings, search_spaces
 from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.autoencoders.lmoe import LMoEConfig
+from greysheep.models.config import MANY
 from greysheep.nn.adaptive_weights import SignalScale
 
 
@@ -17,13 +18,13 @@ class TALLConfig(LMoEConfig):
 
     weighting: Literal["none", "loss", "loss-change", "mainstream"] = "loss-change"  # type: ignore[assignment]
     """Signal of the adaptive weights; `none`: equal weights; `mainstream`: WL's fixed weights."""
-    start_epoch: int = Field(20, ge=0)
+    start_epoch: int = Field(20, ge=0, le=MANY)
     """Epochs with equal weights first (the paper's gap T; 40 for ML-1M there)."""
-    alpha: float = Field(2.0, gt=0)
+    alpha: float = Field(2.0, ge=1e-6, le=1e6)
     """Regularization of the adaptive weights: the larger, the more equal. Its unit is that of the signal: of
     a standardised one, a user whose loss fell by one standard deviation more than the mean user's weighs
     1 / (2 alpha) more, whatever the log."""
-    window: int = Field(8, ge=1)
+    window: int = Field(8, ge=1, le=10_000)
     """Loss changes averaged into the signal."""
     signal_scale: SignalScale = "standardised"
     """Held-out loss as a sum over a user's rows, their mean, or standardised over users."""

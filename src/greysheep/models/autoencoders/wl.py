@@ -14,7 +14,7 @@ from greysheep.models.autoencoders.multvae import MultVAE
 class WLConfig(MultVAEConfig):
     """Settings of WL, beside those of MultVAE."""
 
-    power: float = Field(1.2, ge=0)
+    power: float = Field(1.2, ge=0, le=10)
     """How steeply a user's weight falls with her mainstream score; 0 = equal weights."""
 
 

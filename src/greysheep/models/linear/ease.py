@@ -13,6 +13,7 @@ from greysheep.data.splitting import Split
 from greysheep.models.base import Model, take
 from greysheep.models.config import ModelConfig
 from greysheep.models.linear.ease_forms import Form, ItemForm, UserForm, solve
+from greysheep.models.linear.product import linear_scores
 from greysheep.models.linear.sparse_state import take_sparse
 from greysheep.models.search_space import Dimension, Real
 
@@ -20,7 +21,7 @@ from greysheep.models.search_space import Dimension, Real
 class EASEConfig(ModelConfig):
     """Settings of EASE."""
 
-    regularization: float = Field(1000.0, gt=0)
+    regularization: float = Field(1000.0, gt=0, le=1e30)
     """lambda, added to the Gram matrix's diagonal."""
     form: Form | None = None
     """What is solved and kept, for the same scores: `items`, a matrix [I, I], or `users`, a matrix [U, U] and
@@ -53,7 +54,7 @@ class EASE(Model):
         self.needs_rows = why if isinstance(solution, UserForm) else None
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
-        return self.solution.scores(rows)
+        return linear_scores(rows, self.solution.scores)
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
         """The weights [n, I] of these items."""

@@ -140,7 +140,10 @@ def solve(rows: csr_matrix, regularization: float, form: Form | None = None) -> 
         if found is not None and score_error(found[0], found[1], rows, regularization) <= TOLERANCE:
             return found[0]
         del found  # before the next, larger one
-    raise ConfigError(f"EASE's matrix is singular with regularization={regularization}: try a larger one")
+    raise ConfigError(
+        f"EASE's matrix is singular with regularization={regularization}: try a larger one, or smaller "
+        "weights of the log"
+    )
 
 
 def smaller_form(n_users: int, n_items: int) -> Form:

@@ -12,17 +12,18 @@ from scipy.sparse import csr_matrix, diags_array
 from greysheep.data.splitting import Split
 from greysheep.models.base import take
 from greysheep.models.linear.ease import EASE, EASEConfig
+from greysheep.models.linear.product import linear_scores
 from greysheep.models.search_space import Dimension, Real
 
 
 class WeightedEASEConfig(EASEConfig):
     """Settings of weighted EASE; the defaults were chosen on validation rows of ML-1M."""
 
-    regularization: float = Field(1.65, gt=0)
+    regularization: float = Field(1.65, gt=0, le=1e30)
     """lambda, added to the weighted Gram matrix's diagonal."""
-    user_power: float = Field(0.47, ge=0)
+    user_power: float = Field(0.47, ge=0, le=2)
     """p: a user's row counts n_u^-p in the Gram matrix. 0: every row counts alike, 1: every user does."""
-    item_power: float = Field(0.32, ge=0)
+    item_power: float = Field(0.32, ge=0, le=2)
     """b: an item's column is divided by pop_i^b before the fit and multiplied by it afterwards."""
 
 
@@ -59,8 +60,11 @@ class WeightedEASE(EASE):
         self._keep(self._solve(scaled))
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
-        scaled = csr_matrix(rows @ diags_array(1 / self.item_scale), dtype=np.float32)
-        return np.asarray(self.solution.scores(scaled) * self.item_scale.astype(np.float32))
+        def score(rows: csr_matrix) -> NDArray[Any]:
+            scaled = csr_matrix(rows @ diags_array(1 / self.item_scale), dtype=np.float32)
+            return np.asarray(self.solution.scores(scaled) * self.item_scale.astype(np.float32))
+
+        return linear_scores(rows, score)
 
     def _state(self) -> dict[str, NDArray[Any]]:
         return {**super()._state(), "item_scale": self.item_scale}

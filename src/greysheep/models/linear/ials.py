@@ -17,6 +17,8 @@ from greysheep.models.search_space import Dimension, Real, Whole
 from greysheep.models.training.progress import Steps
 from greysheep.system.machine import threads_each
 
+LARGEST_CONFIDENCE = 1e9
+"""What is above would overflow in float32, and be as good as this."""
 FOLDING_CELLS = 1 << 21
 """Numbers in one batch of users that are folded in (16 MB in float64)."""
 
@@ -24,17 +26,17 @@ FOLDING_CELLS = 1 << 21
 class IALSConfig(ModelConfig):
     """Settings of iALS."""
 
-    factors: int = Field(64, ge=1)
+    factors: int = Field(64, ge=1, le=10_000)
     """D, length of an item's vector."""
-    alpha: float = Field(4.0, gt=0)
+    alpha: float = Field(4.0, gt=0, le=1e6)
     """Confidence of a row of weight 1; an item without a row has confidence 1."""
-    regularization: float = Field(10.0, gt=0)
+    regularization: float = Field(10.0, gt=0, le=1e9)
     """lambda, the same for every user and item, whatever their number of rows."""
-    iterations: int = Field(15, ge=1)
+    iterations: int = Field(15, ge=1, le=10_000)
     """Passes over users and items."""
-    user_power: float = Field(0.0, ge=0)
+    user_power: float = Field(0.0, ge=0, le=2)
     """q: a user's rows are multiplied by n_u^-q. 0 = every row counts alike, larger = busy users less."""
-    n_seeds: int = Field(1, ge=1)
+    n_seeds: int = Field(1, ge=1, le=1000)
     """Models from as many random starts, their scores summed; smoother, and as many times slower."""
 
 
@@ -44,7 +46,8 @@ class IALS(Model):
     Minimises sum over all u, i of c_ui (p_ui - x_u . y_i)^2 + lambda (sum |x_u|^2 + sum |y_i|^2).
     As `implicit` 0.7.3 has it, and unlike the paper's 1 + alpha r: c_ui = alpha * w_ui where user u has item
     i (w_ui its weight, here times n_u^-user_power, n_u her number of rows), 1 elsewhere; nothing is added,
-    so alpha = 1 says no more about a row than about a gap. lambda is the same for all users and items.
+    so alpha = 1 says no more about a row than about a gap. lambda is the same for all users and items. A
+    confidence above 1e9 counts as 1e9: either way the preference is met exactly.
 
     Only item vectors are kept. A user's vector is solved exactly from her input rows at every stage, so
     people seen in training and new ones are served alike.
@@ -128,11 +131,15 @@ class IALS(Model):
         warn(f"{self.name} was interrupted: {kept} are kept", 4)
 
     def _scaled(self, rows: csr_matrix) -> csr_matrix:
-        """Rows [B, I] times n_u^-user_power."""
-        if self.config.user_power == 0:
-            return csr_matrix(rows, dtype=np.float32)
-        per_user = np.maximum(np.diff(rows.indptr), 1).astype(np.float64)
-        return csr_matrix(diags_array(per_user**-self.config.user_power) @ rows, dtype=np.float32)
+        """Rows [B, I] times n_u^-user_power, none above that of the largest confidence."""
+        scaled = csr_matrix(rows, dtype=np.float32)
+        if self.config.user_power:
+            per_user = np.maximum(np.diff(rows.indptr), 1).astype(np.float64)
+            scaled = csr_matrix(diags_array(per_user**-self.config.user_power) @ rows, dtype=np.float32)
+        most = LARGEST_CONFIDENCE / self.config.alpha
+        if scaled.nnz and scaled.data.max() > most:
+            scaled.data = np.minimum(scaled.data, np.float32(most))
+        return scaled
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         scaled = self._scaled(rows)

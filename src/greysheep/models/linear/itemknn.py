@@ -13,7 +13,8 @@ from scipy.sparse import csr_matrix, vstack
 from greysheep.data.splitting import Split
 from greysheep.metrics.ranking import top_n
 from greysheep.models.base import Model
-from greysheep.models.config import ModelConfig
+from greysheep.models.config import MANY, ModelConfig
+from greysheep.models.linear.product import linear_scores
 from greysheep.models.linear.sparse_state import sparse_state, take_sparse
 from greysheep.models.search_space import Dimension, Real, Whole
 from greysheep.models.training.progress import Steps
@@ -25,9 +26,9 @@ BLOCK_CELLS = 1 << 22
 class ItemKNNConfig(ModelConfig):
     """Settings of item-kNN."""
 
-    neighbours: int = Field(100, ge=1)
+    neighbours: int = Field(100, ge=1, le=MANY)
     """Most similar items kept of each item, the item itself not counted."""
-    shrinkage: float = Field(0.0, ge=0)
+    shrinkage: float = Field(0.0, ge=0, le=1e9)
     """Added to the product of lengths under the cosine: it lowers similarities that rest on few users."""
 
 
@@ -62,7 +63,7 @@ class ItemKNN(Model):
             )
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
-        return np.asarray((rows @ self.weights).toarray())
+        return linear_scores(rows, lambda rows: (rows @ self.weights).toarray())
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
         """Similarity [n, I] of items to their neighbours; 0 to all other items."""

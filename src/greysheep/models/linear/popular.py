@@ -30,7 +30,9 @@ class Popular(Model):
     Config = PopularConfig
 
     def _fit(self, split: Split) -> None:
-        self.counts = np.asarray(self.fit_rows.sum(0), dtype=np.float32).ravel()
+        rows = self.fit_rows
+        # bincount adds in float64: weights may be as large as float32 goes
+        self.counts = np.bincount(rows.indices, rows.data, minlength=rows.shape[1])
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         return np.tile(self.counts, (rows.shape[0], 1))

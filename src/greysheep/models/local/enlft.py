@@ -14,6 +14,7 @@ from torch import Tensor
 from greysheep.data.splitting import Split
 from greysheep.models.autoencoders import search_spaces
 from greysheep.models.base import take
+from greysheep.models.config import MANY
 from greysheep.models.local.base import LocalModel
 from greysheep.models.local.config import LocalConfig
 from greysheep.models.local.neighbours import Jaccard, greedy_cover, nearest
@@ -27,7 +28,7 @@ class EnLFTConfig(LocalConfig):
     """Registry name of the global model; the authors of TALL ran this method on `wl`, too."""
     threshold: float = Field(0.05, ge=0, lt=1)
     """Jaccard similarity above which a user is an anchor's neighbour."""
-    n_neighbours: int = Field(1000, ge=1)
+    n_neighbours: int = Field(1000, ge=1, le=MANY)
     """The most neighbours of an anchor, the most similar ones."""
 
 

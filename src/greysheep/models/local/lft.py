@@ -15,6 +15,7 @@ from torch import Tensor
 from greysheep.data.splitting import Split
 from greysheep.models.autoencoders import search_spaces
 from greysheep.models.base import take
+from greysheep.models.config import MANY
 from greysheep.models.folder_checks import check_gates
 from greysheep.models.local.base import GlobalFirst, train_global
 from greysheep.models.local.config import GlobalConfig
@@ -35,17 +36,17 @@ class LFTConfig(GlobalConfig):
     """Registry name of the global model; the authors of TALL ran this method on `wl`, too."""
     threshold: float = Field(0.05, ge=0, lt=1)
     """Jaccard similarity above which a user is a neighbour."""
-    n_neighbours: int = Field(50, ge=1)
+    n_neighbours: int = Field(50, ge=1, le=MANY)
     """The most neighbours of a user, the most similar ones."""
-    power: float = Field(2.0, ge=0)
+    power: float = Field(2.0, ge=0, le=10)
     """A neighbour's weight is her Jaccard similarity to this power."""
-    steps: int = Field(8, ge=1)
+    steps: int = Field(8, ge=1, le=1000)
     """The most gradient steps of a user's copy."""
-    fine_tuning_rate: float = Field(10.0, gt=0)
+    fine_tuning_rate: float = Field(10.0, gt=0, le=1e4)
     """Size of a step."""
-    damping: float = Field(1.0, gt=0)
+    damping: float = Field(1.0, gt=0, le=1e9)
     """How much rarely predicted items share the step size of the others; the larger, the more alike."""
-    shrinkage: float = Field(50.0, ge=0)
+    shrinkage: float = Field(50.0, ge=0, le=1e9)
     """Validation rows at which a user's own best number of steps counts as much as everybody's."""
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from greysheep.data.splitting import Split
-from greysheep.metrics.ranking import hits, per_user, top_n
+from greysheep.metrics.ranking import hits, per_user, tie_order, top_n
 from greysheep.models.lists import mask
 from greysheep.models.training.objective import Objective
 
@@ -33,6 +33,7 @@ class Validation:
     def __init__(self, split: Split, objective: Objective, *, weighted: bool = False):
         self.truth = split.rows("validation")
         self.given = split.input_rows("validation", weighted=weighted)
+        self.place = tie_order(np.bincount(self.given.indices, minlength=self.given.shape[1]))
         self.users = np.flatnonzero(np.diff(self.truth.indptr))
         self.names = tuple(dict.fromkeys((*objective.names, "ndcg")))
         self.cuts = tuple(dict.fromkeys((*objective.cuts, 20)))
@@ -40,7 +41,7 @@ class Validation:
     def metrics(self, users: NDArray[np.int64], scores: NDArray[np.floating] | Tensor) -> PerUser:
         """Metrics [B] of users [B] by their scores [B, I], which are changed in place."""
         truth = self.truth[users]
-        hit = hits(_best(scores, self.given[users], max(self.cuts)), truth)
+        hit = hits(_best(scores, self.given[users], max(self.cuts), self.place), truth)
         return per_user(hit, np.diff(truth.indptr), self.cuts, self.names)
 
     def put(self, table: PerUser, users: NDArray[np.int64], values: PerUser) -> None:
@@ -57,8 +58,13 @@ class Validation:
         return table
 
 
-def _best(scores: NDArray[np.floating] | Tensor, given: csr_matrix, n: int) -> NDArray[np.int64]:
-    """Top n of scores [B, I] without the input, as `metrics.top_n`; from a GPU only the lists come."""
+def _best(
+    scores: NDArray[np.floating] | Tensor, given: csr_matrix, n: int, place: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Top n of scores [B, I] without the input, as `metrics.top_n`; from a GPU only the lists come.
+
+    There equal scores, which a network hardly has, come in any order.
+    """
     if not isinstance(scores, np.ndarray):
         if scores.is_cuda:
             import torch  # here, as a blend of closed forms validates without it
@@ -71,4 +77,4 @@ def _best(scores: NDArray[np.floating] | Tensor, given: csr_matrix, n: int) -> N
             return items.cpu().numpy()
         scores = scores.numpy()
     mask(scores, given)
-    return top_n(scores, n)
+    return top_n(scores, n, place)

@@ -18,7 +18,7 @@ from greysheep.models.search_space import Dimension, Real
 class CooccurrenceConfig(ModelConfig):
     """Settings of Cooccurrence."""
 
-    power: float = Field(0.5, ge=0)
+    power: float = Field(0.5, ge=0, le=2)
     """Counts are divided by popularity to this power; 0 leaves them as they are."""
 
 
