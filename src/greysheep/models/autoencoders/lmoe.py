@@ -22,8 +22,8 @@ class LMoEConfig(MultVAEConfig):
     gate: Literal["loss", "temperature", "uniform", "mlp"] | None = None
     """How experts are mixed for a user: `loss` (published: softmax of 1 / held-out loss), `temperature`
     (softmax of minus the mean held-out loss), `uniform`, or `mlp` (learned from the user's row). None =
-    `loss`, but `uniform` with weighting `mainstream`: the rows that a loss-driven gate reads, and nothing is trained
-    on, are worth more to the experts (docs/results/defaults.md)."""
+    `loss`, but `uniform` with weighting `mainstream`: the rows that a loss-driven gate reads, and nothing is
+    trained on, are worth more to the experts (docs/results/defaults.md)."""
     temperature: float = Field(1.0, ge=1e-6, le=1e6)
     """Of gate `temperature`: smaller is sharper."""
     shrinkage: float = Field(5.0, ge=0, le=1e9)
