@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 import greysheep as gs
 from greysheep.cli import run
+from greysheep.comparison.request import CompareRequest
 from greysheep.comparison.verdicts import verdict
 from greysheep.data.columns import ITEM, USER
 from greysheep.data.ids import ids_by_user, ids_like
@@ -408,6 +409,7 @@ ODD = [
     pa.table({}),
     torch.tensor(1),
     "n" * 300,
+    "~nobody-here/x",
 ]
 
 
@@ -421,6 +423,8 @@ def walks(world: dict[str, Any], folder: Path) -> dict[str, Callable[[Any], obje
         "split protocol": lambda x: gs.split(log, x),
         "fit": lambda x: gs.Popular().fit(x),
         "refit": lambda x: gs.Popular().fit(log, refit=x),
+        "checkpoints": lambda x: gs.MultVAE(epochs=1, latent=1, progress=False).fit(log, checkpoints=[x]),
+        "resume": lambda x: gs.Popular().fit(log, resume=x),
         "evaluate": gs.evaluate,
         "recs": lambda x: gs.evaluate(x, split),
         "evaluate split": lambda x: gs.evaluate(model, x),
@@ -432,6 +436,10 @@ def walks(world: dict[str, Any], folder: Path) -> dict[str, Callable[[Any], obje
         "save": lambda x: None if isinstance(x, str) and x in ("x", "n") else model.save(x),
         "rank": index.rank,
         "stage": lambda x: model.rank([0], stage=x),
+        "read": gs.Interactions.read,
+        "format": lambda x: gs.Interactions.read(ROWS, format=x),
+        "missing_ids": lambda x: gs.Interactions.read(ROWS, missing_ids=x),
+        "stage of vectors": lambda x: index.vectors([0], x),
         "groups_of": model.groups_of,
         "vectors": index.vectors,
         "rows": split.rows,
@@ -465,6 +473,7 @@ def walks(world: dict[str, Any], folder: Path) -> dict[str, Callable[[Any], obje
         "label": lambda x: gs.TALL(label=x),
         "variant": lambda x: gs.TALL(variant=x),
         "models": lambda x: gs.compare(log, x, out=folder / "c", max_minutes=0, progress=False),
+        "max_minutes": lambda x: CompareRequest(models=["popular"], max_minutes=x),
         "tune": lambda x: gs.tune("ease", x, trials=1, progress=False),
         "fixed": lambda x: gs.tune("popular", log, fixed=x),
         "storage": lambda x: gs.tune("popular", log, storage=x),
@@ -473,7 +482,17 @@ def walks(world: dict[str, Any], folder: Path) -> dict[str, Callable[[Any], obje
         for name in ("users", "k", "exclude_seen", "candidates", "exclude_items", "history", "on_unknown"):
             calls[f"{who} {name}"] = lambda x, one=one, name=name: one.recommend(**{name: x})
         calls[f"{who} similar"] = one.similar_items
-    for name in ("seeds", "k", "out", "reference", "margin", "max_minutes", "jobs", "protocol"):
+    for name in (
+        "user_col",
+        "item_col",
+        "time_col",
+        "weight_col",
+        "rating_col",
+        "min_rating",
+        "min_user_items",
+    ):
+        calls[f"read {name}"] = lambda x, name=name: gs.Interactions.read(ROWS, **{name: x})
+    for name in ("seeds", "k", "out", "reference", "margin", "jobs", "protocol"):
         more = {"out": folder / "d", "max_minutes": 0, "progress": False}
         calls[f"compare {name}"] = lambda x, name=name, more=more: gs.compare(
             log, ["popular"], **{**more, name: x}

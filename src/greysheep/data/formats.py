@@ -136,7 +136,7 @@ def known_format(
 def _named_format(name: str | None, source: Any) -> dict[str, Any]:
     if name is None:
         return {}
-    if name not in FORMATS:
+    if not isinstance(name, str) or name not in FORMATS:
         raise DataError(f"there is no format {name!r}; there are {', '.join(FORMATS)}")
     if not isinstance(source, (str, Path)):
         raise DataError(f"format={name!r} is for files, not for a {type(source).__name__}")

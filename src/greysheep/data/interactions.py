@@ -17,7 +17,7 @@ from greysheep.data.formats import known_format
 from greysheep.data.ids import positions_in, unpack
 from greysheep.data.reading import Columns, MissingIds, Rows, read_columns
 from greysheep.errors import ConfigError, DataError
-from greysheep.system.checks import number, whole_number
+from greysheep.system.checks import number, shown, whole_number
 from greysheep.system.forks import refuse_forked
 
 # Ids looked up in one go: a join holds a copy of them and several of their codes.
@@ -97,7 +97,9 @@ class Interactions:
             DataError: If the source cannot be used, in one line that says why.
         """
         _check_options(min_rating, min_user_items, min_item_users)
-        usual = {"user_col": user_col, "item_col": item_col, "rating_col": rating_col}
+        named = {"user_col": user_col, "item_col": item_col, "rating_col": rating_col}
+        usual = {option: _column(option, name) for option, name in named.items()}
+        time_col, weight_col = _column("time_col", time_col), _column("weight_col", weight_col)
         (user_col, item_col, rating_col), layout = known_format(format, source, usual, text)
         names = Columns(user_col, item_col, time_col, weight_col, rating_col)
         # Handed on without a name of its own, so that its memory is free as soon as the ids are codes.
@@ -247,6 +249,15 @@ def _time_bytes(times: pl.Series) -> bytes:
         wide = pl.Int64 if fits_int64 else pl.Float64
         return str(wide).encode() + times.cast(wide).to_numpy().tobytes()
     return str(times.dtype).encode() + times.to_physical().cast(pl.Int64).to_numpy().tobytes()
+
+
+def _column(option: str, name: Any) -> Any:
+    """The name of a column as text; pandas has numbers for columns without names, and tuples for levels."""
+    if name is None and option not in ("user_col", "item_col"):
+        return None
+    if isinstance(name, bool) or not isinstance(name, str | int | tuple):
+        raise DataError(f"{option}={shown(name)} is not the name of a column")
+    return str(name)
 
 
 def _check_options(min_rating: Any, min_user_items: Any, min_item_users: Any) -> None:

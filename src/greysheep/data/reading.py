@@ -66,7 +66,7 @@ def read_columns(
     Raises:
         DataError: In one line, whatever is wrong with the source.
     """
-    if missing_ids not in get_args(MissingIds):
+    if not isinstance(missing_ids, str) or missing_ids not in get_args(MissingIds):
         raise DataError(f"missing_ids={missing_ids!r} is not one of {', '.join(get_args(MissingIds))}")
     opened = open_source(source, text)
     named, found = _choose(opened, names, need_rating)

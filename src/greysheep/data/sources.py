@@ -44,8 +44,8 @@ def open_source(source: Any, text: TextFormat = _USUAL) -> Source:
             raise DataError("the path of the log is empty")
         try:
             return _open_path(Path(source).expanduser(), text)
-        except OSError as error:
-            reason = error.strerror or first_line(error)
+        except (OSError, RuntimeError) as error:  # RuntimeError: the home of an unknown user
+            reason = getattr(error, "strerror", None) or first_line(error)
             raise DataError(f"{str(source)[:200]} cannot be read: {reason}") from error
     if isinstance(source, pl.LazyFrame):
         try:

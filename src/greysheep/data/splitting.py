@@ -29,6 +29,7 @@ TRAIN, GATE, VALIDATION, TEST = 0, 1, 2, 3
 TESTED = ("strict", "paper", "temporal")
 """Protocols with test rows; `all` has none."""
 Stage = Literal["validation", "test", "serving"]
+STAGES: tuple[Stage, ...] = ("validation", "test", "serving")
 Parts = NDArray[np.int8]
 
 
@@ -72,7 +73,7 @@ class Split:
 
     def input_rows(self, stage: Stage, weighted: bool = False) -> sp.csr_matrix:
         """[U, I] rows shown to the model at a stage; just these leave the candidates."""
-        one_of("stage", stage, ("validation", "test", "serving"))
+        one_of("stage", stage, STAGES)
         if stage == "serving":
             return self.rows(*PARTS, weighted=weighted)
         if self.protocol == "paper":

@@ -170,7 +170,7 @@ class Model(Recommender):
             DataError: the log cannot be used.
         """
         refuse_forked()
-        refit = flag("refit", refit)
+        refit, resume = flag("refit", refit), flag("resume", resume)
         if not isinstance(data, Split):
             data = split(data, protocol="all", seed=self.options.seed)
         if refit and data.protocol != "all":
@@ -225,7 +225,7 @@ class Model(Recommender):
             "greysheep": own_version(),
             "torch": str(torch.__version__),
         }
-        return Checkpoints(Path(checkpoints), identity, resume=resume)
+        return Checkpoints(a_path("checkpoints", checkpoints), identity, resume=resume)
 
     def _refit(self) -> None:
         """Train again with validation rows in train; where that does not end well, keep the first model.

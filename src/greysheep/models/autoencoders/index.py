@@ -21,14 +21,14 @@ from torch import Tensor
 
 from greysheep.data.columns import GROUP, ITEM, USER
 from greysheep.data.ids import positions_in
-from greysheep.data.splitting import Stage
+from greysheep.data.splitting import STAGES, Stage
 from greysheep.errors import ConfigError, DataError
 from greysheep.mainstream.groups import GROUPS
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.models.autoencoders.base import MixtureModel
 from greysheep.models.recommender import Recommender
 from greysheep.nn.sparse_rows import SparseRows
-from greysheep.system.checks import a_path, number, seed_number, whole_number
+from greysheep.system.checks import a_path, number, one_of, seed_number, whole_number
 from greysheep.system.files import new_folder, refused
 
 RANKS = (16, 32, 64, 128, 256, 512)
@@ -73,7 +73,8 @@ class Index(Recommender):
     def vectors(self, users: NDArray[Any], stage: Stage = "serving") -> NDArray[Any]:
         """Vectors [n, r] of known users, given by their codes, by their input of a stage."""
         users = positions_in(users, self.log.n_users, "users")
-        return self.user_vectors[users] if stage == "serving" else self._of_rows(users, stage)
+        is_serving = one_of("stage", stage, STAGES) == "serving"
+        return self.user_vectors[users] if is_serving else self._of_rows(users, stage)
 
     _stage_state = vectors
 
