@@ -383,7 +383,7 @@ def train_slowly(model: TALL, parts: Split, epochs: int) -> tuple[oracle.Experts
                 keep[x > 0] = torch.bernoulli(kept, generator=random) / (1 - config.dropout)
             shape = (config.n_experts, len(batch), config.latent)
             eps = torch.randn(shape, generator=random, dtype=torch.float64)
-            how = {"gate": config.gate, "variant": config.variant, "noise": config.noise}
+            how = {"gate": model.settings.gate, "variant": config.variant, "noise": config.noise}
             out = experts.forward(x, v, eps, **how, keep=keep)
             for user, loss in zip(batch, oracle.mixture_losses(out, x, v, config.variant), strict=True):
                 losses_of[-1][user] = loss
@@ -419,7 +419,7 @@ def weights_of_epoch(
         {},
         {"weight_decay": 0.1, "l2": 0.0},
         {"kl_reduction": "mean", "anneal_steps": None, "anneal_epochs": 1.5, "beta": 1.2},
-        {"weighting": "mainstream", "power": 2.0, "dropout": 0.4},
+        {"weighting": "mainstream", "gate": "loss", "power": 2.0, "dropout": 0.4},
         {"variant": "authors", "alpha": 0.2},  # the floor bites: the weights' sum is no longer their number
         {"gate": "temperature", "weighting": "loss", "signal_scale": "mean"},
         {"gate": "uniform", "signal_scale": "standardised", "window": 2},

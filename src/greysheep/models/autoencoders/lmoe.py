@@ -68,5 +68,5 @@ class LMoE(MixtureModel):
 
     name = "lmoe"
     Config = LMoEConfig
-    presets = paper_settings.EXPERTS
+    presets = paper_settings.LMOE
     search_space, search_starts = search_spaces.GATED_EXPERTS, search_spaces.GATED_STARTS

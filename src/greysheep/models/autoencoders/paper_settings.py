@@ -43,4 +43,5 @@ MULTVAE = {log: {**PROGRAM, **own} for log, own in LOGS.items()}
 """Presets of models of one expert: a fair baseline of TALL, with its sum of KL."""
 EXPERTS = {log: {**own, "n_experts": 100} for log, own in MULTVAE.items()}
 """Presets of mixtures without adaptive weights."""
+LMOE = {log: {**own, "gate": "loss"} for log, own in EXPERTS.items()}
 TALL = {log: {**own, **ADAPTIVE, **ADAPTIVE_LOGS[log]} for log, own in EXPERTS.items()}

@@ -25,7 +25,7 @@ ONE_EXPERT: dict[str, Dimension] = {**TRAINING, "latent": Choice((50, 100, 200))
 USER_WEIGHTED: dict[str, Dimension] = {"power": Real(0.0, 3.0), **ONE_EXPERT}
 
 GATE: dict[str, Dimension] = {
-    "gate": Choice(("loss", "uniform", "temperature")),
+    "gate": Choice((None, "uniform", "temperature")),
     "temperature": Real(0.1, 10.0, log=True, when=("gate", ("temperature",))),
 }
 FIXED_WEIGHTS: Dimension = Real(0.0, 2.0, when=("weighting", ("mainstream",)))
@@ -46,7 +46,7 @@ ADAPTIVE_EXPERTS: dict[str, Dimension] = {
     "start_epoch": Whole(0, 60, step=10, when=ON),
     **GATE,
 }
-MAINSTREAM: dict[str, Any] = {"weighting": "mainstream", "gate": "uniform"}
+MAINSTREAM: dict[str, Any] = {"weighting": "mainstream"}
 GATED_STARTS: tuple[dict[str, Any], ...] = (MAINSTREAM, *STARTS)
 ADAPTIVE_STARTS: tuple[dict[str, Any], ...] = ({"start_epoch": 0}, *GATED_STARTS)
 """A trial of ten experts takes minutes, so these come first."""
