@@ -113,7 +113,8 @@ odd(
 )
 odd("ids with quotes and line ends", lambda: with_ids(lambda u: f'"{u}\n', lambda i: f"a,{i}\t'"))
 odd("ids that differ by case and blanks", lambda: with_ids(
-    lambda u: ("A" if u % 2 else "a") + str(u // 2), lambda i: " " * (i % 3 + 1) + f"{i // 3}x"))  # fmt: skip
+    lambda u: ("A" if u % 2 else "a") + str(u // 2), lambda i: " " * (i % 3 + 1) + f"{i // 3}x"),
+    missing_ids="keep")  # fmt: skip
 odd(
     "ids of UUID text",
     lambda: with_ids(lambda u: str(uuid.UUID(int=u)), lambda i: str(uuid.UUID(int=i << 64))),

@@ -109,10 +109,11 @@ def test_a_history_weighs_as_it_says() -> None:
         model.fit(log)
         x = np.zeros((1, 48))
         x[0, items] = own
+        weights = model.weights if isinstance(model, gs.ItemKNN) else model.solution.weights
         if isinstance(model, gs.WeightedEASE):
-            scores = (x / model.item_scale @ model.weights * model.item_scale)[0]
+            scores = (x / model.item_scale @ weights * model.item_scale)[0]
         else:
-            scores = np.asarray(x @ model.weights)[0]
+            scores = np.asarray(x @ weights)[0]
         found = model.recommend(history=new, k=500)
         np.testing.assert_allclose(found["score"], scores[log.encode_items(found["item_id"])], rtol=1e-5)
         plain = model.recommend(history=new.drop("weight"), k=500)

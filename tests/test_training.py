@@ -274,9 +274,10 @@ def test_a_gate_is_kept_only_where_nothing_flows_through_it() -> None:
 
 def test_fixed_weights_leave_no_rows_to_a_gate() -> None:
     fixed = {"weighting": "mainstream"}
-    assert gs.LMoE(**fixed).config.gate == "uniform" and not gs.TALL(**fixed).uses_gate_rows
-    assert gs.LMoE().config.gate == gs.LMoE(**fixed, gate="loss").config.gate == "loss"
-    assert gs.TALL(**fixed, variant="authors").config.gate == "loss"
+    assert not gs.LMoE(**fixed).uses_gate_rows and not gs.TALL(**fixed).uses_gate_rows
+    for model in (gs.LMoE(), gs.LMoE(**fixed, gate="loss"), gs.TALL(**fixed, variant="authors")):
+        assert model.uses_gate_rows and model.settings.gate == "loss"
+    assert gs.LMoE(**fixed).settings.gate == "uniform"
 
 
 def test_a_small_log_has_ten_steps_an_epoch() -> None:

@@ -531,8 +531,8 @@ def test_what_cannot_be_is_refused_before_the_data(more: dict[str, Any], message
 
 
 def test_data_that_cannot_be_tuned_on() -> None:
-    with pytest.raises(DataError, match="not DataFrame"):
-        gs.tune("ease", world(48).frame(), trials=1, **QUIET)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="give a path"):
+        gs.tune("ease", 7, trials=1, **QUIET)
     log = gs.Interactions.read(pl.DataFrame({"user_id": [1, 2, 3], "item_id": ["a", "b", "c"]}))
     with pytest.raises(DataError, match="no validation rows of 3 rows"):
         gs.tune("ease", log, trials=1, **QUIET)
@@ -617,7 +617,7 @@ def test_the_command(log_file: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert pl.read_csv("out/trials.csv").height == 6
     for wrong, message in (
         (["tune", "log.csv", "-o", "out", "--model", "ease", "--trials", "1"], "not ease"),
-        (["tune", "log.csv", "-o", ".", "--trials", "1"], "holds files but no study.journal"),
+        (["tune", "log.csv", "-o", ".", "--trials", "1"], "would replace the input log.csv"),
         (["tune", "none.csv", "-o", "new", "--set", "alpha=x"], "alpha='x' is not possible"),
         (["tune", "none.csv", "-o", "new", "--model", "ease"], "none.csv"),
     ):

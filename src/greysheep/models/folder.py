@@ -205,7 +205,7 @@ def _read_split(
         return Split(log, np.empty(0, np.int8), manifest["protocol"], manifest["seed"])
     rows = read_table(folder, ROWS, USER, ITEM, PART)
     with reading(folder, ROWS):
-        users, items = log.encode_users(rows[USER]), log.encode_items(rows[ITEM])
+        users, items = _user_codes(log, rows[USER]), log.encode_items(rows[ITEM])
         if (users < 0).any() or (items < 0).any():
             raise ValueError("it names users or items that the model does not have")
         if not (np.diff(users * len(item_ids) + items) > 0).all():
@@ -225,6 +225,15 @@ def _read_split(
         part = rows[PART].replace_strict({p: i for i, p in enumerate(PARTS)}, return_dtype=pl.Int8).to_numpy()
     log = Interactions(user_ids, item_ids, users.astype(np.int32), items.astype(np.int32), weights, times)
     return Split(log, part, manifest["protocol"], manifest["seed"])
+
+
+def _user_codes(log: Interactions, ids: pl.Series) -> NDArray[np.int64]:
+    """As `log.encode_users`, for ids in the order of a log: they lie in runs, the first that of code 0."""
+    begins = np.ones(len(ids), dtype=bool)
+    begins[1:] = (ids.slice(1) != ids.slice(0, len(ids) - 1)).to_numpy()
+    if ids.filter(pl.Series(begins)).equals(log.user_ids, check_dtypes=True):
+        return np.cumsum(begins) - 1
+    return log.encode_users(ids)
 
 
 def _json(path: Path, content: dict[str, Any]) -> None:

@@ -42,6 +42,8 @@ class MixtureSettings:
     def of(cls, values: Mapping[str, Any], **fixed: Any) -> MixtureSettings:
         """Pick them out of a model's settings; `fixed` are those that the model does not leave open."""
         own = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        if "gate" in own and own["gate"] is None:
+            own["gate"] = "uniform" if own["weighting"] == "mainstream" else "loss"
         return cls(**{**own, **fixed})
 
     @property

@@ -10,6 +10,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,11 +27,12 @@ def write_seal(folder: Path, about: Mapping[str, Any]) -> None:
 
     `sha256sum --check manifest.sha256` accepts the digest of the manifest.
     """
-    files = {}
-    for path in sorted(folder.iterdir()):
-        if path.name not in (MANIFEST, DIGEST):
-            files[path.name] = {"bytes": path.stat().st_size, "sha256": digest_of(path)}
-            sync(path)
+    paths = [path for path in sorted(folder.iterdir()) if path.name not in (MANIFEST, DIGEST)]
+    with ThreadPoolExecutor(1) as pool:
+        on_disk = [pool.submit(sync, path) for path in paths]  # the disk works while digests are made
+        files = {path.name: {"bytes": path.stat().st_size, "sha256": digest_of(path)} for path in paths}
+        for written in on_disk:
+            written.result()
     text = json.dumps({**about, "files": files}, indent=1, allow_nan=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     (folder / DIGEST).write_bytes(_digest_line(digest_of(folder / MANIFEST)))

@@ -19,11 +19,11 @@ class LMoEConfig(MultVAEConfig):
     """K. The paper uses 100; time and memory grow with K."""
     dropout: float = Field(0.4, ge=0, lt=1)
     """Share of input entries dropped while training; experts smooth one another, so less than of one."""
-    gate: Literal["loss", "temperature", "uniform", "mlp"] = "loss"
+    gate: Literal["loss", "temperature", "uniform", "mlp"] | None = None
     """How experts are mixed for a user: `loss` (published: softmax of 1 / held-out loss), `temperature`
-    (softmax of minus the mean held-out loss), `uniform`, or `mlp` (learned from the user's row). With
-    weighting `mainstream` it is `uniform` unless given: the rows that a loss-driven gate reads, and nothing
-    is trained on, are worth more to the experts (docs/results/defaults.md)."""
+    (softmax of minus the mean held-out loss), `uniform`, or `mlp` (learned from the user's row). None =
+    `loss`, but `uniform` with weighting `mainstream`: the rows that a loss-driven gate reads, and nothing is trained
+    on, are worth more to the experts (docs/results/defaults.md)."""
     temperature: float = Field(1.0, ge=1e-6, le=1e6)
     """Of gate `temperature`: smaller is sharper."""
     shrinkage: float = Field(5.0, ge=0, le=1e9)
@@ -45,13 +45,6 @@ class LMoEConfig(MultVAEConfig):
     """Of weighting `mainstream`: how steeply a user's weight falls with her mainstream score."""
 
     authors: ClassVar[dict[str, Any]] = paper_settings.PROGRAM
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fixed_weights_need_no_gate_rows(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or str(given.get("variant")) == "authors":
-            return given
-        return {"gate": "uniform", **given} if str(given.get("weighting")) == "mainstream" else given
 
     @model_validator(mode="after")
     def _a_kept_gate_is_a_constant(self) -> Self:

@@ -306,7 +306,7 @@ def differences(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
 
     >>> old = {"log": "ab", "settings": {"latent": 8, "beta": 1.0}, "threads": 2}
     >>> differences(old, {"log": "ab", "settings": {"latent": 9, "beta": 1.0}, "threads": 1})
-    'latent is 8 there and 9 here; threads is 2 there and 1 here'
+    'threads is 2 there and 1 here; latent is 8 there and 9 here'
     """
     if known.get("log") != wanted.get("log"):
         return "another log"

@@ -1,0 +1,161 @@
+"""Folders of models: damage is found and named, what is made to harm refused, an output never lands amiss."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+import greysheep as gs
+from contract import world
+from greysheep.cli import app
+from greysheep.errors import DataError, GreysheepError, ModelFolderError
+from greysheep.models.registry import parse
+
+CHAOS = Path(__file__).resolve().parents[1] / "benchmarks" / "chaos"
+if not CHAOS.is_dir():
+    pytest.skip("the benchmarks are not in this copy", allow_module_level=True)
+sys.path.insert(0, str(CHAOS))
+import folders  # noqa: E402
+import hostile  # noqa: E402
+
+QUICK = [case for case in hostile.CASES if "bomb" not in case]
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models of the chaos, whole."""
+    place = tmp_path_factory.mktemp("good")
+    folders.prepare(place)
+    return place
+
+
+def refusal(*words: Any) -> str:
+    """What a command is refused with, which `main` prints; exit code 2."""
+    error = CliRunner().invoke(app, [str(word) for word in words]).exception
+    assert isinstance(error, GreysheepError), error
+    return str(error)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_folders_made_to_harm_are_refused_though_their_seal_is_right(
+    good: Path, tmp_path: Path, verify: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number, case in enumerate(QUICK):
+        place = hostile.make(case, good, tmp_path / f"h{number}")
+        with pytest.raises(ModelFolderError, match=r"\.(json|jsonl|parquet|safetensors|sha256)") as caught:
+            gs.load(place, verify=verify)
+            pytest.fail(f"{case} was loaded")
+        assert "\n" not in str(caught.value), case
+    assert not (tmp_path / hostile.CANARY).exists()
+
+
+def test_a_table_that_grows_in_memory_is_refused_by_its_footer(
+    good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = hostile.make("ids are fractions", good, tmp_path / "it")
+    hostile.bomb("items.parquet", 3)(place)
+    hostile.seal(place)
+
+    def read(*arguments: Any, **keywords: Any) -> None:
+        pytest.fail("a table was read before its footer was looked at")
+
+    shutil.copy(good / "ease" / "users.parquet", place)
+    users = pl.read_parquet(place / "users.parquet")
+    hostile.seal(place)
+    monkeypatch.setattr(pl, "read_parquet", lambda path, **rest: users if "users" in str(path) else read())
+    with pytest.raises(ModelFolderError, match=r"items\.parquet .* would become 75,000,000 in memory"):
+        gs.load(place)
+
+
+def test_turned_bits_and_cut_files_are_found_and_named(good: Path) -> None:
+    facts = folders.damage(good, 60, 30, seed=1)
+    assert facts["missed"] == [] and facts["named"] == {"flips": 60, "cuts": 30}
+
+
+def test_verify_is_what_finds_a_changed_weight(good: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(good / "ease", tmp_path / "it")
+    data = bytearray((place / "model.safetensors").read_bytes())
+    data[-3] ^= 1  # another finite number
+    (place / "model.safetensors").write_bytes(data)
+    with pytest.raises(ModelFolderError, match=r"model\.safetensors has changed"):
+        gs.load(place)
+    assert gs.load(place, verify=False).recommend(k=3).height == 180
+    assert "has changed" in refusal("recommend", place)
+    assert CliRunner().invoke(app, ["recommend", str(place), "-k", "3", "--no-verify"]).exit_code == 0
+
+
+def test_loaded_weights_are_those_saved_and_can_be_trained_on(good: Path, tmp_path: Path) -> None:
+    model = gs.load(good / "tall")
+    again = gs.load(model.save(tmp_path / "again"))
+    assert {key: value.tolist() for key, value in model._state().items()} == {
+        key: value.tolist() for key, value in again._state().items()
+    }
+    assert all(weight.requires_grad and not weight.is_meta for weight in again.net.parameters())
+    assert again.fit(world(24)).recommend(k=2).height == 48
+
+
+@pytest.mark.parametrize("text", ["lft[latent=4]", "enlft[latent=4]", "blend[models=lft+ease]"])
+def test_what_needs_its_rows_says_so_before_it_is_trained(text: str, tmp_path: Path) -> None:
+    model = parse(text, progress=False)
+    with pytest.raises(DataError, match="cannot be saved without its rows"):
+        model.check_without_rows()
+    world(24).frame().write_parquet(tmp_path / "log.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(model), "fit", lambda *a, **k: pytest.fail("it was trained"))
+        said = refusal("fit", tmp_path / "log.parquet", "--model", text, "-o", tmp_path / "m", "--no-history")
+    assert "cannot be saved without its rows" in said
+    assert not (tmp_path / "m").exists()
+
+
+def test_an_output_never_lands_in_an_input(good: Path, tmp_path: Path) -> None:
+    place = shutil.copytree(good / "tall", tmp_path / "m")
+    (tmp_path / "link").symlink_to(place)
+    before = {file.name: file.read_bytes() for file in place.iterdir()}
+    for target in (place, tmp_path / "link", place / "index"):
+        assert "the input" in refusal("compile", place, "-o", target)
+    for target in (place / "items.parquet", tmp_path / "link" / "lists.csv"):
+        assert "the input" in refusal("recommend", place, "-o", target)
+    assert "the input" in refusal("evaluate", place, "--json", place / "manifest.json")
+    assert {file.name: file.read_bytes() for file in place.iterdir()} == before
+
+
+def test_a_link_as_output_leads_to_the_place(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    gs.Popular().fit(world(24)).save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and gs.load(tmp_path / "there").name == "popular"
+    for place in ("/proc", "/dev/null"):  # a mount, a device
+        with pytest.raises(ModelFolderError):
+            gs.Popular().fit(world(24)).save(place)
+
+
+def test_drafts_of_killed_saves_are_swept_and_those_of_living_ones_are_not(tmp_path: Path) -> None:
+    code = "import os, sys; from pathlib import Path; from greysheep.system.files import new_folder\n"
+    code += "with new_folder(Path('m')) as draft: (draft / 'x').write_text('x'); os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False)
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith(".m.")
+    other = tmp_path / ".mm.00000000.tmp"
+    other.mkdir()
+    gs.Popular().fit(world(24)).save(tmp_path / "m")
+    assert {path.name for path in tmp_path.iterdir()} == {"m", other.name}
+
+
+def test_a_full_disk_is_one_line_and_the_earlier_file_stays(good: Path, tmp_path: Path) -> None:
+    out = tmp_path / "lists.csv"
+    out.write_text("earlier")
+    command = [sys.executable, "-m", "greysheep", "recommend", str(good / "ease"), "-o", str(out)]
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (64, 64))  # noqa: E731
+    said = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, env=os.environ)
+    assert said.returncode == 2 and "Traceback" not in said.stderr and "cannot be written" in said.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["lists.csv"] and out.read_text() == "earlier"
