@@ -185,8 +185,8 @@ def test_a_finished_blend_is_found_again(log: gs.Interactions, tmp_path: Path) -
     assert len(again.runs) == 2 and not again.missing
     with pytest.raises(ConfigError, match="models are texts"):
         gs.compare(log, [gs.models.EASE()], **ask)  # type: ignore[list-item]
-    with pytest.raises(DataError, match=r"log\.parquet does not exist"):
-        gs.compare("log.parquet", models, **ask)
+    with pytest.raises(DataError, match=r"no-such-log\.parquet does not exist"):
+        gs.compare("no-such-log.parquet", models, **ask)
     with pytest.raises(ConfigError, match="too many"):
         gs.compare(log, models, **{**ask, "seeds": 10**11})
 
