@@ -124,9 +124,11 @@ def test_the_form_over_users_gives_the_same_scores(
     found = solve(csr_matrix(x), regularization, "users")
     assert isinstance(found, UserForm)
     expected = fed @ oracle.ease_weights(x, regularization)
+    # scores are divided by 1 - q, which falls as lambda does, and rounding errors with it grow
+    near = {"atol": 1e-9 * max(1.0, 10 / regularization)}
     for rows in (csr_matrix(fed), csr_matrix(fed, dtype=np.float32)):
-        np.testing.assert_allclose(found.scores(rows), expected, atol=1e-9)
-    np.testing.assert_allclose(found.precise_scores(fed), expected, atol=1e-9)
+        np.testing.assert_allclose(found.scores(rows), expected, **near)
+    np.testing.assert_allclose(found.precise_scores(fed), expected, **near)
 
 
 @pytest.mark.parametrize("form", ["items", "users"])
