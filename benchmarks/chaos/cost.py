@@ -2,7 +2,7 @@
 
     python benchmarks/chaos/cost.py OUT.json [--epochs 5] [--model tall]
 
-One fit in one process writes a checkpoint after every epoch, whatever it costs: each is divided by the seconds
+One fit in one process writes a checkpoint after every epoch, whatever it costs: each is divided by the time
 of its own epoch, training and validation, so that what else the machine does weighs on both. The fit itself
 writes one when that takes at most SHARE of the time since the one before.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import greysheep as gs
+from greysheep.models import create
 from greysheep.models.training import checkpoints
 from greysheep.models.training.checkpoints import Checkpoints, State
 
@@ -37,7 +38,7 @@ def measure(model: str, epochs: int, folder: Path) -> dict[str, Any]:
 
     allowed, checkpoints.SHARE, Checkpoints.write = checkpoints.SHARE, math.inf, timed  # type: ignore[method-assign]
     log = gs.datasets.load("ml-1m").log
-    fitted = gs.create(model, epochs=epochs, threads=1, progress=True).fit(log, checkpoints=folder / "c")
+    fitted = create(model, epochs=epochs, threads=1, progress=True).fit(log, checkpoints=folder / "c")
     of_epochs = [row["train_seconds"] + row["validation_seconds"] for row in fitted.history]
     shares = [cost / epoch for cost, epoch in zip(seconds, of_epochs, strict=True)]
     share = statistics.median(shares)

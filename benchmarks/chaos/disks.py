@@ -5,7 +5,8 @@
 Each command writes to an empty disk, then again over what it had written; the disk has 0, 1, 2, 4 ... free
 pages, until there is room. Where there is none: exit 2, one line that begins with `error:` and names the
 place, no traceback, and the disk holds what it held before, byte for byte. The folders of `compare` and
-`tune` grow instead: nothing that lay there may be gone, and the same command must go on to its end.
+`tune` grow instead: nothing that lay there may be gone but the log of a run that had failed, and the
+same command must go on to its end.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def attempt(name: str, words: list[str], disk: Path) -> dict[str, Any]:
     faults = [] if code == 2 else [f"exit {code}"]
     if len(errors) != 1 or str(disk) not in errors[0] or "Traceback" in said.getvalue():
         faults.append(f"says {lines[-3:]}")
-    faults += [f"{path} is gone" for path in before.keys() - after.keys()]
+    faults += [f"{path} is gone" for path in before.keys() - after.keys() if not path.endswith(".log")]
     if name not in GROW:
         faults += [f"{path} is new" for path in after.keys() - before.keys()]
         faults += [
