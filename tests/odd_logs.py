@@ -87,8 +87,10 @@ odd("weights 0", lambda: frame(PAIRS, weight=[0.0] * N))
 odd("some weights 0", lambda: frame(PAIRS, weight=[float(i % 3) for i in range(N)]))
 odd("weights whole", lambda: frame(PAIRS, weight=[i % 7 + 1 for i in range(N)]))
 odd("weights of 2 to the power", lambda: frame(PAIRS, weight=[2.0 ** (i % 60) for i in range(N)]))
-odd("a weight below 0", lambda: frame(PAIRS, weight=[-1.0] + [1.0] * (N - 1)), refused=True)
-odd("a weight of NaN", lambda: frame(PAIRS, weight=[np.nan] + [1.0] * (N - 1)), refused=True)
+odd("a weight below 0", lambda: frame(PAIRS, weight=[-1.0] + [1.0] * (N - 1)))  # nobody named it: left out
+odd("a weight of NaN", lambda: frame(PAIRS, weight=[np.nan] + [1.0] * (N - 1)))
+odd("a weight below 0, named", lambda: frame(PAIRS, weight=[-1.0] + [1.0] * (N - 1)), refused=True,
+    weight_col="weight")  # fmt: skip
 odd("weights that sum beyond float32", lambda: frame(PAIRS * 9, weight=[1e38] * 9 * N), refused=True)
 
 # Ids

@@ -104,6 +104,14 @@ def test_loaded_weights_are_those_saved_and_can_be_trained_on(good: Path, tmp_pa
     assert again.fit(world(24)).recommend(k=2).height == 48
 
 
+def test_a_model_that_nobody_has_validation_rows_for_is_read_again(tmp_path: Path) -> None:
+    log = gs.Interactions.read(pl.DataFrame({"user_id": [1, 2, 3], "item_id": [1, 1, 2]}))
+    model = gs.TALL(n_experts=2, latent=3, epochs=1, progress=False).fit(log)
+    assert model.history[-1]["objective"] is None
+    loaded = gs.load(model.save(tmp_path / "m"))
+    assert loaded.recommend(k=2).equals(model.recommend(k=2))
+
+
 @pytest.mark.parametrize("text", ["lft[latent=4]", "enlft[latent=4]", "blend[models=lft+ease]"])
 def test_what_needs_its_rows_says_so_before_it_is_trained(text: str, tmp_path: Path) -> None:
     model = parse(text, progress=False)
