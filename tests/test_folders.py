@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import greysheep as gs
 from contract import world
 from greysheep.cli import app
-from greysheep.errors import DataError, GreysheepError, ModelFolderError
+from greysheep.errors import DataError, GreysheepError, GreysheepWarning, ModelFolderError
 from greysheep.models.registry import parse
 
 CHAOS = Path(__file__).resolve().parents[1] / "benchmarks" / "chaos"
@@ -106,7 +106,8 @@ def test_loaded_weights_are_those_saved_and_can_be_trained_on(good: Path, tmp_pa
 
 def test_a_model_that_nobody_has_validation_rows_for_is_read_again(tmp_path: Path) -> None:
     log = gs.Interactions.read(pl.DataFrame({"user_id": [1, 2, 3], "item_id": [1, 1, 2]}))
-    model = gs.TALL(n_experts=2, latent=3, epochs=1, progress=False).fit(log)
+    with pytest.warns(GreysheepWarning, match="no user has a validation row"):
+        model = gs.TALL(n_experts=2, latent=3, epochs=1, progress=False).fit(log)
     assert model.history[-1]["objective"] is None
     loaded = gs.load(model.save(tmp_path / "m"))
     assert loaded.recommend(k=2).equals(model.recommend(k=2))
