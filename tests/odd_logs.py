@@ -113,7 +113,11 @@ odd(
     "ids of thousands of letters",
     lambda: with_ids(lambda u: "x" * 5000 + str(u), lambda i: "é" * 3000 + str(i)),
 )
-odd("ids with quotes and line ends", lambda: with_ids(lambda u: f'"{u}\n', lambda i: f"a,{i}\t'"))
+odd(
+    "ids with quotes and line ends",
+    lambda: with_ids(lambda u: f'"{u}\n', lambda i: f"a,{i}\t'"),
+    missing_ids="keep",
+)
 odd(
     "ids that differ by case and blanks",
     lambda: with_ids(lambda u: "aA"[u % 2] + str(u // 2), lambda i: "x" + " " * (i % 3 + 1) + str(i // 3)),
@@ -123,8 +127,8 @@ odd(
     lambda: with_ids(lambda u: str(uuid.UUID(int=u)), lambda i: str(uuid.UUID(int=i << 64))),
 )
 odd("ids of categories", lambda: frame(PAIRS).cast(pl.Categorical))
-odd("ids of dates", lambda: with_ids(lambda u: dt.date(2020, 1, u + 1), str))
-odd("ids of bools", lambda: with_ids(lambda u: u % 2 == 0, str))
+odd("ids of dates", lambda: with_ids(lambda u: dt.date(2020, 1, u + 1), str), refused=True)
+odd("ids of bools", lambda: with_ids(lambda u: u % 2 == 0, str), refused=True)
 odd("ids of fractions", lambda: with_ids(lambda u: u + 0.5, str), refused=True)
 odd("an id that is missing", lambda: with_ids(lambda u: f"u{u}" if u else None, str), refused=True)
 odd(
