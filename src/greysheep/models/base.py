@@ -122,6 +122,10 @@ class Model(Recommender):
     def _restore(self, state: dict[str, Any], n_items: int) -> None:
         """Take them back, as arrays or as they were given."""
 
+    def _saved_state(self, with_rows: bool) -> dict[str, Any]:
+        """`_state`, and what else spares a loaded model work; with_rows: whether users' rows are saved."""
+        return self._state()
+
     def _check_user_state(self, state: NDArray[Any] | None) -> None:
         """Refuse (ValueError) what a folder holds of its users; it is finite, and has a row for each."""
         if self.n_experts is not None:
@@ -317,7 +321,8 @@ class Model(Recommender):
         kind = REGISTRY[self.name]
         if module := module_of(kind):
             about["class"] = f"{module}:{kind.__qualname__}"
-        saved = folder.Saved(about, self.fitted, self.user_state, self._state())
+        tensors = self._saved_state(include_history and self.has_history)
+        saved = folder.Saved(about, self.fitted, self.user_state, tensors)
         return folder.save(saved, a_path("directory", directory), include_history)
 
 

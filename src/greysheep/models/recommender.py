@@ -272,10 +272,13 @@ class Recommender(ABC):
 
     def _states(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any] | None:
         """State [n, S] of many users, computed in pieces."""
-        pieces = in_pieces(np.arange(seen.shape[0]), seen.shape[1])
-        states = [self._user_state(seen[some], held_out[some]) for some in pieces]
-        known = [state for state in states if state is not None]
-        return np.concatenate(known) if known else None
+        states = []
+        for some in in_pieces(np.arange(seen.shape[0]), seen.shape[1]):
+            state = self._user_state(seen[some], held_out[some])
+            if state is None:
+                return None
+            states.append(state)
+        return np.concatenate(states) if states else None
 
     def _scored(self, audience: Audience, chunk: NDArray[Any]) -> tuple[NDArray[Any], csr_matrix]:
         """Scores [B, I] and seen rows of some of the audience; the history comes before the stored rows."""
@@ -287,13 +290,12 @@ class Recommender(ABC):
         pick[given] = 1 + np.arange(given.sum())
         pick[stored] = 1 + given.sum() + np.arange(stored.sum())
         seen = pool[pick]
-        state = None
-        if self.user_state is not None:
-            width = self.user_state.shape[1]
-            state = np.full((len(chunk), width), 1 / width, self.user_state.dtype)
-            state[stored] = self.user_state[code[stored]]
-            if audience.user_state is not None:
-                state[given] = audience.user_state[place[given]]
+        known, state = self._stage_state(code[stored], "serving"), None
+        if known is not None:
+            width = known.shape[1]
+            state = np.full((len(chunk), width), 1 / width, known.dtype)
+            state[stored] = known
+            state[given] = 0 if audience.user_state is None else audience.user_state[place[given]]
         scores = np.array(self._scores(seen, state))
         scores[unknown] = self.item_counts
         return scores, seen
