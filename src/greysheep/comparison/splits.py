@@ -15,7 +15,7 @@ from greysheep.data.splitting import Split, split
 from greysheep.errors import DataError, MissingExtraError
 from greysheep.mainstream.groups import Mainstream
 from greysheep.mainstream.scores import density_scores, distribution_scores
-from greysheep.system.files import new_file, new_folder
+from greysheep.system.files import written_or_refused
 
 SCORES = "groups.parquet"
 
@@ -60,16 +60,17 @@ class Splits:
         folder = self.folder / f"s{seed}"
         if seed not in self:
             parts = split(self.log, self.protocol, seed)
-            with new_folder(folder) as draft:
-                parts.write(draft)
-                self._scores(parts).write_parquet(draft / SCORES)
+            scores = self._scores(parts)
+            parts.write(folder)
+            with written_or_refused(folder / SCORES) as draft:
+                scores.write_parquet(draft)
         return folder
 
     def _scores(self, parts: Split) -> pl.DataFrame:
         """Scores take longer than the split: they outlive an interruption."""
         known = self.scores / f"s{parts.seed}.parquet"
         if not known.is_file():
-            with new_file(known) as draft:
+            with written_or_refused(known) as draft:
                 scores_of(parts).write_parquet(draft)
         return pl.read_parquet(known, glob=False)
 
