@@ -5,12 +5,12 @@
 
 COPY: a copy of the repository, which is changed. Of all faults that can be planted in ROOMS a seeded sample
 is drawn; COPY/mutants/results.jsonl gets a line for each. The first call runs every test once and keeps which
-test runs which line. A fault is tried against the tests that run its line, the quickest first, one of each
-function before a second one; then against the files of those tests whole, as a fixture runs in its first test
-only; then against all others. The first failure ends it. A fault under which the tests take ten times as long
-counts as killed. --seconds: try no more tests than take about so long; a fault that outlives them "lives so
-far", and is taken up again by a call with more. One that lives is a test that is missing, or code that does
-not matter (say which).
+test runs which line. A fault is tried against the tests that run its line, first those that run many lines of
+its file in little time, one of each function before a second one; then against the files of those tests
+whole, as a fixture runs in its first test only; then against all others. The first failure ends it. A fault
+under which the tests take five times as long counts as killed. --seconds: try no more tests than take about
+so long; a fault that outlives them "lives so far", and is taken up again by a call with more. One that lives
+is a test that is missing, or code that does not matter (say which).
 
 Each trial is a fork of this process, which has imported the libraries, but nothing of greysheep.
 """
@@ -28,6 +28,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import cache_from_source
@@ -120,9 +121,9 @@ class Watch:
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
         if self.coverage is not None:
             self.coverage.switch_context(item.nodeid)
-        begun = time.perf_counter()
+        begun = time.process_time()  # not of the clock: others may be busy
         found = yield
-        self.seconds[item.nodeid] = time.perf_counter() - begun
+        self.seconds[item.nodeid] = time.process_time() - begun
         return found
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -167,19 +168,13 @@ class Tests:
     def of(self, file: Path, line: int) -> list[list[str]]:
         """Three groups: those that run the line, or else its file; the rest of their files; all others."""
         by_line = self.data.contexts_by_lineno(str(file))
-        ran = {name for name in by_line.get(line, ()) if name in self.seconds}
-        ran = ran or {name for names in by_line.values() for name in names if name in self.seconds}
+        lines = Counter(name for names in by_line.values() for name in names if name in self.seconds)
+        ran = {name for name in by_line.get(line, ()) if name in lines} or set(lines)
         files = {name.partition("::")[0] for name in ran}
         beside = [name for name in self.seconds if name.partition("::")[0] in files and name not in ran]
         rest = [name for name in self.seconds if name.partition("::")[0] not in files]
-        return [self._turns(ran), beside, rest]
-
-    def _turns(self, names: set[str]) -> list[str]:
-        """One test of each function in turn, the quickest functions first."""
-        functions: dict[str, list[str]] = {}
-        for name in sorted(names, key=lambda name: (self.seconds[name], name)):
-            functions.setdefault(name.partition("[")[0], []).append(name)
-        return [name for turn in zip_longest(*functions.values()) for name in turn if name is not None]
+        cost = {name: (self.seconds[name] + 0.01) / lines[name] for name in ran}
+        return [_turns(sorted(ran, key=lambda name: (cost[name], name))), beside, rest]
 
     def upto(self, names: list[str], seconds: float) -> list[str]:
         """As many of the tests, from the first on, as take so long."""
@@ -192,6 +187,14 @@ class Tests:
         return chosen
 
 
+def _turns(names: list[str]) -> list[str]:
+    """One test of each function in turn."""
+    functions: dict[str, list[str]] = {}
+    for name in names:
+        functions.setdefault(name.partition("[")[0], []).append(name)
+    return [name for turn in zip_longest(*functions.values()) for name in turn if name is not None]
+
+
 def trial(tests: list[str], seconds: float, log: Path) -> tuple[str, str]:
     """Outcome of some tests that should take so long, and the test that failed, in a fork of this process."""
     reader, writer = os.pipe()
@@ -199,7 +202,7 @@ def trial(tests: list[str], seconds: float, log: Path) -> tuple[str, str]:
     if child == 0:
         try:
             os.setsid()
-            limit = int(10 * seconds + 60)
+            limit = int(5 * seconds + 30)
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
             out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(out, 1)
@@ -211,7 +214,7 @@ def trial(tests: list[str], seconds: float, log: Path) -> tuple[str, str]:
             os._exit(0)
     os.close(writer)
     begun, ended = time.monotonic(), 0
-    while not ended and time.monotonic() - begun < 30 * seconds + 120:
+    while not ended and time.monotonic() - begun < 30 * seconds + 100:
         ended, _ = os.waitpid(child, os.WNOHANG)
         time.sleep(0.02)
     with suppress(ProcessLookupError):
