@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from greysheep.cli.options import ListLength, Log, LogOptions, TestedProtocol, output_option, with_log_options
+from greysheep.cli.options import (
+    ListLengths,
+    Log,
+    LogOptions,
+    TestedProtocol,
+    output_option,
+    read_lengths,
+    with_log_options,
+)
 from greysheep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +41,7 @@ def compare(
     seeds: Annotated[
         str, typer.Option(help="How many (3 = 0, 1, 2) or a list (4,7); each drives split and training.")
     ] = "3",
-    k: ListLength = 20,
+    k: ListLengths = "20",
     reference: Annotated[
         str | None, typer.Option(help="Model to compare with; the first one if not given.")
     ] = None,
@@ -56,11 +64,13 @@ def compare(
     from greysheep.comparison.run_folder import check_place
 
     check_place(output, inputs=[log])
+    *shorter, longest = read_lengths(k)
     request = CompareRequest(
         models=read_texts(models),
         protocol=protocol,
         seeds=read_seeds(seeds),
-        k=k,
+        k=longest,
+        shorter=shorter,
         reference=reference,
         margin=margin,
         max_minutes=max_minutes,
@@ -98,7 +108,14 @@ def _command(log: Path, request: "CompareRequest", options: LogOptions, seeds: s
 
     texts = ",".join(joined(request.models))
     command = ["greysheep", "compare", str(log), "--models", texts, "--protocol", request.protocol]
-    command += ["--seeds", seeds, "-k", str(request.k), "--reference", request.reference]
+    command += [
+        "--seeds",
+        seeds,
+        "-k",
+        ",".join(map(str, (*request.shorter, request.k))),
+        "--reference",
+        request.reference,
+    ]
     command += ["--margin", str(request.margin)]
     defaults = asdict(LogOptions())
     for name, value in asdict(options).items():

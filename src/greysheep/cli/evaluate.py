@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from greysheep.cli.options import ListLength, LogOptions, ModelFolder, Verify, output_option, with_log_options
+from greysheep.cli.options import (
+    ListLength,
+    ListLengths,
+    LogOptions,
+    ModelFolder,
+    Verify,
+    output_option,
+    read_lengths,
+    with_log_options,
+)
 from greysheep.cli.outputs import TABLES, write_table
 from greysheep.data.columns import USER
 from greysheep.errors import ConfigError, warn
@@ -26,7 +35,7 @@ def evaluate(
         Path | None, typer.Option(help="Any library's lists: user_id, item_id, rank or score. With --split.")
     ] = None,
     split: Annotated[Path | None, typer.Option(help="Folder written by `greysheep split`.")] = None,
-    k: ListLength = 20,
+    k: ListLengths = "20",
     json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write every number; - prints.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained page.")] = None,
     verify: Verify = True,
@@ -35,7 +44,7 @@ def evaluate(
     """Measure a model, or another library's lists, user group by user group."""
     if (model is None) == (recs is None) or (recs is None) != (split is None):
         raise ConfigError("evaluate takes either MODEL_DIR, or --recs FILE with --split DIR")
-    inputs = [model, test, recs, split]
+    lengths, inputs = read_lengths(k), [model, test, recs, split]
     json_file = Path(json) if json not in (None, "-") else None
     if json_file is not None:
         check_file(json_file, inputs=inputs)
@@ -44,7 +53,7 @@ def evaluate(
         if json_file is not None and real(json_file) == real(html):
             raise ConfigError(f"--json and --html both name {html}: one would replace the other")
 
-    report = _report(model, recs, split, test, options, k, verify)
+    report = _report(model, recs, split, test, options, lengths, verify)
     typer.echo(report.to_json() if json == "-" else str(report))
     if json_file is not None:
         report.to_json(json_file)
@@ -60,7 +69,7 @@ def _report(
     split: Path | None,
     test: Path | None,
     options: LogOptions,
-    k: int,
+    k: list[int],
     verify: bool,
 ) -> "Report":
     from greysheep.cli.ids import read_lists, read_log

@@ -28,7 +28,10 @@ def fit(
         Path | None, typer.Option(help="YAML file of settings by name, `model` and `preset` included.")
     ] = None,
     settings: Annotated[list[str] | None, shared.set_option("One setting, over --config; repeat it.")] = None,
-    protocol: Annotated[str, typer.Option(help="all, strict, paper or temporal.")] = "all",
+    protocol: Annotated[
+        str,
+        typer.Option(help="all, strict, paper, temporal, leave-last[n=1] or global-time[test=0.2]."),
+    ] = "all",
     refit: Annotated[
         bool, typer.Option("--refit", help="Train once more on all rows for the best number of epochs.")
     ] = False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import polars as pl
 from greysheep.data.columns import USER
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import Split, split
-from greysheep.errors import DataError, MissingExtraError
+from greysheep.errors import DataError, GreysheepWarning, MissingExtraError
 from greysheep.mainstream.groups import Mainstream
 from greysheep.mainstream.scores import density_scores, distribution_scores
 from greysheep.system.files import new_file, new_folder
@@ -59,7 +60,9 @@ class Splits:
         """The folder of a seed's split, with the users' scores."""
         folder = self.folder / f"s{seed}"
         if seed not in self:
-            parts = split(self.log, self.protocol, seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", GreysheepWarning)  # given when the log was first split
+                parts = split(self.log, self.protocol, seed)
             with new_folder(folder) as draft:
                 parts.write(draft)
                 self._scores(parts).write_parquet(draft / SCORES)

@@ -15,14 +15,15 @@ from scipy import sparse
 from greysheep.data.columns import GROUP, ITEM, USER
 from greysheep.data.ids import ids_like
 from greysheep.data.interactions import Interactions
-from greysheep.data.splitting import PARTS, TESTED, Split, Stage, why_no_test_rows
+from greysheep.data.protocols import has_test_rows
+from greysheep.data.splitting import PARTS, Split, Stage, why_no_test_rows
 from greysheep.errors import DataError, GreysheepWarning, NotFittedError
 from greysheep.evaluation.lists import ranked_lists
 from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, frame_of, mean_of
 from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, activity_groups
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.metrics.statistics import bootstrap_means, interval
-from greysheep.system.checks import MOST_DRAWS, seed_number, whole_number
+from greysheep.system.checks import MOST_DRAWS, list_lengths, seed_number, whole_number
 from greysheep.system.machine import peak_memory_bytes
 
 LISTED_CELLS = 1 << 24
@@ -30,7 +31,13 @@ LISTED_CELLS = 1 << 24
 
 
 def evaluate(
-    model: Any, split: Split | None = None, *, k: int = 20, test: Any = None, seed: int = 0, draws: int = 2000
+    model: Any,
+    split: Split | None = None,
+    *,
+    k: int | Sequence[int] = 20,
+    test: Any = None,
+    seed: int = 0,
+    draws: int = 2000,
 ) -> Report:
     """Rank the items for every user with test rows and report means by mainstream group.
 
@@ -40,7 +47,7 @@ def evaluate(
         model: a fitted model, or a pandas, polars or Arrow frame of any other library's lists with user_id,
             item_id and rank (from 1) or score.
         split: needed with a frame; a model brings its own.
-        k: length of the lists.
+        k: length of the lists, or several: `k=[5, 10, 20]`; gap, ratio and tests are about the longest.
         test: a log of rows to be found (anything `Interactions.read` takes) in place of the split's test
             rows; every stored row is then input, and rows already stored are left out.
         seed: of the bootstrap.
@@ -51,7 +58,8 @@ def evaluate(
         DataError: there are no test rows, the split is not the one the model was trained on, or a frame or
             log cannot be used.
         NotFittedError: the model is not fitted.
-        ConfigError: k or draws is no whole number from 1 up, or the seed none from 0 to 2**64 - 1.
+        ConfigError: k (or one of them) or draws is no whole number from 1 up, or the seed none from 0 to
+            2**64 - 1.
 
     >>> from greysheep.data.splitting import split
     >>> rows = {"user_id": [u for u in range(8) for _ in range(6)],
@@ -63,8 +71,8 @@ def evaluate(
     >>> report.overall["n_users"], report.overall["recall@3"]["mean"]
     (8, 1.0)
     """
-    k, draws = whole_number("k", k), whole_number("draws", draws, most=MOST_DRAWS)
-    seed = seed_number(seed)
+    lengths, draws = list_lengths(k), whole_number("draws", draws, most=MOST_DRAWS)
+    longest, seed = lengths[-1], seed_number(seed)
     split = _split_of(model, split)
     truth = _test_rows(split) if test is None else _rows_of(test, split)
     users = np.flatnonzero(np.diff(truth.indptr) > 0)
@@ -72,16 +80,16 @@ def evaluate(
     stage: Stage = "test" if test is None else "serving"
     if is_model(model):
         # a list may be as long as there are items: a part of the users at a time
-        size = max(1, LISTED_CELLS // min(k, split.log.n_items))
+        size = max(1, LISTED_CELLS // min(longest, split.log.n_items))
         parts = [users[start : start + size] for start in range(0, len(users), size)]
-        ranked = (model.rank(part, k=k, stage=stage) for part in parts)
-        found = [per_user(hits(lists, truth[part]), n_test[part], k)
+        ranked = (model.rank(part, k=longest, stage=stage) for part in parts)
+        found = [per_user(hits(lists, truth[part]), n_test[part], lengths)
                  for lists, part in zip(ranked, parts, strict=True)]  # fmt: skip
         values = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
     else:
-        lists = ranked_lists(model, split.log, users, k, split.input_rows(stage))
-        values = per_user(hits(lists, truth[users]), n_test[users], k)
-    return _report(model if is_model(model) else None, split, k, users, n_test, values, draws, seed)
+        lists = ranked_lists(model, split.log, users, longest, split.input_rows(stage))
+        values = per_user(hits(lists, truth[users]), n_test[users], lengths)
+    return _report(model if is_model(model) else None, split, lengths, users, n_test, values, draws, seed)
 
 
 def is_model(candidate: Any) -> bool:
@@ -114,7 +122,7 @@ def _test_rows(split: Split) -> sparse.csr_matrix:
     truth = split.rows("test")
     if truth.nnz == 0:
         advice = "give new rows with test= (--test)"
-        if split.protocol not in TESTED:
+        if not has_test_rows(split.protocol):
             advice = f"fit on greysheep.split(log, protocol='strict'), or {advice}"
         raise DataError(f"{why_no_test_rows(split)}: {advice}")
     return truth
@@ -149,7 +157,7 @@ def _rows_of(test: Any, split: Split) -> sparse.csr_matrix:
 def _report(
     model: Any,
     split: Split,
-    k: int,
+    lengths: list[int],
     users: NDArray[np.int64],
     n_test: NDArray[Any],
     values: dict[str, NDArray[np.float64]],
@@ -183,7 +191,7 @@ def _report(
     name = "recommendations" if model is None else str(getattr(model, "name", type(model).__name__))
     return Report(
         model=name, label=str(getattr(model, "label", None) or name), config=_config(model),
-        protocol=split.protocol, seed=split.seed, k=k,
+        protocol=split.protocol, seed=split.seed, k=lengths[-1], lengths=lengths,
         overall=overall, by_group=by_group, by_activity=by_activity, per_user=frame,
         gate_entropy=getattr(model, "gate_entropy", None),
         train_seconds=float(getattr(model, "train_seconds", 0.0)),

@@ -38,6 +38,7 @@ class Report:
     seed: int
     """Seed of the split."""
     k: int
+    """Length of the lists that gap, ratio, worst group and tests are about: the longest that was measured."""
     overall: dict[str, Any]
     """{"n_users": int, "ndcg@20": {"mean", "ci_low", "ci_high"}, ...}."""
     by_group: pl.DataFrame
@@ -57,6 +58,12 @@ class Report:
     """How many others each user was compared with for the groups; 0 = all of them."""
     mainstream_bound: float = 0.0
     """How far a mainstream score may be from the exact one, see `Mainstream.bound`; 0 = exact."""
+    lengths: list[int] = field(default_factory=list)
+    """Every length that was measured, k the last of them; only k if not given."""
+
+    def __post_init__(self) -> None:
+        if not self.lengths:
+            self.lengths.append(self.k)
 
     @property
     def metric(self) -> str:
@@ -134,13 +141,14 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """All but per-user values and history as plain types: unrounded, None where there is no value."""
         exact = () if self.mainstream_sample else ("mainstream_sample", "mainstream_bound")
-        left_out = ("history", *exact)
+        left_out = ("history", "lengths", *exact)
         content: dict[str, Any] = {}
         for one in fields(self):
             if one.name == "per_user":  # what is computed from the means stands in its place
                 content |= {"gap": self.gap(), "ratio": self.ratio(), "worst_group": self.worst_group}
             elif one.name not in left_out:
                 content[one.name] = getattr(self, one.name)
+        content["k"] = self.lengths
         content |= {"by_group": _nested(self.by_group), "by_activity": _nested(self.by_activity)}
         return dict(jsonable(content))
 
@@ -159,7 +167,8 @@ class Report:
             DataError: a key is missing.
         """
         try:
-            values = {key: content[key] for key in ("model", "config", "protocol", "seed", "k", "overall")}
+            values = {key: content[key] for key in ("model", "config", "protocol", "seed", "overall")}
+            values |= {"k": max(content["k"]), "lengths": list(content["k"])}
             values["by_group"] = _flat(content["by_group"])
             values["by_activity"] = _flat(content.get("by_activity", []))
             values["label"] = content.get("label", content["model"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,22 @@ def whole_number(name: str, value: Any, least: int = 1, most: int = MOST) -> int
     if most == MOST:
         bounds = f"of at least {least}" + (", and below 2**63" if fits and int(value) > most else "")
     raise ConfigError(f"{name}={shown(value)} is not a whole number {bounds}")
+
+
+def list_lengths(value: Any) -> list[int]:
+    """The lengths of lists to measure, ascending and each once: of one whole number, or of several.
+
+    >>> list_lengths(20), list_lengths([20, 5, 10])
+    ([20], [5, 10, 20])
+
+    Raises:
+        ConfigError: one of them is no whole number from 1 up, or there is none.
+    """
+    several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
+    lengths = sorted({whole_number("k", one) for one in (value if several else [value])})
+    if not lengths:
+        raise ConfigError(f"k={shown(value)} names no length of a list")
+    return lengths
 
 
 def seed_number(value: Any, name: str = "seed") -> int:
