@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from greysheep.cli.options import (
+    Groups,
     ListLength,
     ListLengths,
     LogOptions,
@@ -36,6 +37,7 @@ def evaluate(
     ] = None,
     split: Annotated[Path | None, typer.Option(help="Folder written by `greysheep split`.")] = None,
     k: ListLengths = "20",
+    groups: Groups = None,
     json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write every number; - prints.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained page.")] = None,
     verify: Verify = True,
@@ -44,7 +46,7 @@ def evaluate(
     """Measure a model, or another library's lists, user group by user group."""
     if (model is None) == (recs is None) or (recs is None) != (split is None):
         raise ConfigError("evaluate takes either MODEL_DIR, or --recs FILE with --split DIR")
-    lengths, inputs = read_lengths(k), [model, test, recs, split]
+    lengths, inputs = read_lengths(k), [model, test, recs, split, groups]
     json_file = Path(json) if json not in (None, "-") else None
     if json_file is not None:
         check_file(json_file, inputs=inputs)
@@ -53,7 +55,7 @@ def evaluate(
         if json_file is not None and real(json_file) == real(html):
             raise ConfigError(f"--json and --html both name {html}: one would replace the other")
 
-    report = _report(model, recs, split, test, options, lengths, verify)
+    report = _report(model, recs, split, test, groups, options, lengths, verify)
     typer.echo(report.to_json() if json == "-" else str(report))
     if json_file is not None:
         report.to_json(json_file)
@@ -68,23 +70,27 @@ def _report(
     recs: Path | None,
     split: Path | None,
     test: Path | None,
+    groups: Path | None,
     options: LogOptions,
     k: list[int],
     verify: bool,
 ) -> "Report":
-    from greysheep.cli.ids import read_lists, read_log
+    from greysheep.cli.ids import read_lists, read_log, read_own_groups
     from greysheep.evaluation.evaluate import evaluate as measure
 
     if model is not None:
         from greysheep.models import load
 
         recommender = load(model, verify=verify)
-        return measure(recommender, k=k, test=read_log(test, options, recommender.log))
+        log = recommender.log
+        own = read_own_groups(groups, options, log)
+        return measure(recommender, k=k, test=read_log(test, options, log), groups=own)
     from greysheep.data.splitting import Split
 
     assert recs is not None and split is not None
     parts = Split.read(split)
-    return measure(read_lists(recs, options, parts.log), parts, k=k, test=read_log(test, options, parts.log))
+    lists, own = read_lists(recs, options, parts.log), read_own_groups(groups, options, parts.log)
+    return measure(lists, parts, k=k, test=read_log(test, options, parts.log), groups=own)
 
 
 @with_log_options

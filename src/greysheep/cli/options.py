@@ -40,6 +40,10 @@ ListLengths = Annotated[
         help="Length of the lists, or several: 5,10,20; the tables show the longest.",
     ),
 ]
+Groups = Annotated[
+    Path | None,
+    typer.Option(help="Groups of your own: a file of user_id and group, in place of the five by taste."),
+]
 TestedProtocol = Annotated[
     str, typer.Option(help="strict, paper, temporal, leave-last[n=1] or global-time[test=0.2].")
 ]

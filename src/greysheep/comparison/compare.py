@@ -18,6 +18,7 @@ from greysheep.comparison.result import Comparison
 from greysheep.comparison.run_folder import Key, Run, check_place, claim, locked
 from greysheep.comparison.splits import Splits
 from greysheep.data.interactions import Interactions
+from greysheep.data.own_groups import read_groups
 from greysheep.data.splitting import TEST, split, why_no_test_rows
 from greysheep.errors import DataError, GreysheepWarning
 from greysheep.evaluation.report import Report
@@ -43,6 +44,7 @@ def compare(
     margin: float = 0.02,
     max_minutes: float | None = None,
     jobs: int = 1,
+    groups: Any = None,
     progress: bool = True,
     command: str | None = None,
 ) -> Comparison:
@@ -65,6 +67,8 @@ def compare(
         margin: relative loss that still counts as no harm.
         max_minutes: start no run later than this; those under way are finished. None: no limit.
         jobs: runs at a time, each with its share of the cores.
+        groups: a file or frame of user_id and group: groups of your own to stop, measure and test by, in
+            place of the five by mainstream taste, which stand beside them then.
         progress: show on stderr which runs are done: live on a terminal, else as plain lines.
         command: what to write down as the command that made it.
 
@@ -74,7 +78,7 @@ def compare(
 
     Raises:
         ConfigError: an unknown model or setting, equal labels, a number out of range, or an `out` that was
-            made for another log, protocol, k or version.
+            made for another log, protocol, k, groups or version.
         DataError: the protocol needs times and the log has none.
     """
     *shorter, longest = list_lengths(k)
@@ -84,11 +88,11 @@ def compare(
     )  # fmt: skip
     texts = joined(request.models)
     call = f"greysheep.compare(log, {texts!r}, protocol={protocol!r}, seeds={seeds!r}, k={k!r})"
-    return run_request(request, log, out, progress=progress, command=command or call)
+    return run_request(request, log, out, groups=groups, progress=progress, command=command or call)
 
 
 def run_request(
-    request: CompareRequest, log: Any, out: str | Path, *, progress: bool, command: str
+    request: CompareRequest, log: Any, out: str | Path, *, groups: Any = None, progress: bool, command: str
 ) -> Comparison:
     """Make the runs of a request that are not in `out` yet, and the tables of all; see `compare`."""
     deadline = time.monotonic() + 60 * (math.inf if request.max_minutes is None else request.max_minutes)
@@ -96,10 +100,12 @@ def run_request(
     check_place(folder)
     protocol, seeds = request.protocol, request.seeds
     log = Interactions.of(log)
+    own = None if groups is None else read_groups(groups, log)
     first = split(log, protocol, seeds[0])
     if not (first.part == TEST).any():
         raise DataError(f"nothing can be compared: {why_no_test_rows(first)}")
-    claim(folder, {"fingerprint": log.fingerprint(), "protocol": protocol, "k": _listed(request)})
+    claim(folder, {"fingerprint": log.fingerprint(), "protocol": protocol, "k": _listed(request),
+                   "groups": None if own is None else own.fingerprint()[:8]})  # fmt: skip
     # Seed by seed, so that the models can be compared wherever the time is over.
     runs = [Run(label, seed, folder, text) for seed in seeds for label, text in request.models.items()]
     with locked(folder), Progress(list(request.models), seeds, f"ndcg@{request.k}", progress) as display:
@@ -109,7 +115,7 @@ def run_request(
         for report in reports.values():
             display.finished_before(report)
         waiting = [run for run in runs if run.key not in reports]
-        new, failed = carry_out(waiting, Splits(log, protocol, folder), display, request, deadline)
+        new, failed = carry_out(waiting, Splits(log, protocol, folder, own), display, request, deadline)
         display.busy("making the tables")
         comparison = _summed_up(request, reports | new, failed)
         groupings = set(comparison.summary["grouping"])

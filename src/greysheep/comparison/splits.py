@@ -10,15 +10,16 @@ from pathlib import Path
 
 import polars as pl
 
-from greysheep.data.columns import USER
+from greysheep.data.columns import GROUP, USER
 from greysheep.data.interactions import Interactions
+from greysheep.data.own_groups import read_groups
 from greysheep.data.splitting import Split, split
 from greysheep.errors import DataError, GreysheepWarning, MissingExtraError
-from greysheep.mainstream.groups import Mainstream
+from greysheep.mainstream.groups import Mainstream, UserGroups
 from greysheep.mainstream.scores import density_scores, distribution_scores
 from greysheep.system.files import new_file, new_folder
 
-SCORES = "groups.parquet"
+SCORES, OWN = "groups.parquet", "own.parquet"
 
 
 def scores_of(parts: Split) -> pl.DataFrame:
@@ -41,6 +42,10 @@ def read_split(folder: Path) -> tuple[Split, pl.DataFrame]:
     parts = Split.read(folder)
     scores = pl.read_parquet(folder / SCORES, glob=False)
     known = Mainstream.from_scores(scores["mainstream"].to_numpy(), parts.log.user_ids)
+    if (file := folder / OWN).is_file():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GreysheepWarning)  # given when the groups were first read
+            parts = replace(parts, groups=read_groups(pl.read_parquet(file, glob=False), parts.log))
     known = replace(known, sampled=scores["sampled"][0], bound=scores["bound"][0])
     return parts.with_mainstream(known), scores
 
@@ -48,8 +53,8 @@ def read_split(folder: Path) -> tuple[Split, pl.DataFrame]:
 class Splits:
     """One split per seed, written once for all models and kept while they need it."""
 
-    def __init__(self, log: Interactions, protocol: str, out: Path):
-        self.log, self.protocol = log, protocol
+    def __init__(self, log: Interactions, protocol: str, out: Path, groups: UserGroups | None = None):
+        self.log, self.protocol, self.groups = log, protocol, groups
         self.folder, self.scores = out / "splits", out / "groups"
         self.clear()  # left by a comparison that was killed
 
@@ -63,9 +68,16 @@ class Splits:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", GreysheepWarning)  # given when the log was first split
                 parts = split(self.log, self.protocol, seed)
+            own = (
+                None
+                if self.groups is None
+                else pl.DataFrame({USER: self.log.user_ids, GROUP: self.groups.named()})
+            )
             with new_folder(folder) as draft:
                 parts.write(draft)
                 self._scores(parts).write_parquet(draft / SCORES)
+                if own is not None:
+                    own.write_parquet(draft / OWN)
         return folder
 
     def _scores(self, parts: Split) -> pl.DataFrame:

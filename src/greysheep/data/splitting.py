@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from greysheep.data.columns import ITEM, PART, USER
 from greysheep.data.interactions import Interactions
+from greysheep.data.own_groups import read_groups
 from greysheep.data.protocols import GATE as GATE
 from greysheep.data.protocols import OUTSIDE, Parts, Protocol, has_test_rows, rank_within
 from greysheep.data.protocols import PROTOCOLS as PROTOCOLS
@@ -24,7 +25,7 @@ from greysheep.data.protocols import TRAIN as TRAIN
 from greysheep.data.protocols import VALIDATION as VALIDATION
 from greysheep.data.text import UNREADABLE
 from greysheep.errors import ConfigError, DataError, first_line, warn
-from greysheep.mainstream.groups import Mainstream
+from greysheep.mainstream.groups import Mainstream, UserGroups
 from greysheep.system.checks import a_path, one_of, seed_number
 from greysheep.system.files import check_folder, new_folder, refused
 from greysheep.system.forks import refuse_forked
@@ -43,6 +44,8 @@ class Split:
     """[n] TRAIN, GATE, VALIDATION or TEST, in the row order of the log."""
     protocol: str
     seed: int
+    groups: UserGroups | None = None
+    """Groups of one's own, by which models are stopped and measured in place of the mainstream ones."""
 
     def rows(self, *parts: str, weighted: bool = False) -> sp.csr_matrix:
         """The rows of the named parts as a [U, I] matrix."""
@@ -53,6 +56,11 @@ class Split:
     def mainstream(self) -> Mainstream:
         """Mainstream scores and groups of the users, by the train rows."""
         return Mainstream.fit(self.rows("train"), self.log.user_ids)
+
+    @property
+    def user_groups(self) -> UserGroups:
+        """The groups that means are taken of: one's own, else those by mainstream taste."""
+        return self.mainstream.user_groups if self.groups is None else self.groups
 
     def with_mainstream(self, known: Mainstream) -> Split:
         """The same split, which need not compute the scores any more."""
@@ -192,7 +200,7 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     return dict(facts)
 
 
-def split(log: Any, protocol: str = "strict", seed: int = 0) -> Split:
+def split(log: Any, protocol: str = "strict", seed: int = 0, *, groups: Any = None) -> Split:
     """Deal the rows of a log into parts; the log is one, or anything `Interactions.read` takes.
 
     - `all`: 5 % of each user's rows to gate and 5 % to validation, at least one each where that leaves her at
@@ -211,6 +219,9 @@ def split(log: Any, protocol: str = "strict", seed: int = 0) -> Split:
       allow (`global-time[test=0.1]`: 10 %), to test, and by two more cuts the 5 % before them to validation
       and the 5 % before those to gate. A user's first row is always a train row; users who have no row before
       the cut are left out of the split, and a warning counts them.
+
+    groups: a file or frame of user_id and group, by which models are stopped and measured in place of the
+    five groups by mainstream taste (docs/audit.md); it does not change the parts.
 
     The result depends on the log's rows, the protocol and the seed, not on the row order of the source.
 
@@ -235,7 +246,7 @@ def split(log: Any, protocol: str = "strict", seed: int = 0) -> Split:
             f"who have no row before the cut: {len(whole) - len(log)} rows",
             2,
         )
-    return Split(log, part, str(chosen), seed)
+    return Split(log, part, str(chosen), seed, None if groups is None else read_groups(groups, log))
 
 
 def unseen_gate_mask(

@@ -15,12 +15,13 @@ from scipy import sparse
 from greysheep.data.columns import GROUP, ITEM, USER
 from greysheep.data.ids import ids_like
 from greysheep.data.interactions import Interactions
+from greysheep.data.own_groups import read_groups
 from greysheep.data.protocols import has_test_rows
 from greysheep.data.splitting import PARTS, Split, Stage, why_no_test_rows
 from greysheep.errors import DataError, GreysheepWarning, NotFittedError
 from greysheep.evaluation.lists import ranked_lists
-from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, frame_of, mean_of
-from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, activity_groups
+from greysheep.evaluation.report import MAINSTREAM_GROUP, N_USERS, TRAIN_ROWS, Report, frame_of, mean_of
+from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, UserGroups, activity_groups
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.metrics.statistics import bootstrap_means, interval
 from greysheep.system.checks import MOST_DRAWS, list_lengths, seed_number, whole_number
@@ -36,6 +37,7 @@ def evaluate(
     *,
     k: int | Sequence[int] = 20,
     test: Any = None,
+    groups: Any = None,
     seed: int = 0,
     draws: int = 2000,
 ) -> Report:
@@ -50,6 +52,8 @@ def evaluate(
         k: length of the lists, or several: `k=[5, 10, 20]`; gap, ratio and tests are about the longest.
         test: a log of rows to be found (anything `Interactions.read` takes) in place of the split's test
             rows; every stored row is then input, and rows already stored are left out.
+        groups: a file or frame of user_id and group: groups of your own, in place of the five by mainstream
+            taste, whose means stand beside them then. A split may have its own.
         seed: of the bootstrap.
         draws: resamples of users for the 95 % percentile intervals; users are resampled within their group,
             also for the overall mean.
@@ -74,6 +78,7 @@ def evaluate(
     lengths, draws = list_lengths(k), whole_number("draws", draws, most=MOST_DRAWS)
     longest, seed = lengths[-1], seed_number(seed)
     split = _split_of(model, split)
+    own = split.groups if groups is None else read_groups(groups, split.log)
     truth = _test_rows(split) if test is None else _rows_of(test, split)
     users = np.flatnonzero(np.diff(truth.indptr) > 0)
     n_test = np.diff(truth.indptr)
@@ -89,7 +94,8 @@ def evaluate(
     else:
         lists = ranked_lists(model, split.log, users, longest, split.input_rows(stage))
         values = per_user(hits(lists, truth[users]), n_test[users], lengths)
-    return _report(model if is_model(model) else None, split, lengths, users, n_test, values, draws, seed)
+    measured = model if is_model(model) else None
+    return _report(measured, split, own, lengths, users, n_test, values, draws, seed)
 
 
 def is_model(candidate: Any) -> bool:
@@ -157,6 +163,7 @@ def _rows_of(test: Any, split: Split) -> sparse.csr_matrix:
 def _report(
     model: Any,
     split: Split,
+    own: UserGroups | None,
     lengths: list[int],
     users: NDArray[np.int64],
     n_test: NDArray[Any],
@@ -171,7 +178,8 @@ def _report(
     activity = activity_groups(n_train, log.user_ids)
     table = np.column_stack(list(values.values()))
     columns = (n_train[users], table, [*values], draws, seed)
-    by_group, overall = _means(GROUPS, mainstream.groups[users], *columns)
+    members = mainstream.user_groups if own is None else own
+    by_group, overall = _means(members.names, members.codes[users], *columns)
     by_activity, _ = _means(ACTIVITY, activity[users], *columns)
     everyone = {name: np.full(log.n_users, math.nan) for name in values}
     for name, column in values.items():
@@ -180,13 +188,17 @@ def _report(
         {
             USER: log.user_ids,
             "mainstream": mainstream.scores,
-            GROUP: pl.Series(GROUPS).gather(mainstream.groups),
+            GROUP: members.named(),
             "activity": pl.Series(ACTIVITY).gather(activity),
             "n_train": n_train.astype(np.int64),
             "n_test": n_test.astype(np.int64),
             **{name: pl.Series(column, nan_to_null=True) for name, column in everyone.items()},
         }
     )
+    by_mainstream = pl.DataFrame()
+    if own is not None:
+        by_mainstream, _ = _means(GROUPS, mainstream.groups[users], *columns)
+        frame = frame.with_columns(mainstream.user_groups.named().alias(MAINSTREAM_GROUP))
     peak = peak_memory_bytes() if model is not None else 0
     name = "recommendations" if model is None else str(getattr(model, "name", type(model).__name__))
     return Report(
@@ -198,6 +210,7 @@ def _report(
         peak_memory_bytes=int(getattr(model, "peak_memory_bytes", 0) or peak),
         epochs=int(getattr(model, "epochs", 0)), best_epoch=int(getattr(model, "best_epoch", 0)),
         history=list(getattr(model, "history", ())),
+        grouping=members.grouping, by_mainstream=by_mainstream,
         mainstream_sample=mainstream.sampled, mainstream_bound=mainstream.bound,
     )  # fmt: skip
 
@@ -217,7 +230,7 @@ def _config(model: Any) -> dict[str, Any]:
 
 def _means(
     groups: Sequence[str],
-    member: NDArray[np.int8],
+    member: NDArray[np.integer],
     n_train: NDArray[Any],
     table: NDArray[np.float64],
     metrics: Sequence[str],
@@ -226,17 +239,19 @@ def _means(
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Return means and intervals of each group, and overall with users resampled within their group.
 
-    member: [n] group of each measured user. table: [n, M] her values.
+    member: [n] group of each measured user, -1 = in none. table: [n, M] her values.
     """
     lines: list[dict[str, Any]] = []
     drawn_overall = np.zeros((draws, len(metrics)))
-    for code, group in enumerate(groups):
-        mine = member == code
+    for code in range(len(groups) + 1):
+        mine = member == (code if code < len(groups) else -1)
         drawn = bootstrap_means(table[mine], draws=draws, seed=[seed, code])
         size = int(mine.sum())
         if size:
             drawn_overall += drawn * (size / len(table))
-        line = {GROUP: group, N_USERS: size, TRAIN_ROWS: mean_of(n_train[mine])}
+        if code == len(groups):
+            break
+        line = {GROUP: groups[code], N_USERS: size, TRAIN_ROWS: mean_of(n_train[mine])}
         for name, triple in _triples(metrics, table[mine], drawn).items():
             line |= {name: triple["mean"], f"{name}_low": triple["ci_low"], f"{name}_high": triple["ci_high"]}
         lines.append(line)

@@ -17,12 +17,15 @@ from numpy.typing import NDArray
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import ConfigError, DataError
 from greysheep.evaluation.numbers import DASH, seconds, short
-from greysheep.mainstream.groups import GROUPS, OVERALL
+from greysheep.evaluation.small_groups import notes_on_small_groups
+from greysheep.mainstream.groups import OVERALL
 from greysheep.metrics.statistics import holm, no_harm, sign_flip_test
 from greysheep.system.checks import MOST_DRAWS, a_path, a_text, number, seed_number, whole_number
 from greysheep.system.files import write_text
 
 N_USERS, TRAIN_ROWS = "n_users", "mean_train_rows"
+MAINSTREAM_GROUP = "mainstream_group"
+"""Column of the mainstream group where `group` holds one's own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,7 @@ class Report:
     overall: dict[str, Any]
     """{"n_users": int, "ndcg@20": {"mean", "ci_low", "ci_high"}, ...}."""
     by_group: pl.DataFrame
-    """One row per mainstream group, niche first: group, n_users, mean_train_rows, ndcg@20, ndcg@20_low..."""
+    """One row per group, mainstream ones niche first: group, n_users, mean_train_rows, ndcg@20, ..."""
     by_activity: pl.DataFrame
     """The same by quintile of train rows, fewest first: the score is confounded with activity."""
     per_user: pl.DataFrame
@@ -58,6 +61,10 @@ class Report:
     """How many others each user was compared with for the groups; 0 = all of them."""
     mainstream_bound: float = 0.0
     """How far a mainstream score may be from the exact one, see `Mainstream.bound`; 0 = exact."""
+    grouping: str = "mainstream"
+    """What `by_group` is about: `mainstream`, or `own`, the groups that were given."""
+    by_mainstream: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """Beside groups of one's own, the same by mainstream group; else empty, as `by_group` has it."""
     lengths: list[int] = field(default_factory=list)
     """Every length that was measured, k the last of them; only k if not given."""
 
@@ -69,6 +76,16 @@ class Report:
     def metric(self) -> str:
         """The metric that `gap`, `ratio` and `worst_group` are about."""
         return f"ndcg@{self.k}"
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups of `by_group`."""
+        return [str(group) for group in self.by_group[GROUP]] if GROUP in self.by_group.columns else []
+
+    @property
+    def notes(self) -> list[str]:
+        """Of groups of one's own: what those of a few users can show, a sentence each."""
+        return notes_on_small_groups(self.by_group, self.metric) if self.grouping == "own" else []
 
     @property
     def worst_group(self) -> str | None:
@@ -131,7 +148,7 @@ class Report:
         metric = self._named(metric)
         users = _paired(self, reference, metric)
         rows: list[dict[str, Any]] = []
-        for group in (OVERALL, *GROUPS):
+        for group in (OVERALL, *self.groups):
             pair = users if group == OVERALL else users.filter(pl.col(GROUP) == group)
             tested = compared(pair["mine"].to_numpy(), pair["theirs"].to_numpy(), margin, draws, seed)
             rows.append({GROUP: group, N_USERS: pair.height, **tested})
@@ -141,7 +158,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """All but per-user values and history as plain types: unrounded, None where there is no value."""
         exact = () if self.mainstream_sample else ("mainstream_sample", "mainstream_bound")
-        left_out = ("history", "lengths", *exact)
+        left_out = ("history", "lengths", "by_mainstream", *exact)
         content: dict[str, Any] = {}
         for one in fields(self):
             if one.name == "per_user":  # what is computed from the means stands in its place
@@ -150,6 +167,8 @@ class Report:
                 content[one.name] = getattr(self, one.name)
         content["k"] = self.lengths
         content |= {"by_group": _nested(self.by_group), "by_activity": _nested(self.by_activity)}
+        if self.grouping == "own":
+            content["by_mainstream"] = _nested(self.by_mainstream)
         return dict(jsonable(content))
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -171,6 +190,7 @@ class Report:
             values |= {"k": max(content["k"]), "lengths": list(content["k"])}
             values["by_group"] = _flat(content["by_group"])
             values["by_activity"] = _flat(content.get("by_activity", []))
+            values["by_mainstream"] = _flat(content.get("by_mainstream", []))
             values["label"] = content.get("label", content["model"])
         except (LookupError, TypeError, AttributeError, ValueError, pl.exceptions.PolarsError) as error:
             raise DataError(f"this is no report of greysheep: {error} is missing or odd") from None
@@ -179,7 +199,7 @@ class Report:
         return cls(per_user=pl.DataFrame(), **values)
 
     def __str__(self) -> str:
-        return text_table([self])
+        return "\n".join([text_table([self]), *self.notes])
 
 
 def text_table(reports: Sequence[Report]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,11 @@ def list_lengths(value: Any) -> list[int]:
     Raises:
         ConfigError: one of them is no whole number from 1 up, or there is none.
     """
-    several = isinstance(value, Iterable) and not isinstance(value, str | bytes)
-    lengths = sorted({whole_number("k", one) for one in (value if several else [value])})
+    try:
+        parts = [value] if isinstance(value, str | bytes) else list(value)
+    except TypeError:  # what cannot be gone through, an array without dimensions among it
+        parts = [value]
+    lengths = sorted({whole_number("k", one) for one in parts})
     if not lengths:
         raise ConfigError(f"k={shown(value)} names no length of a list")
     return lengths
