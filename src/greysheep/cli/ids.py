@@ -187,6 +187,21 @@ def read_own_groups(path: Path | None, options: "LogOptions", known: Interaction
     return pl.DataFrame([users.alias(USER), source.load([GROUP])[GROUP]])
 
 
+def read_items(path: Path | None, options: "LogOptions", known: Interactions) -> pl.DataFrame | None:
+    """Read what is known of items: the whole file, its ids `as_stored`.
+
+    Raises:
+        DataError: The file cannot be used.
+    """
+    if path is None:
+        return None
+    text = options.text()
+    source = open_source(path, text)
+    ids = as_stored(read_id_column(path, options.item_col, text), known.item_ids.dtype, path)
+    rest = [name for name in source.columns if name != options.item_col]
+    return pl.DataFrame([ids.alias(ITEM), *source.load(rest).get_columns()])
+
+
 def _ids_in(path: Path, column: str) -> pl.Series:
     return _lines(path) if path.suffix.lower() == ".txt" else read_id_column(path, column)
 

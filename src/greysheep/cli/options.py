@@ -40,6 +40,9 @@ ListLengths = Annotated[
         help="Length of the lists, or several: 5,10,20; the tables show the longest.",
     ),
 ]
+Items = Annotated[
+    Path | None, typer.Option(help="File of item_id and genres (A|B) or vector: for the diversity of lists.")
+]
 Groups = Annotated[
     Path | None,
     typer.Option(help="Groups of your own: a file of user_id and group, in place of the five by taste."),

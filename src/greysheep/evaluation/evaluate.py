@@ -15,16 +15,20 @@ from scipy import sparse
 from greysheep.data.columns import GROUP, ITEM, USER
 from greysheep.data.ids import ids_like
 from greysheep.data.interactions import Interactions
+from greysheep.data.item_features import read_vectors
 from greysheep.data.own_groups import read_groups
 from greysheep.data.protocols import has_test_rows
 from greysheep.data.splitting import PARTS, Split, Stage, why_no_test_rows
 from greysheep.errors import DataError, GreysheepWarning, NotFittedError
+from greysheep.evaluation.beyond import Lists, figures
+from greysheep.evaluation.beyond import by_item_popularity as item_popularity
 from greysheep.evaluation.lists import ranked_lists
 from greysheep.evaluation.report import MAINSTREAM_GROUP, N_USERS, TRAIN_ROWS, Report, frame_of, mean_of
 from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, UserGroups, activity_groups
+from greysheep.metrics.beyond import auc
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.metrics.statistics import bootstrap_means, interval
-from greysheep.system.checks import MOST_DRAWS, list_lengths, seed_number, whole_number
+from greysheep.system.checks import MOST_DRAWS, flag, list_lengths, seed_number, whole_number
 from greysheep.system.machine import peak_memory_bytes
 
 LISTED_CELLS = 1 << 24
@@ -38,6 +42,8 @@ def evaluate(
     k: int | Sequence[int] = 20,
     test: Any = None,
     groups: Any = None,
+    beyond: bool = False,
+    items: Any = None,
     seed: int = 0,
     draws: int = 2000,
 ) -> Report:
@@ -54,6 +60,10 @@ def evaluate(
             rows; every stored row is then input, and rows already stored are left out.
         groups: a file or frame of user_id and group: groups of your own, in place of the five by mainstream
             taste, whose means stand beside them then. A split may have its own.
+        beyond: also coverage, Gini, popularity, novelty, of models AUC, and what was found by popularity of
+            the item (docs/audit.md); a model's scores are computed twice then.
+        items: a file or frame of item_id and `genres` or `vector`, for the diversity of the lists; with it,
+            `beyond` is implied.
         seed: of the bootstrap.
         draws: resamples of users for the 95 % percentile intervals; users are resampled within their group,
             also for the overall mean.
@@ -83,19 +93,43 @@ def evaluate(
     users = np.flatnonzero(np.diff(truth.indptr) > 0)
     n_test = np.diff(truth.indptr)
     stage: Stage = "test" if test is None else "serving"
+    vectors = None if items is None else read_vectors(items, split.log)
+    beyond = flag("beyond", beyond) or items is not None
     if is_model(model):
         # a list may be as long as there are items: a part of the users at a time
         size = max(1, LISTED_CELLS // min(longest, split.log.n_items))
         parts = [users[start : start + size] for start in range(0, len(users), size)]
-        ranked = (model.rank(part, k=longest, stage=stage) for part in parts)
-        found = [per_user(hits(lists, truth[part]), n_test[part], lengths)
-                 for lists, part in zip(ranked, parts, strict=True)]  # fmt: skip
-        values = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
     else:
-        lists = ranked_lists(model, split.log, users, longest, split.input_rows(stage))
-        values = per_user(hits(lists, truth[users]), n_test[users], lengths)
+        parts = [users]
+    found, kept = [], []
+    for part in parts:
+        if is_model(model):
+            ranked = model.rank(part, k=longest, stage=stage)
+        else:
+            ranked = ranked_lists(model, split.log, part, longest, split.input_rows(stage))
+        found.append(per_user(hits(ranked, truth[part]), n_test[part], lengths))
+        kept += [ranked] if beyond else []
+    values = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+    lists = None
+    if beyond:
+        areas = _areas(model, users, truth, stage) if is_model(model) else None
+        ranked, seen = np.concatenate(kept), split.input_rows(stage)
+        lists = Lists(ranked, seen, users, truth[users], lengths, vectors, areas)
     measured = model if is_model(model) else None
-    return _report(measured, split, own, lengths, users, n_test, values, draws, seed)
+    return _report(measured, split, own, lengths, users, n_test, values, lists, draws, seed)
+
+
+def _areas(
+    model: Any, users: NDArray[np.int64], truth: sparse.csr_matrix, stage: Stage
+) -> NDArray[np.float64] | None:
+    """[n] AUC of each user; None of a model that does not hand out its scores."""
+    if not hasattr(model, "stage_scores"):
+        return None
+    areas, done = [], 0
+    for scores in model.stage_scores(users, stage):
+        areas.append(auc(scores, truth[users[done : done + len(scores)]]))
+        done += len(scores)
+    return np.concatenate(areas)
 
 
 def is_model(candidate: Any) -> bool:
@@ -168,6 +202,7 @@ def _report(
     users: NDArray[np.int64],
     n_test: NDArray[Any],
     values: dict[str, NDArray[np.float64]],
+    lists: Lists | None,
     draws: int,
     seed: int,
 ) -> Report:
@@ -181,6 +216,13 @@ def _report(
     members = mainstream.user_groups if own is None else own
     by_group, overall = _means(members.names, members.codes[users], *columns)
     by_activity, _ = _means(ACTIVITY, activity[users], *columns)
+    by_item_popularity = pl.DataFrame()
+    if lists is not None:
+        more, mine = lists.per_user(), members.of(users)
+        figures_by_group, of_all = figures(lists, more, mine, draws, seed)
+        by_group, overall = by_group.hstack(figures_by_group), overall | of_all
+        by_item_popularity = item_popularity(lists, draws, seed)
+        values = values | more
     everyone = {name: np.full(log.n_users, math.nan) for name in values}
     for name, column in values.items():
         everyone[name][users] = column
@@ -210,7 +252,7 @@ def _report(
         peak_memory_bytes=int(getattr(model, "peak_memory_bytes", 0) or peak),
         epochs=int(getattr(model, "epochs", 0)), best_epoch=int(getattr(model, "best_epoch", 0)),
         history=list(getattr(model, "history", ())),
-        grouping=members.grouping, by_mainstream=by_mainstream,
+        grouping=members.grouping, by_mainstream=by_mainstream, by_item_popularity=by_item_popularity,
         mainstream_sample=mainstream.sampled, mainstream_bound=mainstream.bound,
     )  # fmt: skip
 

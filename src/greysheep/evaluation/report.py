@@ -24,6 +24,7 @@ from greysheep.system.checks import MOST_DRAWS, a_path, a_text, number, seed_num
 from greysheep.system.files import write_text
 
 N_USERS, TRAIN_ROWS = "n_users", "mean_train_rows"
+COUNTS = (N_USERS, "n_items", "n_test_rows")
 MAINSTREAM_GROUP = "mainstream_group"
 """Column of the mainstream group where `group` holds one's own."""
 
@@ -65,6 +66,8 @@ class Report:
     """What `by_group` is about: `mainstream`, or `own`, the groups that were given."""
     by_mainstream: pl.DataFrame = field(default_factory=pl.DataFrame)
     """Beside groups of one's own, the same by mainstream group; else empty, as `by_group` has it."""
+    by_item_popularity: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """Of `evaluate(..., beyond=True)`, rarest items first: group, n_items, n_test_rows, recall@20, ..."""
     lengths: list[int] = field(default_factory=list)
     """Every length that was measured, k the last of them; only k if not given."""
 
@@ -158,7 +161,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """All but per-user values and history as plain types: unrounded, None where there is no value."""
         exact = () if self.mainstream_sample else ("mainstream_sample", "mainstream_bound")
-        left_out = ("history", "lengths", "by_mainstream", *exact)
+        left_out = ("history", "lengths", "by_mainstream", "by_item_popularity", *exact)
         content: dict[str, Any] = {}
         for one in fields(self):
             if one.name == "per_user":  # what is computed from the means stands in its place
@@ -169,6 +172,8 @@ class Report:
         content |= {"by_group": _nested(self.by_group), "by_activity": _nested(self.by_activity)}
         if self.grouping == "own":
             content["by_mainstream"] = _nested(self.by_mainstream)
+        if self.by_item_popularity.height:
+            content["by_item_popularity"] = _nested(self.by_item_popularity)
         return dict(jsonable(content))
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -191,6 +196,7 @@ class Report:
             values["by_group"] = _flat(content["by_group"])
             values["by_activity"] = _flat(content.get("by_activity", []))
             values["by_mainstream"] = _flat(content.get("by_mainstream", []))
+            values["by_item_popularity"] = _flat(content.get("by_item_popularity", []))
             values["label"] = content.get("label", content["model"])
         except (LookupError, TypeError, AttributeError, ValueError, pl.exceptions.PolarsError) as error:
             raise DataError(f"this is no report of greysheep: {error} is missing or odd") from None
@@ -308,7 +314,7 @@ def frame_of(lines: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     if not lines:
         return pl.DataFrame()
     types: dict[str, Any] = {name: pl.Float64 for name in lines[0]}
-    types |= {GROUP: pl.String, N_USERS: pl.Int64}
+    types |= {GROUP: pl.String} | {name: pl.Int64 for name in COUNTS if name in types}
     return pl.DataFrame([dict(line) for line in lines], schema=types).fill_nan(None)
 
 
@@ -317,7 +323,7 @@ def _nested(frame: pl.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for line in frame.to_dicts():
         metrics = [name for name in line if f"{name}_low" in line]
-        row = {key: line[key] for key in (GROUP, N_USERS, TRAIN_ROWS) if key in line}
+        row = {key: line[key] for key in (GROUP, *COUNTS, TRAIN_ROWS) if key in line}
         for name in metrics:
             row[name] = {"mean": line[name], "ci_low": line[f"{name}_low"], "ci_high": line[f"{name}_high"]}
         rows.append(row)
