@@ -1,4 +1,4 @@
-"""Write beyond.json: figures of lists as RecTools and PySAL's inequality have them, of all users and by group.
+"""Write beyond.json: figures of lists as RecTools and PySAL's inequality have them, of all and by group.
 
 RecTools does not fit beside greysheep (it wants numpy < 2), so they get an environment:
 
