@@ -22,7 +22,6 @@ from scipy.sparse import csr_matrix
 
 from greysheep.data.splitting import TRAIN, VALIDATION, Split, split
 from greysheep.errors import ConfigError, DataError, warn
-from greysheep.mainstream.groups import GROUPS
 from greysheep.models import folder
 from greysheep.models.config import ModelConfig, divide
 from greysheep.models.fitted import Fitted
@@ -351,17 +350,19 @@ class IterativeModel(Model):
         """Take what the trainer learned beside the weights."""
 
     def _fit(self, split: Split) -> None:
-        objective: Objective | None = Objective.parse(self.config.objective)
-        groups = split.mainstream.groups
-        judged = np.bincount(groups[split.log.users[split.part == VALIDATION]], minlength=len(GROUPS))
-        if objective is not None and objective.who in GROUPS and not judged[GROUPS.index(objective.who)]:
-            raise ConfigError(
-                f"objective {self.config.objective!r}: no user of that group has validation rows"
-            )
-        if not judged.any():
-            objective = None
+        objective = Objective.parse(self.config.objective)
+        judged = np.unique(split.log.users[split.part == VALIDATION])
+        if objective.who is not None and len(judged):
+            members, place = split.user_groups.of(judged), objective.place(split.user_groups)
+            if not (members.codes >= 0 if place is None else members.codes == place).any():
+                whom = "a group" if place is None else "that group"
+                raise ConfigError(
+                    f"objective {self.config.objective!r}: no user of {whom} has validation rows"
+                )
+        if not len(judged):
             warn(f"no user has a validation row: {self.name} runs all its epochs", 3)
-        outcome, record = self._run(split, objective, self.config.epochs, self.label), self.fitted
+        watched = objective if len(judged) else None
+        outcome, record = self._run(split, watched, self.config.epochs, self.label), self.fitted
         record.history, record.best_epoch = outcome.history, outcome.best_epoch
         record.epochs, record.interrupted = len(outcome.history), outcome.interrupted
         if outcome.interrupted:
@@ -379,7 +380,7 @@ class IterativeModel(Model):
             patience=self.patience,
             start_epoch=self.start_epoch,
             objective=objective,
-            groups=split.mainstream.groups,
+            groups=split.user_groups,
             progress=Progress(label, epochs, self.options.progress),
             watch=None if objective is None else self.watch,
             checkpoints=self.checkpoints,

@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix, eye_array
 
 from greysheep.data.splitting import Split
 from greysheep.errors import ConfigError, warn
+from greysheep.mainstream.groups import UserGroups
 from greysheep.models.base import Model, take
 from greysheep.models.config import ModelConfig, RunOptions
 from greysheep.models.fitted import Fitted
@@ -183,8 +184,8 @@ class Blend(Model):
                     scores = np.tensordot(np.asarray(point, each.dtype), each, axes=1)
                     validation.put(table, chunk, validation.metrics(chunk, scores))
                 steps.step()
-        one_group = np.zeros(split.log.n_users, dtype=np.int8)
-        groups = one_group if objective.who is None else split.mainstream.groups
+        everybody = UserGroups(("all",), np.zeros(split.log.n_users, dtype=np.int8), "own")
+        groups = everybody if objective.who is None else split.user_groups
         value = [objective.value(table, groups) for table in tables]
         if np.isnan(value).all():
             raise ConfigError(f"objective {self.config.objective!r}: no user of it has validation rows")

@@ -173,16 +173,22 @@ class Recommender(ABC):
         more input rows at that stage comes first, then the smaller code.
         Returns [n, min(k, I)] item codes, best first, -1 where nothing is left.
         """
-        k, users = whole_number("k", k), positions_in(users, self.log.n_users, "users")
-        input_rows = self.split.input_rows(stage, weighted=not self.binary)
+        k = whole_number("k", k)
+        input_rows = self.split.input_rows(stage)
         place = tie_order(np.bincount(input_rows.indices, minlength=self.log.n_items))
         parts = [np.empty((0, min(k, self.log.n_items)), np.int64)]
+        parts += [best_of(scores, k, place)[0] for scores in self.stage_scores(users, stage)]
+        return np.concatenate(parts)
+
+    def stage_scores(self, users: NDArray[Any], stage: Stage = "test") -> Iterator[NDArray[Any]]:
+        """Scores [B, I] of known users ([n] codes), a part of them at a time; -inf for their input."""
+        users = positions_in(users, self.log.n_users, "users")
+        input_rows = self.split.input_rows(stage, weighted=not self.binary)
         with torch_threads(self.options.threads):
             for chunk in in_pieces(users, self.log.n_items):
                 scores = self._scores(input_rows[chunk], self._stage_state(chunk, stage))
                 mask(scores, input_rows[chunk])
-                parts.append(best_of(scores, k, place)[0])
-        return np.concatenate(parts)
+                yield scores
 
     def recommend(
         self,
