@@ -170,9 +170,12 @@ def history_items(log: Interactions, new: Interactions, level: int) -> NDArray[n
 
 
 def read_history(
-    log: Interactions, new: Interactions | None, binary: bool
+    log: Interactions, new: Interactions | None, binary: bool, learned: NDArray[np.int64] | None
 ) -> tuple[csr_matrix, csr_matrix, csr_matrix]:
-    """History rows in the log's item codes: all of them, those a gate sees, those held out for it to read."""
+    """History rows in the log's item codes: all of them, those a gate sees, those held out for it to read.
+
+    learned: items that weights know; None = all. A gate does not read rows of others.
+    """
     if new is None:
         none = csr_matrix((0, log.n_items), dtype=np.float32)
         return none, none, none
@@ -183,7 +186,10 @@ def read_history(
     if not binary and new.weights is not None:
         weights = new.weights[keep]
     times = None if new.times is None else new.times.filter(pl.Series(keep))
-    probe = unseen_gate_mask(people.astype(np.int64), log.decode_items(items), times)
+    counts = np.ones(len(items), bool) if learned is None else np.isin(items, learned)
+    when = None if times is None else times.filter(pl.Series(counts))
+    probe = np.zeros(len(items), bool)
+    probe[counts] = unseen_gate_mask(people[counts].astype(np.int64), log.decode_items(items[counts]), when)
 
     def rows(which: NDArray[np.bool_]) -> csr_matrix:
         built = csr_matrix((weights[which], (people[which], items[which])), (new.n_users, log.n_items))

@@ -82,10 +82,41 @@ class Recommender(ABC):
         """Similarity [n, I] of items to all items; default: cosine of their columns in the stored rows."""
         if not self.has_history:
             raise DataError(f"this {self.name} was saved without its rows: similar items are read from them")
-        columns = self.rows.T.tocsr().astype(np.float64)  # squares of large weights are beyond float32
+        rows = self.known_part(self.rows)
+        columns = rows.T.tocsr().astype(np.float64)  # squares of large weights are beyond float32
         norm = np.sqrt(np.asarray(columns.multiply(columns).sum(1)).ravel())
         norm[norm == 0] = 1
         return np.asarray((columns[items] @ columns.T).toarray() / norm[items, None] / norm)
+
+    # Where weights do not know all items, a subclass sees those alone that they know
+
+    @property
+    def known_items(self) -> NDArray[np.int64]:
+        """Codes of the items that the weights know."""
+        learned = self.fitted.learned
+        return np.arange(self.log.n_items) if learned is None else learned
+
+    def known_part(self, rows: csr_matrix) -> csr_matrix:
+        """Rows [B, I] as the weights know them: without items that came after the training."""
+        learned = self.fitted.learned
+        return rows if learned is None else csr_matrix(rows[:, learned])
+
+    def spread(self, values: NDArray[Any], fill: float = -np.inf) -> NDArray[Any]:
+        """What a subclass says of the items that it knows, of all items: [B, I], `fill` for the others."""
+        learned = self.fitted.learned
+        if learned is None:
+            return values
+        wide = np.full((len(values), self.log.n_items), fill, values.dtype)
+        wide[:, learned] = values
+        return wide
+
+    def known_places(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where items stand among those that the weights know, -1 where they do not."""
+        learned = self.fitted.learned
+        if learned is None:
+            return items
+        place = np.minimum(np.searchsorted(learned, items), len(learned) - 1)
+        return np.where(learned[place] == items, place, -1)
 
     # What is known of the fit
 
@@ -179,7 +210,8 @@ class Recommender(ABC):
         parts = [np.empty((0, min(k, self.log.n_items)), np.int64)]
         with torch_threads(self.options.threads):
             for chunk in in_pieces(users, self.log.n_items):
-                scores = self._scores(input_rows[chunk], self._stage_state(chunk, stage))
+                state = self._stage_state(chunk, stage)
+                scores = self.spread(self._scores(self.known_part(input_rows[chunk]), state))
                 mask(scores, input_rows[chunk])
                 parts.append(best_of(scores, k, place)[0])
         return np.concatenate(parts)
@@ -254,9 +286,11 @@ class Recommender(ABC):
         if (codes < 0).any():
             strange = [str(x) for x in wanted.filter(pl.Series(codes < 0)).head(3)]
             raise DataError(f"{int((codes < 0).sum())} unknown items, among them {', '.join(strange)}")
+        if late := int((self.known_places(codes) < 0).sum()):
+            raise DataError(f"{late} of {len(codes)} items came after the training: fit the model again")
         best = []
         for chunk in in_pieces(codes, self.log.n_items):
-            scores = np.array(self._similarity(chunk))
+            scores = np.array(self.spread(self._similarity(self.known_places(chunk))))
             scores[:, ~self.trained_items] = -np.inf
             scores[np.arange(len(chunk)), chunk] = -np.inf
             best.append(best_of(scores, k, self.fitted.place))
@@ -266,14 +300,15 @@ class Recommender(ABC):
     def _audience(self, users: Any, history: Any) -> Audience:
         """Who gets lists, and the rows known of them."""
         new = None if history is None else Interactions.of(history)
-        rows, seen, held_out = read_history(self.log, new, self.binary)
+        rows, seen, held_out = read_history(self.log, new, self.binary, self.fitted.learned)
         state = self._states(seen, held_out)
         return find_audience(self.log, users, new, rows, state, self.has_history)
 
     def _states(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any] | None:
         """State [n, S] of many users, computed in pieces."""
         pieces = in_pieces(np.arange(seen.shape[0]), seen.shape[1])
-        states = [self._user_state(seen[some], held_out[some]) for some in pieces]
+        part = self.known_part
+        states = [self._user_state(part(seen[some]), part(held_out[some])) for some in pieces]
         known = [state for state in states if state is not None]
         return np.concatenate(known) if known else None
 
@@ -294,7 +329,7 @@ class Recommender(ABC):
             state[stored] = self.user_state[code[stored]]
             if audience.user_state is not None:
                 state[given] = audience.user_state[place[given]]
-        scores = np.array(self._scores(seen, state))
+        scores = np.array(self.spread(self._scores(self.known_part(seen), state)))
         scores[unknown] = self.item_counts
         return scores, seen
 

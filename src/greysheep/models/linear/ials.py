@@ -66,6 +66,7 @@ class IALS(Model):
 
     name = "ials"
     Config = IALSConfig
+    solved_anew = False
     search_space: ClassVar[dict[str, Dimension]] = {
         "factors": Whole(16, 256, log=True),
         "alpha": Real(0.5, 50.0, log=True),
