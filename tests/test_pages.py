@@ -1,4 +1,4 @@
-"""The commands and the code of the pages on batch lists, upkeep, export and tracking run as they stand there."""
+"""The commands and the code of the pages on batch lists, upkeep, export and tracking run as they stand."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ import greysheep as gs
 from greysheep.cli import run
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = {"upkeep": ()}
+PAGES: dict[str, tuple[str, ...]] = {"batch": (), "upkeep": ()}
 """Pages, and the modules that what they show needs beside greysheep's own."""
 
 
@@ -35,6 +35,7 @@ def test_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     new = rows.filter(pl.col("user_id") == "bob").with_columns(user_id=pl.lit("new"))
     new.write_parquet("today.parquet")
     pl.DataFrame({"user_id": rows["user_id"].unique().sort().tail(2)}).write_csv("leavers.csv")
+    pl.DataFrame({"user_id": ["alice", "bob"]}).write_csv("users.csv")
     todo = steps(page)
     assert todo
     names: dict[str, object] = {}

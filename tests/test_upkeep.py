@@ -259,7 +259,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         assert run(line.split()) == 2
         assert why in capsys.readouterr().err
     assert not Path("other").exists()
-    assert run("update model --forget leavers.txt -o newer --overwrite".split()) == 0
+    assert run(["update", "model", "--forget", "leavers.txt", "-o", "newer", "--overwrite"]) == 0
 
 
 def test_ids_of_a_text_file_become_those_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -31,6 +31,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output
 ListLength = Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the lists.")]
 TestedProtocol = Annotated[str, typer.Option(help="strict, paper or temporal.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; one per core if not given.")]
+Engine = Annotated[
+    str, typer.Option(help="Where the work is done: local, or ray (the machines of a Ray cluster).")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes on Ray; one a core if not given.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 

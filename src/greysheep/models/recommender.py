@@ -26,6 +26,7 @@ from greysheep.models.config import RunOptions
 from greysheep.models.fitted import Fitted
 from greysheep.models.lists import (
     ON_UNKNOWN,
+    Asked,
     Audience,
     best_of,
     check_unknown,
@@ -252,25 +253,48 @@ class Recommender(ABC):
             ConfigError: k is no whole number from 1 up, or `on_unknown` none of the three.
             NotFittedError: before `fit`.
         """
+        asked = self.asked(
+            users, k=k, exclude_seen=exclude_seen, candidates=candidates, exclude_items=exclude_items,
+            history=history, on_unknown=on_unknown,
+        )  # fmt: skip
+        return self.lists(asked)
+
+    def asked(
+        self,
+        users: Any = None,
+        *,
+        k: int = 20,
+        exclude_seen: bool = True,
+        candidates: Any = None,
+        exclude_items: Any = None,
+        history: Any = None,
+        on_unknown: str = "raise",
+    ) -> Asked:
+        """Who is to get which lists, all checked: what `recommend` is asked, for `lists` to make in parts."""
         on_unknown = one_of("on_unknown", on_unknown, ON_UNKNOWN)
         k, exclude_seen = whole_number("k", k), flag("exclude_seen", exclude_seen)
         with torch_threads(self.options.threads):
             if users is None and history is None:
                 users = named_users(self.log, candidates)
             audience = self._audience(users, history)
-            choice = choice_of(self.log, self.trained_items, audience.ids, candidates, exclude_items)
-            check_unknown(audience, on_unknown, self.has_history)
-            positions = np.arange(len(audience.ids))
-            if on_unknown == "skip":
-                positions = positions[~audience.unknown]
-            best = []
+        choice = choice_of(self.log, self.trained_items, audience.ids, candidates, exclude_items)
+        check_unknown(audience, on_unknown, self.has_history)
+        positions = np.arange(len(audience.ids))
+        if on_unknown == "skip":
+            positions = positions[~audience.unknown]
+        return Asked(audience, choice, positions, k, exclude_seen)
+
+    def lists(self, asked: Asked, start: int = 0, stop: int | None = None) -> pl.DataFrame:
+        """The lists of those who stand from `start` to before `stop` among who is to get some."""
+        positions, best = asked.positions[start:stop], []
+        with torch_threads(self.options.threads):
             for chunk in in_pieces(positions, self.log.n_items):
-                scores, seen = self._scored(audience, chunk)
-                choice.rule_out(scores, chunk)
-                if exclude_seen:
+                scores, seen = self._scored(asked.audience, chunk)
+                asked.choice.rule_out(scores, chunk)
+                if asked.exclude_seen:
                     mask(scores, seen)
-                best.append(best_of(scores, k, self.fitted.place))
-        return list_frame(self.log, audience.ids, positions, best)
+                best.append(best_of(scores, asked.k, self.fitted.place))
+        return list_frame(self.log, asked.audience.ids, positions, best)
 
     def similar_items(self, items: Any, k: int = 20) -> pl.DataFrame:
         """The k items most like each given one: item_id, similar_item_id, score, rank.
