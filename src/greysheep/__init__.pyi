@@ -28,7 +28,9 @@ from .models import Popular as Popular
 from .models import WeightedEASE as WeightedEASE
 from .models import load as load
 from .models.autoencoders.index import compile_index as compile_index
+from .models.upkeep import update as update
 from .report.pages import write_html as write_html
+from .serving.batch import write_lists as write_lists
 from .tuning.tune import Tuning as Tuning
 from .tuning.tune import tune as tune
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from greysheep.mainstream.groups import UserGroups
 from greysheep.models.base import Model, take
 from greysheep.models.config import ModelConfig, RunOptions
 from greysheep.models.fitted import Fitted
+from greysheep.models.move import Move
 from greysheep.models.recommender import in_pieces
 from greysheep.models.registry import create
 from greysheep.models.training.objective import Objective, ObjectiveText
@@ -195,8 +196,13 @@ class Blend(Model):
         """Z-scores [M, B, I] of the parts for users whose input is `rows`; states: each part's, or None."""
         ones = csr_matrix((np.ones_like(rows.data), rows.indices, rows.indptr), rows.shape)
         parts = zip(self.parts, states, strict=True)
-        scores = (part._scores(ones if part.binary else rows, state) for part, state in parts)
-        return np.stack([standardised(own, rows) for own in scores])
+        return np.stack([self._of_part(*pair, ones if pair[0].binary else rows) for pair in parts])
+
+    @staticmethod
+    def _of_part(part: Model, state: Any, rows: csr_matrix) -> NDArray[Any]:
+        """Z-scores [B, I] of one part; 0 for items that its weights do not know."""
+        known = part.known_part(rows)
+        return part.spread(standardised(part._scores(known, state), known), fill=0)
 
     def check_without_rows(self) -> None:
         """Refuse to be saved without rows if a part needs them."""
@@ -233,7 +239,9 @@ class Blend(Model):
         return next((part.gate_entropy for part in self.parts if part.gate_entropy is not None), None)
 
     def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any] | None:
-        return _side_by_side([part._user_state(seen, held_out) for part in self.parts])
+        return _side_by_side(
+            [part._user_state(part.known_part(seen), part.known_part(held_out)) for part in self.parts]
+        )
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         ends = np.cumsum(self.state_widths)
@@ -246,9 +254,34 @@ class Blend(Model):
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
         """Weighted sum [n, I] of the parts' similarities, each z-scored over the other items."""
-        itself = csr_matrix(eye_array(self.log.n_items, format="csr")[items])
-        each = [standardised(part._similarity(items), itself) for part in self.parts]
-        return np.asarray(np.tensordot(self.weights, np.stack(each), axes=1))
+        total = np.zeros((len(items), self.log.n_items))
+        for part, weight in zip(self.parts, self.weights, strict=True):
+            places = part.known_places(items)
+            known = np.flatnonzero(places >= 0)
+            itself = csr_matrix(eye_array(self.log.n_items, format="csr")[items[known]])
+            own = standardised(part._similarity(places[known]), part.known_part(itself))
+            total[known] += weight * part.spread(own, fill=0)
+        return total
+
+    def keeps_weights(self) -> list[str]:
+        """Those of its parts."""
+        return [name for part in self.parts for name in part.keeps_weights()]
+
+    def carried(self, move: Move) -> Self:
+        """Its parts on other rows, with the weights that they have."""
+        other, state, ends = self._twin(), self.user_state, np.cumsum(self.state_widths)
+        for part, width, end in zip(self.parts, self.state_widths, ends, strict=True):
+            if part.user_state is None and state is not None and width:  # read from a folder
+                part.user_state = state[:, end - width : end]
+            if not len(part.trained_items):
+                part.fitted.trained_items = self.trained_items
+        other.parts, other.weights = [part.carried(move) for part in self.parts], self.weights
+        other.fitted = move.record(self.fitted)
+        other.fitted.learned = None  # each part says what it knows
+        none = csr_matrix((0, other.log.n_items))
+        other.user_state = other._known_state(none, none)
+        other.fitted.trained_items = np.any([part.trained_items for part in other.parts], axis=0)
+        return other
 
     def _check_user_state(self, state: NDArray[Any] | None) -> None:
         """Each part checks its own columns."""
@@ -261,7 +294,7 @@ class Blend(Model):
     def _state(self) -> dict[str, Any]:
         own: dict[str, Any] = {"weights": self.weights, WIDTHS: self.state_widths}
         named = zip(self.config.names, self.parts, strict=True)
-        return own | {f"{name}.{key}": value for name, part in named for key, value in part._state().items()}
+        return own | {f"{name}.{key}": value for name, part in named for key, value in part.tensors().items()}
 
     def _restore(self, state: dict[str, Any], n_items: int) -> None:
         self.parts = self._make_parts()
@@ -273,7 +306,7 @@ class Blend(Model):
             part.fitted = Fitted(self.split, weighted=not part.binary, has_history=self.has_history)
             start = f"{name}."
             own = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
-            part._restore(own, n_items)
+            part.take_tensors(own)
 
 
 def _side_by_side(states: list[NDArray[Any] | None]) -> NDArray[Any] | None:

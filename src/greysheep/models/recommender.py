@@ -26,6 +26,7 @@ from greysheep.models.config import RunOptions
 from greysheep.models.fitted import Fitted
 from greysheep.models.lists import (
     ON_UNKNOWN,
+    Asked,
     Audience,
     best_of,
     check_unknown,
@@ -82,10 +83,41 @@ class Recommender(ABC):
         """Similarity [n, I] of items to all items; default: cosine of their columns in the stored rows."""
         if not self.has_history:
             raise DataError(f"this {self.name} was saved without its rows: similar items are read from them")
-        columns = self.rows.T.tocsr().astype(np.float64)  # squares of large weights are beyond float32
+        rows = self.known_part(self.rows)
+        columns = rows.T.tocsr().astype(np.float64)  # squares of large weights are beyond float32
         norm = np.sqrt(np.asarray(columns.multiply(columns).sum(1)).ravel())
         norm[norm == 0] = 1
         return np.asarray((columns[items] @ columns.T).toarray() / norm[items, None] / norm)
+
+    # Where weights do not know all items, a subclass sees those alone that they know
+
+    @property
+    def known_items(self) -> NDArray[np.int64]:
+        """Codes of the items that the weights know."""
+        learned = self.fitted.learned
+        return np.arange(self.log.n_items) if learned is None else learned
+
+    def known_part(self, rows: csr_matrix) -> csr_matrix:
+        """Rows [B, I] as the weights know them: without items that came after the training."""
+        learned = self.fitted.learned
+        return rows if learned is None else csr_matrix(rows[:, learned])
+
+    def spread(self, values: NDArray[Any], fill: float = -np.inf) -> NDArray[Any]:
+        """What a subclass says of the items that it knows, of all items: [B, I], `fill` for the others."""
+        learned = self.fitted.learned
+        if learned is None:
+            return values
+        wide = np.full((len(values), self.log.n_items), fill, values.dtype)
+        wide[:, learned] = values
+        return wide
+
+    def known_places(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where items stand among those that the weights know, -1 where they do not."""
+        learned = self.fitted.learned
+        if learned is None:
+            return items
+        place = np.minimum(np.searchsorted(learned, items), len(learned) - 1)
+        return np.where(learned[place] == items, place, -1)
 
     # What is known of the fit
 
@@ -186,7 +218,8 @@ class Recommender(ABC):
         input_rows = self.split.input_rows(stage, weighted=not self.binary)
         with torch_threads(self.options.threads):
             for chunk in in_pieces(users, self.log.n_items):
-                scores = self._scores(input_rows[chunk], self._stage_state(chunk, stage))
+                state = self._stage_state(chunk, stage)
+                scores = self.spread(self._scores(self.known_part(input_rows[chunk]), state))
                 mask(scores, input_rows[chunk])
                 yield scores
 
@@ -226,25 +259,48 @@ class Recommender(ABC):
             ConfigError: k is no whole number from 1 up, or `on_unknown` none of the three.
             NotFittedError: before `fit`.
         """
+        asked = self.asked(
+            users, k=k, exclude_seen=exclude_seen, candidates=candidates, exclude_items=exclude_items,
+            history=history, on_unknown=on_unknown,
+        )  # fmt: skip
+        return self.lists(asked)
+
+    def asked(
+        self,
+        users: Any = None,
+        *,
+        k: int = 20,
+        exclude_seen: bool = True,
+        candidates: Any = None,
+        exclude_items: Any = None,
+        history: Any = None,
+        on_unknown: str = "raise",
+    ) -> Asked:
+        """Who is to get which lists, all checked: what `recommend` is asked, for `lists` to make in parts."""
         on_unknown = one_of("on_unknown", on_unknown, ON_UNKNOWN)
         k, exclude_seen = whole_number("k", k), flag("exclude_seen", exclude_seen)
         with torch_threads(self.options.threads):
             if users is None and history is None:
                 users = named_users(self.log, candidates)
             audience = self._audience(users, history)
-            choice = choice_of(self.log, self.trained_items, audience.ids, candidates, exclude_items)
-            check_unknown(audience, on_unknown, self.has_history)
-            positions = np.arange(len(audience.ids))
-            if on_unknown == "skip":
-                positions = positions[~audience.unknown]
-            best = []
+        choice = choice_of(self.log, self.trained_items, audience.ids, candidates, exclude_items)
+        check_unknown(audience, on_unknown, self.has_history)
+        positions = np.arange(len(audience.ids))
+        if on_unknown == "skip":
+            positions = positions[~audience.unknown]
+        return Asked(audience, choice, positions, k, exclude_seen)
+
+    def lists(self, asked: Asked, start: int = 0, stop: int | None = None) -> pl.DataFrame:
+        """The lists of those who stand from `start` to before `stop` among who is to get some."""
+        positions, best = asked.positions[start:stop], []
+        with torch_threads(self.options.threads):
             for chunk in in_pieces(positions, self.log.n_items):
-                scores, seen = self._scored(audience, chunk)
-                choice.rule_out(scores, chunk)
-                if exclude_seen:
+                scores, seen = self._scored(asked.audience, chunk)
+                asked.choice.rule_out(scores, chunk)
+                if asked.exclude_seen:
                     mask(scores, seen)
-                best.append(best_of(scores, k, self.fitted.place))
-        return list_frame(self.log, audience.ids, positions, best)
+                best.append(best_of(scores, asked.k, self.fitted.place))
+        return list_frame(self.log, asked.audience.ids, positions, best)
 
     def similar_items(self, items: Any, k: int = 20) -> pl.DataFrame:
         """The k items most like each given one: item_id, similar_item_id, score, rank.
@@ -260,9 +316,11 @@ class Recommender(ABC):
         if (codes < 0).any():
             strange = [str(x) for x in wanted.filter(pl.Series(codes < 0)).head(3)]
             raise DataError(f"{int((codes < 0).sum())} unknown items, among them {', '.join(strange)}")
+        if late := int((self.known_places(codes) < 0).sum()):
+            raise DataError(f"{late} of {len(codes)} items came after the training: fit the model again")
         best = []
         for chunk in in_pieces(codes, self.log.n_items):
-            scores = np.array(self._similarity(chunk))
+            scores = np.array(self.spread(self._similarity(self.known_places(chunk))))
             scores[:, ~self.trained_items] = -np.inf
             scores[np.arange(len(chunk)), chunk] = -np.inf
             best.append(best_of(scores, k, self.fitted.place))
@@ -272,15 +330,15 @@ class Recommender(ABC):
     def _audience(self, users: Any, history: Any) -> Audience:
         """Who gets lists, and the rows known of them."""
         new = None if history is None else Interactions.of(history)
-        rows, seen, held_out = read_history(self.log, new, self.binary)
+        rows, seen, held_out = read_history(self.log, new, self.binary, self.fitted.learned)
         state = self._states(seen, held_out)
         return find_audience(self.log, users, new, rows, state, self.has_history)
 
     def _states(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any] | None:
         """State [n, S] of many users, computed in pieces."""
-        states = []
+        states, part = [], self.known_part
         for some in in_pieces(np.arange(seen.shape[0]), seen.shape[1]):
-            state = self._user_state(seen[some], held_out[some])
+            state = self._user_state(part(seen[some]), part(held_out[some]))
             if state is None:
                 return None
             states.append(state)
@@ -302,7 +360,7 @@ class Recommender(ABC):
             state = np.full((len(chunk), width), 1 / width, known.dtype)
             state[stored] = known
             state[given] = 0 if audience.user_state is None else audience.user_state[place[given]]
-        scores = np.array(self._scores(seen, state))
+        scores = np.array(self.spread(self._scores(self.known_part(seen), state)))
         scores[unknown] = self.item_counts
         return scores, seen
 

@@ -128,7 +128,7 @@ def load(directory: str | Path, *, verify: bool = True) -> Model:
         model.fitted, model.user_state = saved.fitted, saved.user_state
         model.fitted.weighted = not model.binary
         with reading(place, TENSORS):
-            model._restore(saved.tensors, model.log.n_items)
+            model.take_tensors(saved.tensors)
         with reading(place, folder.USERS):
             model._check_user_state(model.user_state)
     except SealError as error:
