@@ -107,6 +107,29 @@ def as_rows(rows: Any) -> sparse.csr_matrix:
     return rows if rows.format == "csr" else sparse.csr_matrix(rows)  # others index otherwise
 
 
+class Crowd:
+    """The users [V, I] whom people are compared with, made ready once for many calls.
+
+    >>> crowd = Crowd(sparse.csr_matrix([[1, 1, 0], [0, 1, 1], [0, 0, 0]]))
+    >>> crowd.mean_similarity(sparse.csr_matrix([[1, 1, 0]])).round(3)
+    array([0.444])
+    """
+
+    def __init__(self, rows: sparse.csr_matrix):
+        theirs = binary(rows)
+        self.columns = theirs.T.tocsr()
+        self.sizes = np.diff(theirs.indptr).astype(np.float64)
+
+    def mean_similarity(self, rows: sparse.csr_matrix) -> Floats:
+        """[B] means over all V users of the similarity with rows [B, I]: few people at a time."""
+        mine = binary(rows)
+        sizes = np.diff(mine.indptr).astype(np.float64)
+        sums = np.zeros(len(sizes))
+        for block in _blocks(mine, self.columns, _PAIRS_AT_ONCE):
+            sums[block] = _row_sums(_similarities(mine[block], self.columns, sizes[block], self.sizes))
+        return sums / max(1, len(self.sizes))
+
+
 def _sums(
     mine: sparse.csr_matrix, theirs: sparse.csr_matrix, threads: int | None, *, squared: bool
 ) -> tuple[Floats, Floats | None]:

@@ -20,7 +20,7 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import Split, Stage
 from greysheep.errors import DataError, NotFittedError
 from greysheep.mainstream.groups import GROUPS, Mainstream
-from greysheep.mainstream.scores import mainstream_scores
+from greysheep.mainstream.jaccard import binary
 from greysheep.metrics.ranking import tie_order
 from greysheep.models.config import RunOptions
 from greysheep.models.fitted import Fitted
@@ -150,7 +150,7 @@ class Recommender(ABC):
         known = codes >= 0
         shape = (new.n_users, self.log.n_items)
         rows = csr_matrix((np.ones(known.sum(), np.float32), (new.users[known], codes[known])), shape)
-        scores = mainstream_scores(rows, self.log.matrix())
+        scores = self.fitted.crowd.mean_similarity(rows)
         self._leave_out_oneself(scores, rows, self.log.encode_users(new.user_ids))
         groups = np.asarray(GROUPS)[self.serving_mainstream.assign(scores)]
         return pl.DataFrame({USER: new.user_ids, "score": scores, GROUP: groups})
@@ -158,7 +158,9 @@ class Recommender(ABC):
     def _leave_out_oneself(self, scores: NDArray[Any], rows: csr_matrix, codes: NDArray[np.int64]) -> None:
         """Take known users (code 0 up) out of the mean of similarities to all users: [n] scores, in place."""
         known = np.flatnonzero(codes >= 0)
-        current, stored = rows[known], self.log.matrix()[codes[known]]
+        if not len(known):
+            return
+        current, stored = rows[known], binary(self.rows[codes[known]])
         common = np.asarray(current.multiply(stored).sum(1)).ravel()
         either = np.diff(current.indptr) + np.diff(stored.indptr) - common
         n_users = self.log.n_users
