@@ -178,10 +178,14 @@ def read_histories(
         return None, unknown
     columns = {USER: names.gather(person), ITEM: items}
     if any(history.weights is not None for history in histories):
-        columns[WEIGHT] = pl.Series([w for h in histories for w in (h.weights or [1.0] * len(h.items))])
+        columns[WEIGHT] = pl.Series(
+            [w for h in histories for w in (h.weights or [1.0] * len(h.items))], dtype=pl.Float64
+        )
     if any(history.times is not None for history in histories):
         # a history without times beside others with them: its rows are as recent as each other
-        columns[TIME] = pl.Series([t for h in histories for t in (h.times or [0.0] * len(h.items))])
+        columns[TIME] = pl.Series(
+            [t for h in histories for t in (h.times or [0.0] * len(h.items))], dtype=pl.Float64
+        )
     return Interactions.read(pl.DataFrame(columns).filter(pl.Series(known))), unknown
 
 
