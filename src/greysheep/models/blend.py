@@ -243,13 +243,25 @@ class Blend(Model):
             [part._user_state(part.known_part(seen), part.known_part(held_out)) for part in self.parts]
         )
 
-    def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
+    def _own_states(self, user_state: NDArray[Any] | None) -> list[NDArray[Any] | None]:
+        """Each part's share of states [..., S]; None for a part without."""
         ends = np.cumsum(self.state_widths)
-        own = [
-            None if user_state is None or width == 0 else user_state[:, end - width : end]
+        return [
+            None if user_state is None or width == 0 else user_state[..., end - width : end]
             for width, end in zip(self.state_widths, ends, strict=True)
         ]
-        each = self._standard_scores(rows, own)
+
+    def _voices(self, user_state: NDArray[Any] | None) -> list[tuple[str, float]]:
+        """The parts; in place of one with experts these, by its weight."""
+        voices = []
+        own = zip(self.config.names, self.parts, self.weights, self._own_states(user_state), strict=True)
+        for name, part, weight, state in own:
+            within = part._voices(state) or [("", 1.0)]
+            voices += [(f"{name} {voice}".strip(), float(weight * share)) for voice, share in within]
+        return voices
+
+    def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
+        each = self._standard_scores(rows, self._own_states(user_state))
         return np.asarray(np.tensordot(self.weights.astype(each.dtype), each, axes=1))
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:

@@ -38,6 +38,7 @@ class EASE(Model):
     """
 
     name = "ease"
+    linear = True
     Config: ClassVar[type[EASEConfig]] = EASEConfig
     search_space: ClassVar[dict[str, Dimension]] = {"regularization": Real(10.0, 5000.0, log=True)}
     solution: ItemForm | UserForm
