@@ -33,7 +33,7 @@ invariant = settings(
 )
 pytestmark = pytest.mark.filterwarnings("ignore::greysheep.errors.GreysheepWarning")
 
-CLOSED = ("popular", "itemknn", "ease", "ease-weighted")
+CLOSED = ("popular", "itemknn", "userknn", "ease", "ease-weighted")
 KEYWORDS: dict[str, dict[str, Any]] = {
     "ials": {"factors": 3, "iterations": 2},
     "multvae": {"latent": 2, "epochs": 2},

@@ -24,6 +24,19 @@ class TestPopular(ModelContract):
             loaded.similar_items(["0002"])
 
 
+class NeedsItsRows(ModelContract):
+    """A model that compares people with stored rows whenever it is asked."""
+
+    def test_saved_without_rows(self, fitted: Any, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=f"{self.kind.name} cannot be saved without its rows"):
+            fitted.save(tmp_path / "model", include_history=False)
+        assert not list(tmp_path.iterdir())
+
+
+class TestUserKNN(NeedsItsRows):
+    kind = gs.UserKNN
+
+
 class TestItemKNN(ModelContract):
     kind = gs.ItemKNN
 
@@ -69,15 +82,6 @@ class TestWL(ModelContract):
 class TestLOCA(ModelContract):
     kind = gs.LOCA
     keywords: ClassVar[dict[str, Any]] = {**QUICK, **LOCAL}
-
-
-class NeedsItsRows(ModelContract):
-    """A model that compares people with stored rows whenever it is asked."""
-
-    def test_saved_without_rows(self, fitted: Any, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=f"{self.kind.name} cannot be saved without its rows"):
-            fitted.save(tmp_path / "model", include_history=False)
-        assert not list(tmp_path.iterdir())
 
 
 class TestEnLFT(NeedsItsRows):

@@ -25,7 +25,7 @@ from greysheep.models.blend import standardised
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.validation import Validation
 
-LINEAR = ("popular", "itemknn", "ease", "ease-weighted", "ials", "blend")
+LINEAR = ("popular", "itemknn", "userknn", "ease", "ease-weighted", "ials", "blend")
 
 
 def frame_of(rows: list[tuple[Any, ...]], *more: str) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from greysheep.models import parse
 
 QUICK = {"latent": 4, "epochs": 2, "batch_size": 8, "progress": False}
 LONELY = {"lonely-test": TEST, "lonely-validation": VALIDATION, "lonely-gate": GATE}
-CLOSED = ("popular", "itemknn", "ease", "ease-weighted", "ials[factors=4]")
+CLOSED = ("popular", "itemknn", "userknn", "ease", "ease-weighted", "ials[factors=4]")
 TRAINED = ("multvae", "moe[n_experts=2]", "loca[n_experts=2,local_epochs=1]", "lft[steps=1]")
 GATED = ("tall[n_experts=2]", "lmoe[n_experts=2]")
 MIXED = ("blend[models=ease+multvae]",)

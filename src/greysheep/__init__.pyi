@@ -25,6 +25,7 @@ from .models import LMoE as LMoE
 from .models import MoE as MoE
 from .models import MultVAE as MultVAE
 from .models import Popular as Popular
+from .models import UserKNN as UserKNN
 from .models import WeightedEASE as WeightedEASE
 from .models import load as load
 from .models.autoencoders.index import compile_index as compile_index

@@ -11,6 +11,7 @@ from .linear.ease_weighted import WeightedEASE as WeightedEASE
 from .linear.ials import IALS as IALS
 from .linear.itemknn import ItemKNN as ItemKNN
 from .linear.popular import Popular as Popular
+from .linear.userknn import UserKNN as UserKNN
 from .local.enlft import EnLFT as EnLFT
 from .local.lft import LFT as LFT
 from .local.loca import LOCA as LOCA

@@ -9,6 +9,7 @@ from typing import Any
 OWN = {
     "popular": "linear.popular",
     "itemknn": "linear.itemknn",
+    "userknn": "linear.userknn",
     "ease": "linear.ease",
     "ease-weighted": "linear.ease_weighted",
     "ials": "linear.ials",
