@@ -18,8 +18,8 @@ from .models import LFT as LFT
 from .models import LOCA as LOCA
 from .models import TALL as TALL
 from .models import WL as WL
-from .models import Blend as Blend
 from .models import EnLFT as EnLFT
+from .models import Ensemble as Ensemble
 from .models import ItemKNN as ItemKNN
 from .models import LMoE as LMoE
 from .models import MoE as MoE

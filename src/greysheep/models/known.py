@@ -13,7 +13,7 @@ OWN = {
     "ease": "linear.ease",
     "ease-weighted": "linear.ease_weighted",
     "ials": "linear.ials",
-    "blend": "blend",
+    "ensemble": "ensemble",
     "multvae": "autoencoders.multvae",
     "wl": "autoencoders.wl",
     "loca": "local.loca",
