@@ -30,6 +30,7 @@ from .models import WeightedEASE as WeightedEASE
 from .models import load as load
 from .models.autoencoders.index import compile_index as compile_index
 from .report.pages import write_html as write_html
+from .tuning.auto import auto as auto
 from .tuning.tune import Tuning as Tuning
 from .tuning.tune import tune as tune
 

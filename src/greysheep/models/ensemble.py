@@ -129,8 +129,7 @@ class Ensemble(Model):
         self.config = self._asked
         shares = self.config.weights
         choose = shares is None and bool(split.rows("validation").nnz)
-        # under `all` a closed form would learn validation rows, which the weights are to be chosen on
-        held = replace(split, protocol="strict") if choose and split.protocol == "all" else split
+        held = held_back(split) if choose else split
         self._fit_parts(split, held)
         if choose:
             shares = self._choose(held)
@@ -164,7 +163,7 @@ class Ensemble(Model):
         """The weights that selection finds on the validation rows of a split."""
         objective = Objective.parse(self.config.objective)
         validation = Validation(split, objective, weighted=True)
-        groups = split.mainstream.groups if objective.who else np.zeros(split.log.n_users, dtype=np.int8)
+        groups = split.mainstream.groups
         chunks = list(in_pieces(validation.users, split.log.n_items))
         pools = []
         with Steps(
@@ -264,6 +263,12 @@ class Ensemble(Model):
             start = f"{m}."
             own = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
             part._restore(own, n_items)
+
+
+def held_back(split: Split) -> Split:
+    """What closed forms are fitted on for a choice: under `all` they would learn the rows that decide."""
+    choose = split.protocol == "all" and split.rows("validation").nnz
+    return replace(split, protocol="strict") if choose else split
 
 
 def _side_by_side(states: list[NDArray[Any] | None]) -> NDArray[Any] | None:

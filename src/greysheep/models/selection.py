@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from greysheep.mainstream.groups import GROUPS
 from greysheep.metrics.ranking import per_user, top_n
 from greysheep.models.lists import mask
-from greysheep.models.training.objective import Objective
+from greysheep.models.training.objective import Objective, mean
 
 DEPTH = 30
 """Best items of each model that are looked at: what none of them ranks so high gets into no list of 20."""
@@ -128,7 +129,8 @@ class Selection:
     """What was chosen, and how good it is on users that did not choose it.
 
     weights: [M], sum 1. start: models in the mean it started from; steps: models added to them.
-    value: the objective of the held-out users; alone: [M] that of each model by itself.
+    value: the objective of the held-out users; alone: [M] that of each model by itself. groups: [5] mean of
+    the objective's metric by group, of users that did not choose; alone_groups: [M, 5].
     """
 
     weights: Floats
@@ -136,6 +138,8 @@ class Selection:
     steps: int
     value: float
     alone: Floats
+    groups: Floats
+    alone_groups: Floats
 
 
 def select(pool: Pool, objective: Objective, seed: int = 0) -> Selection:
@@ -155,7 +159,8 @@ def select(pool: Pool, objective: Objective, seed: int = 0) -> Selection:
     enough = order[: 1 + int(np.searchsorted(np.cumsum(pool.n_truth[order]), ROWS))]
     if len(enough) < n_users:
         pool, n_users = pool.some(np.isin(np.arange(n_users), enough)), len(enough)
-    alone = np.array([total(pool.judged(own, objective), pool.groups) for own in pool.scores])
+    each = [pool.judged(own, objective) for own in pool.scores]
+    alone = np.array([total(own, pool.groups) for own in each])
     fold = random.permutation(n_users) % FOLDS
     starts = sorted({start for start in (*STARTS, n_models) if start <= n_models})
     judged = np.zeros((len(starts), STEPS + 1, n_users))
@@ -169,7 +174,13 @@ def select(pool: Pool, objective: Objective, seed: int = 0) -> Selection:
     best = max(np.ndindex(value.shape), key=lambda at: (round(float(value[at]), 12), -at[1], at[0]))
     start, steps = starts[best[0]], best[1]
     chosen = list(path(pool, objective, start, steps))[-1]
-    return Selection(chosen, start, steps, float(value[best]), alone)
+    by_group = [_group_means(own, pool.groups) for own in (judged[best], *each)]
+    return Selection(chosen, start, steps, float(value[best]), alone, by_group[0], np.array(by_group[1:]))
+
+
+def _group_means(values: Floats, groups: NDArray[np.int8]) -> Floats:
+    """Mean [5] of the users of each group."""
+    return np.array([mean(values[groups == g]) for g in range(len(GROUPS))])
 
 
 def path(pool: Pool, objective: Objective, start: int, steps: int = STEPS) -> Iterator[Floats]:
