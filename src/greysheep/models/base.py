@@ -255,7 +255,7 @@ class Model(Recommender):
     def _opened(
         self, checkpoints: str | Path | Checkpoints | None, resume: bool
     ) -> AbstractContextManager[Checkpoints | None]:
-        """The checkpoints of a fit on `split`; a blend's parts share its own."""
+        """The checkpoints of a fit on `split`; an ensemble's members share its own."""
         if checkpoints is None and resume:
             raise ConfigError("resume=True goes on from checkpoints: name their folder, checkpoints=FOLDER")
         if checkpoints is None or isinstance(checkpoints, Checkpoints):
