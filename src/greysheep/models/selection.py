@@ -146,7 +146,8 @@ def select(pool: Pool, objective: Objective, seed: int = 0) -> Selection:
     """Weights of the models of a pool.
 
     >>> scores = np.array([[[2, 1], [1, 2]], [[1, 2], [3, 1]], [[1, 2], [1, 2]]], dtype=np.float32)
-    >>> pool = Pool(scores, np.array([0, 1]), np.array([0, 0]), np.array([1, 1]), UserGroups(("all",), np.zeros(2, int), "own"))
+    >>> groups = UserGroups(("all",), np.zeros(2, int), "own")
+    >>> pool = Pool(scores, np.array([0, 1]), np.array([0, 0]), np.array([1, 1]), groups)
     >>> select(pool, Objective.parse("ndcg@1")).weights
     array([0.5, 0.5, 0. ])
     """
