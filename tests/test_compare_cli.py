@@ -424,7 +424,7 @@ def test_a_run_measures_as_evaluate_does(tmp_path: Path):
             "seed": 1,
             "out": str(tmp_path),
             "split": str(folder),
-            "k": 7,
+            "k": [3, 7],
             "threads": 1,
         }
     )
@@ -433,7 +433,7 @@ def test_a_run_measures_as_evaluate_does(tmp_path: Path):
     split = gs.split(log, seed=1)
     with pytest.warns(GreysheepWarning, match="binary"):
         model = gs.MultVAE(epochs=2, latent=4, seed=1, threads=1).fit(split)
-    by_hand = gs.evaluate(model, split, k=7)
+    by_hand = gs.evaluate(model, split, k=[3, 7])
     assert found is not None and len(found.history) == 2
     assert (found.overall, found.label, found.seed, found.k) == (by_hand.overall, "small", 1, 7)
     assert found.by_group.equals(by_hand.by_group)

@@ -54,7 +54,10 @@ def split(
     *,
     log: Log,
     output: Annotated[Path, output_option("Folder for the parts.")],
-    protocol: Annotated[str, typer.Option(help="strict, paper, temporal or all.")] = "strict",
+    protocol: Annotated[
+        str,
+        typer.Option(help="all, strict, paper, temporal, leave-last[n=1] or global-time[test=0.2]."),
+    ] = "strict",
     seed: Seed = 0,
     overwrite: Overwrite = False,
     options: LogOptions,

@@ -33,6 +33,7 @@ def tune(
         str | None, typer.Option(help="For no-harm: the model that no group may fall below.")
     ] = None,
     margin: Annotated[float, typer.Option(help="For no-harm: the relative loss still allowed.")] = 0.02,
+    groups: shared.Groups = None,
     settings: Annotated[list[str] | None, shared.set_option("One setting, kept fixed; repeat it.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="The most epochs of a trial.")] = None,
     protocol: shared.TestedProtocol = "strict",
@@ -47,7 +48,8 @@ def tune(
     Ctrl-C keeps what is finished; the same command goes on from there.
     """
     output = output.expanduser()
-    check_folder(output, marker=STUDY, overwrite=True, inputs=[log])
+    check_folder(output, marker=STUDY, overwrite=True, inputs=[log, groups])
+    from greysheep.cli.ids import read_own_groups
     from greysheep.models.config import read_settings
     from greysheep.tuning.plan import TuneRequest
     from greysheep.tuning.tune import run_request
@@ -72,7 +74,8 @@ def tune(
     typer.echo(str(interactions.summary))
     with no_empty_folders(output):
         output.mkdir(parents=True, exist_ok=True)
-        tuning = run_request(request, interactions, output / STUDY, progress=True)
+        own = read_own_groups(groups, options, interactions)
+        tuning = run_request(request, interactions, output / STUDY, groups=own, progress=True)
     _write(tuning, output)
     if tuning.interrupted:
         typer.echo("the same command goes on from here")

@@ -13,7 +13,7 @@ import polars as pl
 
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import DataError
-from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, compared
+from greysheep.evaluation.report import MAINSTREAM_GROUP, N_USERS, TRAIN_ROWS, Report, compared
 from greysheep.mainstream.groups import ACTIVITY, GROUPS, OVERALL
 from greysheep.metrics.statistics import bootstrap_means, holm, interval
 
@@ -24,7 +24,16 @@ GROUPINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "density": ("density", GROUPS),
     "distribution": ("distribution", GROUPS),
 }
-"""Grouping -> (its column in a report's values per user, its groups)."""
+"""Grouping -> (its column in a report's values per user, its groups), without groups of one's own."""
+
+
+def groupings_of(runs: Sequence[Report]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """The groupings that runs may have, the one that is tested first."""
+    own = next((run for run in runs if run.grouping == "own"), None)
+    if own is None:
+        return GROUPINGS
+    return {"own": (GROUP, tuple(own.groups)), **GROUPINGS, "mainstream": (MAINSTREAM_GROUP, GROUPS)}
+
 
 _NUMBERS = (TRAIN_ROWS, TEST_ROWS, "mean", "sd", "ci_low", "ci_high")
 SUMMARY = {
@@ -46,11 +55,11 @@ def measured(runs: Sequence[Report], metric: str) -> pl.DataFrame:
     Raises:
         DataError: a report has no values per user.
     """
-    parts = []
+    parts, groupings = [], groupings_of(runs)
     for run in runs:
         if metric not in run.per_user.columns:
             raise DataError(f"the run {run.label}, seed {run.seed}, has no values of {metric} per user")
-        known = [column for column, _ in GROUPINGS.values() if column in run.per_user.columns]
+        known = [column for column, _ in groupings.values() if column in run.per_user.columns]
         rows = run.per_user.filter(pl.col("n_test") > 0)
         parts.append(
             rows.select(
@@ -72,7 +81,7 @@ def summarise(runs: Sequence[Report], metric: str, *, draws: int = 2000) -> pl.D
     labels = values["label"].unique(maintain_order=True).to_list()
     cells: dict[tuple[str, str, str], dict[str, Any]] = {}
     all_users = _cells(values, draws)
-    for grouping, (column, groups) in GROUPINGS.items():
+    for grouping, (column, groups) in groupings_of(runs).items():
         if column in values.columns:
             for group in (OVERALL, *groups):
                 by_label = (
@@ -137,7 +146,7 @@ def paired_tests(
     """
     rows: list[dict[str, Any]] = []
     if any(run.label == reference for run in runs):
-        values = measured(runs, metric)
+        values, tested = measured(runs, metric), next(iter(groupings_of(runs).values()))[1]
         theirs = values.filter(pl.col("label") == reference)
         for (label,), mine in values.group_by("label", maintain_order=True):
             if label != reference and set(mine["seed"]) & set(theirs["seed"]):
@@ -145,7 +154,7 @@ def paired_tests(
                 names = {"label": label, "reference": reference}
                 rows += [
                     {**names, GROUP: group, **_test(pairs, group, margin, draws)}
-                    for group in (OVERALL, *GROUPS)
+                    for group in (OVERALL, *tested)
                 ]
     frame = pl.DataFrame(rows, schema=TESTS)
     return frame.with_columns(pl.Series("p_holm", holm(frame["p_value"].to_list()))).fill_nan(None)

@@ -222,6 +222,7 @@ def _check(study: Study, path: Path | None, identity: Mapping[str, str]) -> None
         if known.get(key) != value:
             what = {
                 "log": "another log, or another split of it",
+                "groups": "other groups of users",
                 "search space": "another search space (other fixed settings, or another version)",
             }.get(key, f"{key} {known.get(key)}, not {value}")
             raise ConfigError(f"{path} holds a search of {what}: name another place for this one")
