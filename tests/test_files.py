@@ -229,6 +229,19 @@ def test_a_folder_of_others_is_not_touched(tmp_path: Path) -> None:
     assert is_ours(tmp_path, "manifest.json") and not is_ours(tmp_path, "study.journal")
 
 
+def test_a_folder_with_nothing_but_traces_of_a_killed_process_is_empty(tmp_path: Path) -> None:
+    for name in (".lock", ".study.journal.lock", ".compare.0123abcd.tmp.json", ".m.0123abcd.new"):
+        (tmp_path / name).touch()
+    check_folder(tmp_path, marker="compare.json")
+    for name in (".git", "lock", "tmp", ".notes.tmp"):
+        (tmp_path / name).touch()
+        with pytest.raises(ConfigError, match="already holds files"):
+            check_folder(tmp_path, marker="compare.json")
+        with pytest.raises(ConfigError, match=r"holds files but no compare\.json"):
+            check_folder(tmp_path, marker="compare.json", overwrite=True)
+        (tmp_path / name).unlink()
+
+
 def test_a_lock_keeps_other_processes_out_while_it_is_held(tmp_path: Path) -> None:
     file = tmp_path / "new" / ".lock"
     code = (
