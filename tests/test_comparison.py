@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 import greysheep as gs
+from greysheep.comparison import tables
 from greysheep.comparison.facts import facts
 from greysheep.comparison.record import Failure
 from greysheep.comparison.request import (
@@ -647,3 +650,9 @@ def test_nothing_finished_is_told_too():
     assert empty.summary.height == empty.tests.height == 0 and empty.missing == [("b", 0)]
     assert "failed: a, seed 0: broken" in str(empty) and "missing: b, seed 0" in str(empty)
     assert json.dumps(empty.to_dict(), allow_nan=False)
+
+
+def test_sums_of_the_tables_do_not_depend_on_threads():
+    """Polars sums the rows of a group as its threads come to them, once in some hundred times another way."""
+    groupings = re.findall(r"\.group_by\((.*?)\)", inspect.getsource(tables))
+    assert len(groupings) >= 5 and all("maintain_order=True" in one for one in groupings)
