@@ -153,7 +153,8 @@ function drawItem(item, only) {
 
 function bars(values, most) {
   return values.map(([name, value, said]) => {
-    const line = make("li"), bar = make("meter", undefined, { min: 0, max: most, value, "aria-hidden": "true" });
+    const line = make("li"), bar = make("div", undefined, { class: "bar" });
+    bar.style.width = `${Math.max(0, Math.min(100, 100 * value / most))}%`;
     line.append(bar, make("span", name), make("span", said, { class: "number" }));
     return line;
   });
