@@ -66,6 +66,11 @@ def assert_same_state(a: Any, b: Any) -> None:
         np.testing.assert_array_equal(left[key], right[key], err_msg=key)
 
 
+def text_of(name: str, own: dict[str, Any]) -> str:
+    """A model as a text that `parse` reads."""
+    return f"{name}[{','.join(f'{key}={value}' for key, value in own.items())}]"
+
+
 class ModelContract:
     """Inherit, name `kind`, and give the keywords of a quick fit."""
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import greysheep as gs
-from contract import weighted_and_timed, world
+from contract import text_of, weighted_and_timed, world
 from greysheep.errors import DataError, UnknownUserError
 
 SMALL: dict[str, Any] = {"latent": 6, "epochs": 2, "batch_size": 16, "progress": False}
@@ -111,10 +111,10 @@ def test_voices_are_the_gate_the_anchors_or_the_members() -> None:
     }
     enlft = gs.EnLFT(**local).fit(log)
     assert set(enlft.contributions("003", ["0000"]).voices["voice"]) == {"anchor 1", "anchor 2"}
-    settings = {"lmoe": {"n_experts": 2, **{k: v for k, v in SMALL.items() if k != "progress"}}}
-    blend = gs.Blend(models="ease+lmoe", weights=(1, 3), settings=settings, progress=False).fit(log)
-    voices = dict(blend.contributions("003", ["0000"]).voices.iter_rows())
-    assert set(voices) == {"ease", "lmoe expert 1", "lmoe expert 2"}
+    lmoe = text_of("lmoe", {"n_experts": 2, **SMALL})
+    ensemble = gs.Ensemble(members=("ease", lmoe), weights=(1, 3), progress=False).fit(log)
+    voices = dict(ensemble.contributions("003", ["0000"]).voices.iter_rows())
+    assert set(voices) == {"ease", f"{lmoe} expert 1", f"{lmoe} expert 2"}
     assert voices["ease"] == pytest.approx(0.25) and sum(voices.values()) == pytest.approx(1)
 
 

@@ -27,10 +27,10 @@ from schemathesis.specs.openapi.checks import (
 import greysheep as gs
 from contract import world
 from greysheep.models.autoencoders.kept_index import keep_index
-from greysheep.serving.batches import answers
 from greysheep.serving.lists import ListsAsk
 from greysheep.serving.loaded import Loaded, version_of
 from greysheep.serving.lookups import GroupAsk, SimilarAsk
+from greysheep.serving.microbatch import answers
 from greysheep.serving.schemas import ListsRequest
 from greysheep.serving.served import Served, Shelf
 from greysheep.system.drafts import exchange

@@ -43,6 +43,8 @@ class Fitted:
     """Whether Ctrl-C ended the training early."""
     trained_items: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     """[I] whether the item had rows to learn from."""
+    learned: NDArray[np.int64] | None = None
+    """Items that the weights know, ascending; None = all. Others came with `update`, after the training."""
     folder: Path | None = None
     """Where the model was read from: scores that are asked for are kept there."""
     cuts: dict[str, list[float | None] | None] = field(default_factory=dict)

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from greysheep.data.splitting import PROTOCOLS
+from greysheep.data.protocols import Protocol
 from greysheep.errors import SealError
 from greysheep.models.config import RunOptions, one_line
 from greysheep.system.checks import MOST_SEED
@@ -62,9 +62,7 @@ class Manifest(_Strict):
     @field_validator("protocol")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in PROTOCOLS:
-            raise ValueError(f"the protocols are {', '.join(PROTOCOLS)}")
-        return value
+        return str(Protocol.parse(value))
 
 
 class Options(_Strict):

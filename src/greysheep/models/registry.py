@@ -15,7 +15,7 @@ from typing import Any
 from greysheep.errors import ConfigError, ModelFolderError, SealError
 from greysheep.models import folder
 from greysheep.models.base import REGISTRY, Model
-from greysheep.models.config import RunOptions, read_settings
+from greysheep.models.config import RunOptions, read_settings, split_outside
 from greysheep.models.folder_checks import TENSORS, reading
 from greysheep.models.origin import source_of
 from greysheep.system.checks import a_path, flag, shown
@@ -77,7 +77,7 @@ def parse(text: str, /, **keywords: Any) -> Model:
     if bracket and not rest.endswith("]"):
         raise ConfigError(f"{text!r}: a variant is written name[key=value,...]")
     try:
-        own = read_settings(filter(None, rest[:-1].split(",")))
+        own = read_settings(filter(None, split_outside(rest[:-1], ",")))
     except ConfigError as error:
         raise ConfigError(f"model {text!r}: {error}") from None
     given = {**keywords, **own}
@@ -130,7 +130,7 @@ def load(directory: str | Path, *, verify: bool = True, mapped: bool = False) ->
         model.fitted, model.user_state = saved.fitted, saved.user_state
         model.fitted.weighted = not model.binary
         with reading(place, TENSORS):
-            model._restore(saved.tensors, model.log.n_items)
+            model.take_tensors(saved.tensors)
         with reading(place, folder.USERS):
             model._check_user_state(model.user_state)
     except SealError as error:

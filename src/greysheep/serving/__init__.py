@@ -1,1 +1,1 @@
-"""Lists over HTTP: one model folder, watched and swapped while requests are answered."""
+"""A fitted model put to work: lists by the million, vectors for other systems, and answers over HTTP."""

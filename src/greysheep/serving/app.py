@@ -15,10 +15,10 @@ from starlette.types import ASGIApp
 
 from greysheep.errors import GreysheepError, ServiceError
 from greysheep.serving import schemas
-from greysheep.serving.batches import Ask, Batcher
 from greysheep.serving.guard import INTERNAL, Guard, Json, refusal
 from greysheep.serving.lists import ListsAsk
 from greysheep.serving.lookups import GroupAsk, SimilarAsk
+from greysheep.serving.microbatch import Ask, Batcher
 from greysheep.serving.numbers import Numbers
 from greysheep.serving.page import add_page
 from greysheep.serving.profile import ProfileAsk, SearchAsk

@@ -57,6 +57,7 @@ class GlobalFirst(Model):
     binary = True
     presets = paper_settings.MULTVAE
     validates = True
+    solved_anew = False
     bank: ExpertBank
     global_epochs: int = 0
     """The best epoch of the global model."""
