@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greysheep.errors import SealError
-from greysheep.system.seal import check_seal, read_json, read_manifest, write_seal
+from greysheep.system.seal import DIGEST, MANIFEST, check_seal, read_json, read_manifest, write_seal
 
 FILES = {"weights.bin": b"\x00\x01\x02" * 50, "log.jsonl": b'{"epoch": 1}\n', "empty.txt": b""}
 
@@ -57,6 +57,27 @@ def test_every_changed_bit_and_every_cut_is_found_and_the_file_named(
         assert "\n" not in str(caught.value)
     file.write_bytes(before)
     check_seal(folder)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, DIGEST])
+def test_where_the_seal_cannot_be_written_there_is_none(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if Path(name).stem in self.name and self.suffix == Path(name).suffix:
+            write(self, data[:5])
+            raise OSError(28, "No space left on device")
+        return write(self, data)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(Path, "write_bytes", full)
+        write_seal(tmp_path, {})
+    assert not (tmp_path / MANIFEST).exists() and not list(tmp_path.glob(".*"))
+    write_seal(tmp_path, {})
+    assert list(check_seal(tmp_path)["files"]) == ["a.txt"]
 
 
 def test_sizes_are_checked_without_reading_the_files(tmp_path: Path) -> None:

@@ -101,7 +101,8 @@ def attempt(name: str, words: list[str], disk: Path) -> dict[str, Any]:
     faults = [] if code == 2 else [f"exit {code}"]
     if len(errors) != 1 or str(disk) not in errors[0] or "Traceback" in said.getvalue():
         faults.append(f"says {lines[-3:]}")
-    faults += [f"{path} is gone" for path in before.keys() - after.keys() if not path.endswith(".log")]
+    gone = before.keys() - after.keys()
+    faults += [f"{path} is gone" for path in gone if not path.endswith((".log", ".lock"))]
     if name not in GROW:
         faults += [f"{path} is new" for path in after.keys() - before.keys()]
         faults += [
