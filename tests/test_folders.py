@@ -65,6 +65,27 @@ def test_folders_made_to_harm_are_refused_though_their_seal_is_right(
     assert not (tmp_path / hostile.CANARY).exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", -1), ("seed", 1 << 64), ("epochs", -1), ("best_epoch", -1), ("train_seconds", -1.0),
+        ("peak_memory_bytes", -1), ("protocol", "other"), ("metrics", {"ndcg@20": "high"}),
+        ("epochs", 1.5), ("has_history", 1), ("strange", 0),
+        ("options", {"seed": -1, "precision": "float32"}),
+        ("options", {"seed": 0, "precision": "float16"}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_facts_of_a_folder_are_held_to_their_bounds(
+    name: str, value: Any, good: Path, tmp_path: Path
+) -> None:
+    place = shutil.copytree(good / "ease", tmp_path / "it")
+    change, file = (hostile.about, "config") if name == "options" else (hostile.manifest, "manifest")
+    change(**{name: value})(place)
+    with pytest.raises(ModelFolderError, match=rf"{file}\.json cannot be used"):
+        gs.load(place)
+
+
 def test_a_table_that_grows_in_memory_is_refused_by_its_footer(
     good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 
 from greysheep.cli import main, run
 from greysheep.data import lines
+from greysheep.data.clues import cause
+from greysheep.data.formats import TextFormat
 from greysheep.data.interactions import Interactions
 from greysheep.data.sources import open_source
 from greysheep.data.splitting import Split, split
@@ -98,6 +100,11 @@ def test_quotes_are_checked_in_pieces(tmp_path, monkeypatch):
     refused(write(tmp_path, "bad.csv", (tmp_path / "log.csv").read_text() + '"u,b\n'), "line 52")
 
 
+def test_a_second_separator_within_fields_is_no_cause():
+    assert cause(["a,b;c", "d,e;f"], ",", TextFormat(), 0) == ("", False)
+    assert cause([], ",", TextFormat(), 0) == ("", False)
+
+
 # --- lines and columns
 
 
@@ -116,6 +123,19 @@ def test_blank_lines_line_ends_and_an_index_column_do_not_matter(tmp_path, conte
     log = Interactions.read(write(tmp_path, "log.csv", content))
     assert log.frame().rows() == [(1, 10), (1, 11), (2, 10)]
     assert log.summary.rows_in == 3
+
+
+def test_the_folder_of_a_parquet_file_says_nothing_of_its_columns(tmp_path):
+    place = tmp_path / "item_id=5"  # as where tables are written in parts
+    place.mkdir()
+    pl.DataFrame({"user_id": [1], "item_id": [7]}).write_parquet(place / "log.parquet")
+    assert rows(place / "log.parquet") == [(1, 7)]
+
+
+def test_several_columns_may_be_unwanted(tmp_path):
+    path = write(tmp_path, "log.csv", "x,1,y,10\nx,2,y,11\n")
+    assert rows(path, columns=",user_id,,item_id") == [(1, 10), (2, 11)]
+    refused(path, "'user_id' twice", columns="user_id,user_id,,item_id")
 
 
 ML = "1::1193::5::978300760\n1::661::3::978302109\n2::661::4::978302109\n"
