@@ -132,6 +132,13 @@ def test_the_folder_of_a_parquet_file_says_nothing_of_its_columns(tmp_path):
     assert rows(place / "log.parquet") == [(1, 7)]
 
 
+def test_what_is_given_counts_more_than_the_format(tmp_path):
+    path = write(tmp_path, "ratings.csv", "1;2;5\n3;4;1\n")
+    assert rows(path, format="amazon-2014", separator=";") == [(1, 2), (3, 4)]
+    path = write(tmp_path, "movies.csv", "who,movieId\n1,2\n")
+    assert rows(path, format="movielens", user_col="who") == [(1, 2)]
+
+
 def test_several_columns_may_be_unwanted(tmp_path):
     path = write(tmp_path, "log.csv", "x,1,y,10\nx,2,y,11\n")
     assert rows(path, columns=",user_id,,item_id") == [(1, 10), (2, 11)]
