@@ -132,9 +132,39 @@ def test_the_folder_of_a_parquet_file_says_nothing_of_its_columns(tmp_path):
     assert rows(place / "log.parquet") == [(1, 7)]
 
 
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet"])
+def test_a_name_with_brackets_or_stars_is_that_of_one_file(tmp_path, ending):
+    for number, name in enumerate(("log[1]", "log1", "log*", "log**")):
+        frame = pl.DataFrame({"user_id": [number], "item_id": [number]})
+        if ending == ".parquet":
+            frame.write_parquet(tmp_path / (name + ending))
+        else:
+            content = frame.write_csv().encode()
+            write(tmp_path, name + ending, gzip.compress(content) if ending.endswith(".gz") else content)
+    for number, name in enumerate(("log[1]", "log1", "log*", "log**")):
+        assert rows(tmp_path / (name + ending)) == [(number, number)]
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "word"),
+    [
+        ("separator", ("", '"', "\n", "a\r", "\0", 5), "separates nothing"),
+        ("encoding", ("hex", "rot13", "utf-9", 5, ""), "is not known"),
+        ("columns", (",,", (), "user_id,user_id", 5, ["user_id", 5]), "columns"),
+        ("skip_lines", (-1, 1.0, "1"), "skip_lines"),
+        ("header", (0, "no"), "neither True nor False"),
+        ("format", ("movie", 5), "there is no format"),
+    ],
+)
+def test_options_that_say_nothing_are_refused(tmp_path, option, values, word):
+    path = write(tmp_path, "log.csv", "user_id,item_id\n1,2\n")
+    for value in values:
+        refused(path, word, **{option: value})
+
+
 def test_what_is_given_counts_more_than_the_format(tmp_path):
-    path = write(tmp_path, "ratings.csv", "1;2;5\n3;4;1\n")
-    assert rows(path, format="amazon-2014", separator=";") == [(1, 2), (3, 4)]
+    path = write(tmp_path, "ratings.csv", "1;2;5;9\n3;4;1;9\n")
+    assert rows(path, format="amazon-2014", separator=";") == [(1, 2, 9), (3, 4, 9)]
     path = write(tmp_path, "movies.csv", "who,movieId\n1,2\n")
     assert rows(path, format="movielens", user_col="who") == [(1, 2)]
 
