@@ -92,6 +92,15 @@ def test_texts_of_several_lines_are_no_rows(tmp_path):
     assert rows(write(tmp_path, "b.csv", odd)) == [(1, 2), (3, 4), (5, 6)]
 
 
+def test_a_column_named_twice_is_refused_whatever_the_quotes(tmp_path):
+    content = "x,user_id,item_id,user_id,x\n9,1,2,3,a\n9,4,5,6,b\n"
+    odd = content.replace("3,a", '"3",a "wide" one')
+    for name, text in (("a.csv", content), ("b.csv", odd)):
+        path = write(tmp_path, name, text)
+        refused(path, "two columns named 'user_id'")
+        assert rows(path, user_col="user_id_duplicated_0") == [(3, 2), (6, 5)]
+
+
 def test_quotes_are_checked_in_pieces(tmp_path, monkeypatch):
     frame = pl.DataFrame({"user_id": [f"u{i},{i}" for i in range(50)], "item_id": ["a"] * 50})
     frame.write_csv(tmp_path / "log.csv", quote_style="always")
@@ -243,6 +252,7 @@ def test_times_and_ratings_of_a_file_without_header(tmp_path):
         ("a.csv", "é\n".encode("latin-1"), {}, ["UTF-8", "--encoding"]),
         ("a.csv", "\udce9".encode("utf-8", "surrogateescape"), {"encoding": "ascii"}, ["ascii"]),
         ("a.dat", "a:::b\n", {"columns": "user_id,item_id"}, ["line 1", "':::'"]),
+        ("a.dat", "x\ny\na::b\na:::b\n", {"columns": "user_id,item_id", "skip_lines": 2}, ["line 4"]),
         ("a.txt", ML, {}, ["'.txt'", "--separator"]),
         ("a.csv.gz", gzip.compress(AMAZON.encode() * 99, mtime=0)[:-9], {}, ["damaged or unfinished"]),
         ("a.csv.gz", AMAZON, {}, ["not compressed"]),
