@@ -92,6 +92,19 @@ def test_texts_of_several_lines_are_no_rows(tmp_path):
     assert rows(write(tmp_path, "b.csv", odd)) == [(1, 2), (3, 4), (5, 6)]
 
 
+def test_blanks_before_quotes_are_stripped_with_those_around_names(tmp_path):
+    path = write(tmp_path, "a.csv", 'user_id, item_id\n1, "a"\n2, "b,c"\n')
+    assert rows(path, strip=True) == [(1, "a"), (2, "b,c")]
+    odd = 'user_id, item_id, note\n1, "a,b", x"y\n2, "c", ""\n'  # polars does not know quotes within fields
+    assert rows(write(tmp_path, "b.csv", odd), strip=True) == [(1, "a,b"), (2, "c")]
+
+
+def test_an_empty_field_is_no_value_whatever_the_quotes(tmp_path):
+    content = "user_id,item_id,weight,note\n1,2,,a\n4,5,6,b\n"
+    for name, text in (("a.csv", content), ("b.csv", content.replace("2,,a", '"2",,a "wide" one'))):
+        refused(write(tmp_path, name, text), "'weight'", "no value in 1 of 2 rows", weight_col="weight")
+
+
 def test_a_column_named_twice_is_refused_whatever_the_quotes(tmp_path):
     content = "x,user_id,item_id,user_id,x\n9,1,2,3,a\n9,4,5,6,b\n"
     odd = content.replace("3,a", '"3",a "wide" one')
