@@ -105,6 +105,16 @@ def test_an_empty_field_is_no_value_whatever_the_quotes(tmp_path):
         refused(write(tmp_path, name, text), "'weight'", "no value in 1 of 2 rows", weight_col="weight")
 
 
+def test_blank_lines_of_a_file_with_odd_quotes_are_no_rows(tmp_path):
+    path = write(tmp_path, "a.csv", 'user_id,item_id,note\n1,"2",a "wide" one\n\n3,4,"b"\n  \n')
+    assert rows(path) == [(1, 2), (3, 4)]
+
+
+def test_a_long_separator_gives_way_to_a_letter_that_the_file_lacks(tmp_path):
+    path = write(tmp_path, "a.dat", "u\x1f\x1e::i\x1d\nv::j\n")
+    assert rows(path, columns="user_id,item_id") == [("u\x1f\x1e", "i\x1d"), ("v", "j")]
+
+
 def test_a_column_named_twice_is_refused_whatever_the_quotes(tmp_path):
     content = "x,user_id,item_id,user_id,x\n9,1,2,3,a\n9,4,5,6,b\n"
     odd = content.replace("3,a", '"3",a "wide" one')
