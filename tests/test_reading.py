@@ -137,6 +137,11 @@ def test_a_second_separator_within_fields_is_no_cause():
     assert cause([], ",", TextFormat(), 0) == ("", False)
 
 
+def test_quotes_of_a_long_last_line_are_checked_from_its_beginning(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "_AT_ONCE", 10)
+    refused(write(tmp_path, "log.csv", 'user_id,item_id\na,b\n"u"x,' + "b" * 99), "line 3")
+
+
 # --- lines and columns
 
 
