@@ -105,6 +105,16 @@ def test_an_empty_field_is_no_value_whatever_the_quotes(tmp_path):
         refused(write(tmp_path, name, text), "'weight'", "no value in 1 of 2 rows", weight_col="weight")
 
 
+def test_a_lone_carriage_return_is_not_dropped(tmp_path):
+    refused(write(tmp_path, "a.csv", "user_id,item_id\n1,a\rb\n2,c\n"), "line 2")
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_name(tmp_path):
+    for encoding in ("utf-16-le", "utf-16-be", "utf-8", "gb18030"):
+        path = write(tmp_path, "a.csv", "\ufeffuser_id,item_id\n1,2\n".encode(encoding))
+        assert rows(path, encoding=encoding) == [(1, 2)]
+
+
 def test_blank_lines_of_a_file_with_odd_quotes_are_no_rows(tmp_path):
     path = write(tmp_path, "a.csv", 'user_id,item_id,note\n1,"2",a "wide" one\n\n3,4,"b"\n  \n')
     assert rows(path) == [(1, 2), (3, 4)]
