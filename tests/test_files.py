@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
@@ -173,6 +174,13 @@ def test_two_drafts_of_one_place_do_not_meet(tmp_path: Path) -> None:
         first.write_text("first")
         second.write_text("second")
     assert tree(tmp_path) == {"a": "first"}  # the one that is finished last
+
+
+@pytest.mark.parametrize("new", [new_file, new_folder])
+def test_a_draft_at_work_is_not_swept(new: Any, tmp_path: Path) -> None:
+    with new(tmp_path / "a") as draft:
+        drafts.sweep(tmp_path / "a")
+        assert draft.exists()
 
 
 def test_a_folder_of_others_is_not_touched(tmp_path: Path) -> None:
