@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import greysheep as gs
-from contract import assert_same_state, world
+from contract import assert_same_state, text_of, world
 from greysheep.cli import run
 from greysheep.errors import ConfigError, GreysheepWarning
 from greysheep.models import create
@@ -39,14 +39,12 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "global, then local models": ("loca", LOCAL, 9),
     "neighbours' experts": ("enlft", {**LOCAL, "threshold": 0.01}, 9),
     "a copy per user": ("lft", {**TINY, "steps": 2}, 5),
-    "parts of a blend": (
-        "blend",
+    "members of an ensemble": (
+        "ensemble",
         {
-            "models": "multvae+ease+wl",
+            "members": (text_of("multvae", TINY), "ease", text_of("wl", TINY)),
+            "weights": (1, 1, 1),
             "progress": False,
-            "settings": {
-                name: {k: v for k, v in TINY.items() if k != "progress"} for name in ("multvae", "wl")
-            },
         },
         10,
     ),
@@ -491,14 +489,15 @@ def test_ctrl_c_in_the_global_model_or_an_early_part_leaves_no_model(
     small: dict[str, Any] = {"latent": 6, "epochs": 3}
     for name, keywords in (
         ("loca", {**small, "n_experts": 2}),
-        ("blend", {"models": "multvae+ease", "settings": {"multvae": small}}),
+        ("ensemble", {"members": (text_of("multvae", small), "ease")}),
     ):
         with pytest.raises(KeyboardInterrupt), pytest.warns(GreysheepWarning, match="interrupted"):
             create(name, **keywords, progress=False).fit(log)
     with pytest.warns(GreysheepWarning, match="interrupted"):
-        blend = create("blend", models="ease+multvae", settings={"multvae": small}, progress=False).fit(log)
+        members = ("ease", text_of("multvae", small))
+        ensemble = create("ensemble", members=members, weights=(1, 1), progress=False).fit(log)
         lft = create("lft", **small, steps=2, progress=False).fit(log)
-    assert blend.interrupted and lft.interrupted
+    assert ensemble.interrupted and lft.interrupted
 
 
 def test_the_generators_of_users_and_noise_are_part_of_the_state(log: gs.Interactions) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +26,7 @@ from greysheep.system.files import (
     new_folder,
     write_bytes,
     write_text,
+    write_together,
 )
 
 
@@ -78,6 +79,44 @@ def test_a_folder_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(OSError, match="No space"), new_folder(target) as draft:
         fill(draft, "newer")
     assert tree(tmp_path) == {"deep/model/sub/file.txt": "new"}
+
+
+def test_files_that_belong_together_are_there_together_or_not_at_all(tmp_path: Path) -> None:
+    first, second = tmp_path / "new" / "a.txt", tmp_path / "b.txt"
+
+    def full(draft: Path) -> None:
+        draft.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=re.escape(f"No space left on device: '{second}'")):
+        write_together({first: "ä", second: full})
+    assert list(tmp_path.iterdir()) == []
+    assert write_together({first: "ä", second: lambda draft: draft.write_bytes(b"b")}) == [first, second]
+    with pytest.raises(OSError, match="No space"):
+        write_together({first: "new", second: full})
+    assert tree(tmp_path) == {"new/a.txt": "ä", "b.txt": "b"}
+
+
+def test_an_error_names_the_place_and_not_its_draft(tmp_path: Path) -> None:
+    missing, place = tmp_path / "missing", tmp_path / "x.parquet"
+
+    def named(fail: Callable[[Path], object]) -> str:
+        with pytest.raises(OSError) as error, new_file(place) as draft:
+            fail(draft)
+        return str(error.value.filename)
+
+    def in_words(draft: Path) -> None:
+        raise pl.exceptions.ComputeError("parquet: underlying IO error (os error 28)")
+
+    def below(draft: Path) -> None:
+        draft.unlink()
+        draft.mkdir()
+        (draft / "no" / "such").write_text("x")
+
+    assert named(in_words) == named(below) == str(place)
+    assert named(lambda draft: missing.read_text()) == str(missing)  # that one is another's
+    with pytest.raises(pl.exceptions.ComputeError, match="bug"), new_file(place):
+        raise pl.exceptions.ComputeError("bug")
 
 
 @pytest.mark.parametrize("ending", [OSError(28, "No space left on device"), Crash()], ids=["error", "kill"])

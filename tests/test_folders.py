@@ -131,7 +131,7 @@ def test_loaded_weights_are_those_saved_and_can_be_trained_on(good: Path, tmp_pa
     assert again.fit(world(24)).recommend(k=2).height == 48
 
 
-@pytest.mark.parametrize("text", ["lft[latent=4]", "enlft[latent=4]", "blend[models=lft+ease]"])
+@pytest.mark.parametrize("text", ["lft[latent=4]", "enlft[latent=4]", "ensemble[members=lft+ease]"])
 def test_what_needs_its_rows_says_so_before_it_is_trained(text: str, tmp_path: Path) -> None:
     model = parse(text, progress=False)
     with pytest.raises(DataError, match="cannot be saved without its rows"):
