@@ -35,7 +35,7 @@ from greysheep.comparison.request import (
 from greysheep.comparison.result import Comparison
 from greysheep.comparison.run_folder import Run
 from greysheep.comparison.tables import GROUPINGS, paired_tests, summarise
-from greysheep.comparison.text import LEFT_OUT, _mark, markdown
+from greysheep.comparison.text import LEFT_OUT, _mark, markdown, title
 from greysheep.comparison.verdicts import SENTENCES, state, verdict
 from greysheep.errors import ConfigError, DataError
 from greysheep.evaluation.numbers import MINUS
@@ -107,6 +107,11 @@ RUNS = [
 @pytest.fixture(scope="module")
 def made():
     return comparison(RUNS)
+
+
+def test_the_title_names_the_seeds():
+    for seeds, words in (((4,), "seed 4:"), ((4, 7), "seeds 4, 7:"), ((0, 1, 2), "seeds 0, 1, 2:")):
+        assert words in title(comparison([report("a", seed) for seed in seeds]))
 
 
 def test_summary_is_the_plain_loop(made):

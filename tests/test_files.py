@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
@@ -212,6 +213,22 @@ def test_two_drafts_of_one_place_do_not_meet(tmp_path: Path) -> None:
         first.write_text("first")
         second.write_text("second")
     assert tree(tmp_path) == {"a": "first"}  # the one that is finished last
+
+
+def test_what_the_system_says_through_a_library_is_an_error_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as caught, new_file(tmp_path / "a"):
+        raise pl.exceptions.ComputeError("cannot write: it is full (os error 28)")
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(pl.exceptions.ComputeError), new_file(tmp_path / "a"):
+        raise pl.exceptions.ComputeError("of another kind")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("new", [new_file, new_folder])
+def test_a_draft_at_work_is_not_swept(new: Any, tmp_path: Path) -> None:
+    with new(tmp_path / "a") as draft:
+        drafts.sweep(tmp_path / "a")
+        assert draft.exists()
 
 
 def test_a_folder_of_others_is_not_touched(tmp_path: Path) -> None:

@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greysheep.errors import SealError
-from greysheep.system.seal import DIGEST, MANIFEST, check_seal, read_json, read_manifest, write_seal
+from greysheep.system.seal import (
+    DIGEST,
+    MANIFEST,
+    MOST_BYTES,
+    check_seal,
+    read_json,
+    read_manifest,
+    write_seal,
+)
 
 FILES = {"weights.bin": b"\x00\x01\x02" * 50, "log.jsonl": b'{"epoch": 1}\n', "empty.txt": b""}
 
@@ -105,8 +113,21 @@ def test_only_regular_files_of_the_folder_itself_are_read(tmp_path: Path, name: 
         file.symlink_to(tmp_path / "nowhere")
     elif kind == "device":
         file.symlink_to("/dev/zero")
-    with pytest.raises(SealError, match=name):
+    what = "no regular file" if kind in ("folder", "pipe") else "a link" if "link" in kind else ""
+    with pytest.raises(SealError, match=f"{name} .*{what}"):
         check_seal(folder)
+    held = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(SealError):
+        check_seal(folder)
+    assert len(os.listdir("/proc/self/fd")) == held  # what was opened is closed
+
+
+def test_a_small_file_has_at_most_so_many_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b" " * (MOST_BYTES - 2) + b"{}")
+    assert read_json(tmp_path, "a.json") == {}
+    (tmp_path / "a.json").write_bytes(b" " * (MOST_BYTES - 1) + b"{}")
+    with pytest.raises(SealError, match="more than"):
+        read_json(tmp_path, "a.json")
 
 
 @pytest.mark.parametrize(
