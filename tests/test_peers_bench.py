@@ -109,6 +109,49 @@ def test_a_program_is_measured_from_start_to_end(case: Any, capfd: pytest.Captur
     assert "no room left" in capfd.readouterr().err
 
 
+def test_an_environment_is_made_once_or_said_to_be_missing(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    environments, answers, asked = bench("peers_parts.environments"), [], []
+
+    def create(folder: Path, **options: Any) -> None:
+        assert options["clear"], "the remains of an installation that failed would stay"
+        (folder / "bin").mkdir(parents=True)
+        (folder / "bin" / "python").write_text("")
+
+    def run(command: list[str], **options: Any) -> Any:
+        asked.append(command)
+        code = answers.pop(0)
+        return subprocess.CompletedProcess(
+            command, code, "", "WARNING: a\nERROR: no wheel\nhint\n" if code else ""
+        )
+
+    monkeypatch.setattr(environments.venv, "create", create)
+    monkeypatch.setattr(environments.subprocess, "run", run)
+    answers[:] = [1]
+    with pytest.raises(environments.NotInstalledError, match=r"^pip: ERROR: no wheel$"):
+        environments.python_of("ranx", tmp_path, install=True)
+    with pytest.raises(environments.NotInstalledError, match="not installed here"):
+        environments.python_of("ranx", tmp_path, install=False)
+    (tmp_path / "ranx" / "bin" / "python").unlink()
+    (tmp_path / "ranx" / "bin").rmdir()
+    answers[:] = [0]
+    made = [environments.python_of("ranx", tmp_path, install=install) for install in (True, True, False)]
+    assert len(asked) == 2 and set(made) == {str(tmp_path / "ranx" / "bin" / "python")}
+    assert "--only-binary" in asked[0] and "constraints.txt" in asked[0]
+
+
+def test_a_library_sees_no_other_code_and_its_threads(bench: Any, monkeypatch: pytest.MonkeyPatch):
+    environments = bench("peers_parts.environments")
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    for name in ("lenskit", "implicit", "greysheep"):
+        own = environments.variables(name, 2)
+        assert own["OMP_NUM_THREADS"] == "2" and "OPENBLAS_CORETYPE" not in own
+        assert own["OPENBLAS_NUM_THREADS"] == ("1" if name == "implicit" else "2")
+        assert (own.get("PYTHONPATH") or "").endswith("src") == (name == "greysheep")
+
+
 def record(**seconds: list[float]) -> dict[str, Any]:
     sides = {
         name: [

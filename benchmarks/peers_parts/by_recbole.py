@@ -41,7 +41,10 @@ def prepared(case: Case, model: str, **settings: Any) -> tuple[Any, Any, Any]:
 
 
 def multvae(case: Case) -> tuple[Any, Any, Any]:
-    """MultVAE with one linear layer each way, as all sides have it."""
+    """MultVAE with one linear layer each way, as all sides have it.
+
+    Its size of a validation batch counts scores, not users.
+    """
     given = case.settings["multvae"]
     return prepared(
         case, "MultiVAE", mlp_hidden_size=[], latent_dimension=2 * given["latent"],

@@ -61,7 +61,7 @@ def python_of(name: str, envs: Path, *, install: bool) -> str:
     if not install:
         raise NotInstalledError("not installed here")
     print(f"installing {needs} in {folder}", file=sys.stderr, flush=True)
-    venv.create(folder, clear=True, with_pip=True)
+    venv.create(folder, clear=True, symlinks=os.name != "nt", with_pip=True)
     # torch only as greysheep itself pins it
     pip = [str(python), "-m", "pip", "install", "-q", "--only-binary", ":all:", "-c", "constraints.txt"]
     done = subprocess.run(  # nosec B603  # the requirements are those above
