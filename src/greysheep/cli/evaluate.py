@@ -17,10 +17,10 @@ from greysheep.cli.options import (
     read_lengths,
     with_log_options,
 )
-from greysheep.cli.outputs import TABLES, write_table
+from greysheep.cli.outputs import TABLES, check_reports, write_table
 from greysheep.data.columns import USER
 from greysheep.errors import ConfigError, warn
-from greysheep.system.files import check_file, real
+from greysheep.system.files import check_file
 
 if TYPE_CHECKING:
     from greysheep.evaluation.report import Report
@@ -51,15 +51,8 @@ def evaluate(
     """Measure a model, or another library's lists, user group by user group."""
     if (model is None) == (recs is None) or (recs is None) != (split is None):
         raise ConfigError("evaluate takes either MODEL_DIR, or --recs FILE with --split DIR")
-    lengths, inputs = read_lengths(k), [model, test, recs, split, groups, items]
-    json_file = Path(json) if json not in (None, "-") else None
-    if json_file is not None:
-        check_file(json_file, inputs=inputs)
-    if html is not None:
-        check_file(html, suffixes=(".html", ".htm"), inputs=inputs)
-        if json_file is not None and real(json_file) == real(html):
-            raise ConfigError(f"--json and --html both name {html}: one would replace the other")
-
+    lengths = read_lengths(k)
+    json_file = check_reports(json, html, [model, test, recs, split, groups, items])
     report = _report(model, recs, split, test, groups, items, options, lengths, beyond, verify)
     from greysheep.evaluation.beyond_text import beyond_table
 

@@ -23,7 +23,15 @@ from greysheep.errors import DataError, GreysheepWarning, NotFittedError
 from greysheep.evaluation.beyond import Lists, figures
 from greysheep.evaluation.beyond import by_item_popularity as item_popularity
 from greysheep.evaluation.lists import ranked_lists
-from greysheep.evaluation.report import MAINSTREAM_GROUP, N_USERS, TRAIN_ROWS, Report, frame_of, mean_of
+from greysheep.evaluation.report import (
+    LISTS,
+    MAINSTREAM_GROUP,
+    N_USERS,
+    TRAIN_ROWS,
+    Report,
+    frame_of,
+    mean_of,
+)
 from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, UserGroups, activity_groups
 from greysheep.metrics.beyond import auc
 from greysheep.metrics.ranking import hits, per_user
@@ -89,7 +97,7 @@ def evaluate(
     longest, seed = lengths[-1], seed_number(seed)
     split = _split_of(model, split)
     own = split.groups if groups is None else read_groups(groups, split.log)
-    truth = _test_rows(split) if test is None else _rows_of(test, split)
+    truth = _test_rows(split) if test is None else rows_to_find(test, split)
     users = np.flatnonzero(np.diff(truth.indptr) > 0)
     n_test = np.diff(truth.indptr)
     stage: Stage = "test" if test is None else "serving"
@@ -168,8 +176,16 @@ def _test_rows(split: Split) -> sparse.csr_matrix:
     return truth
 
 
-def _rows_of(test: Any, split: Split) -> sparse.csr_matrix:
-    """Return the rows of a new log that can be found, [U, I]; what leaves is counted in one warning."""
+def rows_to_find(test: Any, split: Split) -> sparse.csr_matrix:
+    """The rows of a new log that can be found, [U, I]; what leaves is counted in one warning.
+
+    test: a log, anything `Interactions.read` takes, or what this function returned before.
+
+    Raises:
+        DataError: the log cannot be used, or none of its rows can be found.
+    """
+    if sparse.issparse(test):
+        return test
     new, log = Interactions.of(test), split.log
     ids_like(new.user_ids, "the test log", USER, log.user_ids)
     ids_like(new.item_ids, "the test log", ITEM, log.item_ids)
@@ -208,7 +224,7 @@ def _report(
 ) -> Report:
     log = split.log
     rows = split.rows(*PARTS) if split.protocol == "all" else split.rows("train")
-    mainstream = _mainstream(model, split, rows)
+    mainstream = _mainstream(model, split)
     n_train = np.diff(rows.indptr)
     activity = activity_groups(n_train, log.user_ids)
     table = np.column_stack(list(values.values()))
@@ -242,7 +258,7 @@ def _report(
         by_mainstream, _ = _means(GROUPS, mainstream.groups[users], *columns)
         frame = frame.with_columns(mainstream.user_groups.named().alias(MAINSTREAM_GROUP))
     peak = peak_memory_bytes() if model is not None else 0
-    name = "recommendations" if model is None else str(getattr(model, "name", type(model).__name__))
+    name = LISTS if model is None else str(getattr(model, "name", type(model).__name__))
     return Report(
         model=name, label=str(getattr(model, "label", None) or name), config=_config(model),
         protocol=split.protocol, seed=split.seed, k=lengths[-1], lengths=lengths,
@@ -257,12 +273,12 @@ def _report(
     )  # fmt: skip
 
 
-def _mainstream(model: Any, split: Split, rows: sparse.csr_matrix) -> Mainstream:
+def _mainstream(model: Any, split: Split) -> Mainstream:
     """Return the groups; a model may have them already, from its folder or from training."""
     own = getattr(model, "serving_mainstream" if split.protocol == "all" else "mainstream", None)
     if isinstance(own, Mainstream):
         return own
-    return Mainstream.fit(rows, split.log.user_ids) if split.protocol == "all" else split.mainstream
+    return split.serving_mainstream if split.protocol == "all" else split.mainstream
 
 
 def _config(model: Any) -> dict[str, Any]:

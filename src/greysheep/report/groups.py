@@ -26,6 +26,8 @@ def groups_section(view: View) -> Section:
             "main": view.main,
         }
         lead = sentence("means_of_seeds", **values)
+        if view.of_lists:
+            lead = sentence("means_of_lists", shown=view.shown, main=view.main)
         drawn = [*means_charts(view, [view.main]), *([difference] if difference else [])]
     else:
         marks = None
@@ -71,18 +73,24 @@ def _table(view: View) -> Table:
     groups = view.groups(view.main)
     reports = view.comparison is None
     columns = (*groups, OVERALL)
-    head: list[Content] = ["model", *(_head(view, view.main, group) for group in columns)]
+    head: list[Content] = [view.noun, *(_head(view, view.main, group) for group in columns)]
     memory_head = Cell("memory", notes=[("MiB", "")])
-    head += ["gap", "ratio", "seconds"] if reports else ["gap", "seconds", memory_head]
+    head += (
+        ["gap", "ratio"]
+        if view.of_lists
+        else ["gap", "ratio", "seconds"]
+        if reports
+        else ["gap", "seconds", memory_head]
+    )
     rows: list[list[Content]] = []
     for label in view.labels:
         means = finite(view.mean(label, group) for group in groups)
         low, high = (min(means), max(means)) if means else (math.nan, math.nan)
         memory = view.memory(label)
         sums = [decimal(high - low)]
-        sums += [decimal(low / high if high > 0 else math.nan, 2)] if reports else []
-        sums += [seconds(view.seconds(label))]
-        sums += [] if reports else [f"{memory:,.0f}" if math.isfinite(memory) else DASH]
+        sums += [decimal(low / high if high > 0 else math.nan, 2)] if reports or view.of_lists else []
+        sums += [] if view.of_lists else [seconds(view.seconds(label))]
+        sums += [] if reports or view.of_lists else [f"{memory:,.0f}" if math.isfinite(memory) else DASH]
         cells = [_cell(view, label, view.main, group) for group in columns]
         rows.append([view.named(label), *cells, *sums])
     return Table(f"{view.shown} by {view.of_groups}", head, rows)
@@ -96,7 +104,7 @@ def _means_table(view: View, grouping: str, caption: str = "") -> Table:
         for label in view.labels
         if view.has(label, grouping)
     ]
-    head: list[Content] = ["model", *(_head(view, grouping, group) for group in groups)]
+    head: list[Content] = [view.noun, *(_head(view, grouping, group) for group in groups)]
     return Table(caption or f"{view.shown} by {grouping}", head, rows)
 
 
@@ -109,7 +117,7 @@ def _cell(view: View, label: str, grouping: str, group: str) -> Cell:
     spread = view.deviation(label, group, grouping)
     marked = grouping == view.main and view.comparison is not None and view.others
     sure = f"± {spread:.4f}" if math.isfinite(spread) else ""
-    if view.comparison is None and math.isfinite(low):
+    if (view.comparison is None or view.of_lists) and math.isfinite(low):
         sure = f"{low:.3f}{DASH}{high:.3f}"
     return Cell(
         decimal(mean),
