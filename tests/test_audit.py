@@ -1,6 +1,9 @@
 """`audit`: lists made elsewhere, judged without training; its figures are those of `evaluate --recs`."""
 
 import json
+import re
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,9 @@ from greysheep.errors import ConfigError, DataError, GreysheepWarning
 from greysheep.evaluation.evaluate import evaluate
 from greysheep.mainstream.groups import GROUPS
 from greysheep.report.pages import html
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import implicit_lists
 
 N, K = 60, 10
 
@@ -203,3 +209,29 @@ def test_files_of_one_name_are_told_apart(desk, capsys):
     assert call("audit log.csv --split split --recs a/lists.csv --recs b/lists.csv -k 5") == 0
     said = capsys.readouterr().out
     assert "a/lists.csv" in said and "b/lists.csv: no difference in low" in said
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "audit.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_the_docs_runs(tmp_path, monkeypatch, capsys):
+    """Its commands and Python in order; those on MovieLens on the simulated log, too."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    steps = re.findall(r"^```python\n(.*?)^```|^    ((?:greysheep|python) [^\n]+)$", PAGE, flags=re.M | re.S)
+    commands = [line for _, line in steps if line]
+    assert len(commands) == 13 and sum(bool(code) for code, _ in steps) == 2
+    for code, line in steps:
+        words = shlex.split(line.replace("$GREYSHEEP_DATA/ml-1m/interactions", "data/simulated/interactions"))
+        words = [word.replace("$GREYSHEEP_DATA/ml-1m/items.parquet", "items.csv") for word in words]
+        if code:
+            exec(code, names)
+        elif words[0] == "greysheep":
+            assert run(words[1:]) == 0, line
+        else:
+            implicit_lists.main(words[2:])
+    said = capsys.readouterr().out
+    assert "new, beside accuracy:" in said and "als: 12,000 places for 600 users" in said
+    assert {"u0", "u3"} <= set(names["found"].groups)
+    assert json.loads(Path("numbers.json").read_text())["runs"][0]["k"] == [5, 10, 20]
+    assert Path("audit.html").stat().st_size > 20_000
