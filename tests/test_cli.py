@@ -460,11 +460,11 @@ def test_demo_writes_a_page(desk: Path, capfd: Capture):
 def test_interrupt_leaves_nothing(desk: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch):
     from greysheep.data.splitting import Split
 
-    def interrupted(self: Split, directory: Path) -> None:
-        (directory / "train.parquet").write_text("half")
+    def interrupted(self: Split, folder: Path) -> None:
+        (folder / "train.parquet").write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Split, "write", interrupted)
+    monkeypatch.setattr(Split, "_fill", interrupted)
     before = snapshot(desk)
     assert call("split log.csv -o a/b/out") == 130
     assert capfd.readouterr().err.splitlines() == ["interrupted"]

@@ -33,7 +33,7 @@ invariant = settings(
 )
 pytestmark = pytest.mark.filterwarnings("ignore::greysheep.errors.GreysheepWarning")
 
-CLOSED = ("popular", "itemknn", "ease", "ease-weighted")
+CLOSED = ("popular", "itemknn", "userknn", "ease", "ease-weighted")
 KEYWORDS: dict[str, dict[str, Any]] = {
     "ials": {"factors": 3, "iterations": 2},
     "multvae": {"latent": 2, "epochs": 2},
@@ -43,7 +43,7 @@ KEYWORDS: dict[str, dict[str, Any]] = {
     "tall": {"latent": 2, "epochs": 2, "n_experts": 2, "start_epoch": 0},
     "lft": {"latent": 2, "epochs": 1, "steps": 2},
     "loca": {"latent": 2, "epochs": 1, "n_experts": 2, "local_epochs": 1},
-    "blend": {"models": "itemknn+ease", "grid": 2},
+    "ensemble": {"members": "itemknn+ease"},
 }
 closed = st.sampled_from(CLOSED)
 weighted = st.sampled_from((*CLOSED, "ials"))

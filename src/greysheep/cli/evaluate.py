@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from greysheep.cli.options import (
+    Engine,
     Groups,
     Items,
     ListLength,
@@ -13,6 +14,7 @@ from greysheep.cli.options import (
     LogOptions,
     ModelFolder,
     Verify,
+    Workers,
     output_option,
     read_lengths,
     with_log_options,
@@ -20,10 +22,11 @@ from greysheep.cli.options import (
 from greysheep.cli.outputs import TABLES, check_reports, write_table
 from greysheep.data.columns import USER
 from greysheep.errors import ConfigError, warn
-from greysheep.system.files import check_file
+from greysheep.system.files import check_file, check_folder
 
 if TYPE_CHECKING:
     from greysheep.evaluation.report import Report
+    from greysheep.models import Model
 
 
 @with_log_options
@@ -119,14 +122,35 @@ def recommend(
     ] = None,
     exclude_items: Annotated[Path | None, typer.Option(help="File of item ids never to recommend.")] = None,
     on_unknown: Annotated[str, typer.Option(help="Unknown users: raise, skip or popular.")] = "raise",
-    output: Annotated[Path | None, output_option("File: .parquet, .csv or .tsv; else a table.")] = None,
+    output: Annotated[
+        Path | None,
+        output_option("File: .parquet, .csv or .tsv; or a folder (DIR/) of parquet parts; else a table."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Throw away other lists that the folder of parts holds.")
+    ] = False,
+    engine: Engine = "local",
+    workers: Workers = None,
     verify: Verify = True,
     options: LogOptions,
 ) -> None:
-    """Recommend items to users of a saved model; to all of them if none are named."""
+    """Recommend items to users of a saved model; to all of them if none are named.
+
+    A folder of parts takes any number of users in little memory; a run that was killed goes on there.
+    """
     if users is not None and user:
         raise ConfigError("--users and --user both name users: give one of them")
-    if output is not None:
+    folder = output if output is not None and (not output.suffix or output.is_dir()) else None
+    if folder is None and (engine != "local" or overwrite):
+        raise ConfigError("--engine and --overwrite are for a folder of parts: name one, -o DIR/")
+    if folder is not None:
+        check_folder(
+            folder,
+            marker="_request.json",
+            overwrite=True,
+            inputs=[model, users, history, candidates, exclude_items],
+        )
+    elif output is not None:
         check_file(output, suffixes=TABLES, inputs=[model, users, history, candidates, exclude_items])
     from greysheep.cli.ids import read_candidates, read_exclusions, read_people
     from greysheep.models import load
@@ -135,19 +159,14 @@ def recommend(
     chosen = None if candidates is None else read_candidates(candidates, options, recommender.log)
     excluded = None if exclude_items is None else read_exclusions(exclude_items, options, recommender.log)
     wanted, people, chosen = read_people(recommender, user, users, history, options, chosen)
-    frame = recommender.recommend(
-        wanted,
-        k=k,
-        exclude_seen=exclude_seen,
-        candidates=chosen,
-        exclude_items=excluded,
-        history=people,
-        on_unknown=on_unknown,
-    )
+    how: dict[str, Any] = {"k": k, "exclude_seen": exclude_seen, "candidates": chosen}
+    how |= {"exclude_items": excluded, "history": people, "on_unknown": on_unknown}
+    if folder is not None:
+        _write_parts(recommender, folder, wanted, how, overwrite, engine, workers)
+        return
+    frame = recommender.recommend(wanted, **how)
     requested = (people or recommender.log).user_ids if wanted is None else wanted.unique()
-    if without := len(requested) - frame[USER].n_unique():
-        why = "they are unknown, or " if on_unknown == "skip" else ""
-        warn(f"{without} of {len(requested)} users get no list: {why}no item is left for them", 2)
+    _say_without(len(requested) - frame[USER].n_unique(), len(requested), on_unknown)
     if output is not None:
         write_table(frame, output)
         typer.echo(f"wrote {frame.height:,} rows for {frame[USER].n_unique():,} users to {output}")
@@ -155,3 +174,37 @@ def recommend(
     from greysheep.cli.tables import show
 
     show(frame, most=200)
+
+
+def _say_without(without: int, asked: int, on_unknown: str) -> None:
+    if without:
+        why = "they are unknown, or " if on_unknown == "skip" else ""
+        warn(f"{without} of {asked} users get no list: {why}no item is left for them", 3)
+
+
+def _write_parts(
+    model: "Model",
+    folder: Path,
+    wanted: Any,
+    how: dict[str, Any],
+    overwrite: bool,
+    engine: str,
+    workers: int | None,
+) -> None:
+    """Write lists to a folder of parts, or go on with it."""
+    from greysheep.serving.batch import write_lists
+
+    try:
+        done = write_lists(
+            model, folder, wanted, **how, overwrite=overwrite, engine=engine, workers=workers, progress=True
+        )
+    except (KeyboardInterrupt, SystemExit):
+        typer.echo(f"the parts that are done are kept in {folder}: the same command goes on", err=True)
+        raise
+    _say_without(done.asked - done.users, done.asked, how["on_unknown"])
+    what = f"{done.rows:,} rows for {done.users:,} users in {done.parts} parts"
+    if done.found == done.parts:
+        typer.echo(f"{folder} holds them already: {what}")
+        return
+    before = f", {done.found} of them there before" if done.found else ""
+    typer.echo(f"wrote {what}{before} to {folder}")

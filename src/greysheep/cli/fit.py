@@ -8,6 +8,7 @@ import yaml
 
 from greysheep.cli import options as shared
 from greysheep.errors import ConfigError, ModelFolderError, warn
+from greysheep.system.drafts import no_empty_folders
 from greysheep.system.files import check_folder, check_mount
 from greysheep.system.signals import ctrl_c_waits
 
@@ -82,9 +83,10 @@ def fit(
     own = read_own_groups(groups, options, interactions)
     parts = split(interactions, protocol=protocol, seed=recommender.options.seed, groups=own)
     try:
-        recommender.fit(parts, refit=refit, checkpoints=checkpoints, resume=resume)
-        with ctrl_c_waits(unless=recommender.interrupted) as pressed:
-            recommender.save(output, include_history=history)
+        with no_empty_folders(place.parent):  # which the checkpoints may have made
+            recommender.fit(parts, refit=refit, checkpoints=checkpoints, resume=resume)
+            with ctrl_c_waits(unless=recommender.interrupted) as pressed:
+                recommender.save(output, include_history=history)
     except (KeyboardInterrupt, SystemExit, ModelFolderError):
         _say_what_is_left(checkpoints, "--resume")
         raise

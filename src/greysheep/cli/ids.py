@@ -110,6 +110,32 @@ def read_log(path: Path | None, options: "LogOptions", known: Interactions) -> I
     return replace(log, user_ids=users, item_ids=as_stored(log.item_ids, known.item_ids.dtype, path))
 
 
+def read_additions(path: Path, options: "LogOptions", known: Interactions) -> Interactions:
+    """Read rows to be stored; an id that cannot be of the stored type must not be passed over.
+
+    Raises:
+        DataError: The log cannot be used, or an id is of another type.
+    """
+    log = options.read(path)
+    if _has_types(path):
+        return log
+    users, items = (
+        _storable(*pair, path)
+        for pair in ((log.user_ids, known.user_ids.dtype), (log.item_ids, known.item_ids.dtype))
+    )
+    return replace(log, user_ids=users, item_ids=items)
+
+
+def _storable(ids: pl.Series, dtype: pl.DataType, path: Path) -> pl.Series:
+    fits = _convert(ids, dtype if dtype == pl.String else pl.Int128())  # a wider integer finds its place
+    if bad := fits.null_count():
+        raise DataError(
+            f"{path}: {bad} of {len(ids)} ids cannot be stored in this model, whose ids are {dtype}; "
+            f"the first is {ids.filter(fits.is_null())[0]!r}: correct or remove them"
+        )
+    return fits
+
+
 def read_people(
     model: "Model",
     named: list[str] | None,

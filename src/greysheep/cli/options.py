@@ -51,6 +51,10 @@ TestedProtocol = Annotated[
     str, typer.Option(help="strict, paper, temporal, leave-last[n=1] or global-time[test=0.2].")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; one per core if not given.")]
+Engine = Annotated[
+    str, typer.Option(help="Where the work is done: local, or ray (the machines of a Ray cluster).")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes on Ray; one a core if not given.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from greysheep.cli import options as shared
-from greysheep.cli.outputs import write_table
 from greysheep.system.drafts import no_empty_folders
-from greysheep.system.files import check_folder, write_text
+from greysheep.system.files import check_folder, refused, write_together
 
 if TYPE_CHECKING:
     from greysheep.tuning.tune import Tuning
@@ -91,8 +90,11 @@ def _write(tuning: "Tuning", output: Path) -> None:
     from greysheep.errors import MissingExtraError
     from greysheep.report.tuning import write_picture
 
-    write_text(output / "best.yaml", tuning.to_yaml())
-    write_table(tuning.trials, output / "trials.csv")
+    with refused(output):
+        write_together({
+            output / "best.yaml": tuning.to_yaml(),
+            output / "trials.csv": tuning.trials.write_csv(quote_style="non_numeric"),
+        })  # fmt: skip
     with suppress(MissingExtraError):  # the picture is a by-product
         write_picture(tuning, output / "trials.svg")
     best = tuning.top().drop("value", "message", "best_epoch")

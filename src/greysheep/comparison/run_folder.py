@@ -57,7 +57,7 @@ class Run:
         config: the one before the fit, which may have written choices of its own into it.
         """
         more = {"asked": dict(config), "history": report.history, "warnings": warnings}
-        with files.new_file(self.file(".parquet")) as draft:
+        with files.written_or_refused(self.file(".parquet")) as draft:
             report.per_user.write_parquet(draft)
         files.write_text(self.file(".json"), json.dumps(report.to_dict() | more) + "\n")
 

@@ -17,7 +17,7 @@ from greysheep.data.splitting import Split, split
 from greysheep.errors import DataError, GreysheepWarning, MissingExtraError
 from greysheep.mainstream.groups import Mainstream, UserGroups
 from greysheep.mainstream.scores import density_scores, distribution_scores
-from greysheep.system.files import new_file, new_folder
+from greysheep.system.files import written_or_refused
 
 SCORES, OWN = "groups.parquet", "own.parquet"
 
@@ -68,23 +68,21 @@ class Splits:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", GreysheepWarning)  # given when the log was first split
                 parts = split(self.log, self.protocol, seed)
-            own = (
-                None
-                if self.groups is None
-                else pl.DataFrame({USER: self.log.user_ids, GROUP: self.groups.named()})
-            )
-            with new_folder(folder) as draft:
-                parts.write(draft)
-                self._scores(parts).write_parquet(draft / SCORES)
-                if own is not None:
-                    own.write_parquet(draft / OWN)
+            scores = self._scores(parts)
+            parts.write(folder)
+            with written_or_refused(folder / SCORES) as draft:
+                scores.write_parquet(draft)
+            if self.groups is not None:
+                own = pl.DataFrame({USER: self.log.user_ids, GROUP: self.groups.named()})
+                with written_or_refused(folder / OWN) as draft:
+                    own.write_parquet(draft)
         return folder
 
     def _scores(self, parts: Split) -> pl.DataFrame:
         """Scores take longer than the split: they outlive an interruption."""
         known = self.scores / f"s{parts.seed}.parquet"
         if not known.is_file():
-            with new_file(known) as draft:
+            with written_or_refused(known) as draft:
                 scores_of(parts).write_parquet(draft)
         return pl.read_parquet(known, glob=False)
 

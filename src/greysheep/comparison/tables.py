@@ -1,4 +1,8 @@
-"""The two tables of a comparison: means by group with intervals, and paired tests with verdicts."""
+"""The two tables of a comparison: means by group with intervals, and paired tests with verdicts.
+
+Rows are grouped in their order (`maintain_order`): else threads sum them as they come, and the same runs give
+means that differ in their last bit.
+"""
 
 from __future__ import annotations
 
@@ -95,8 +99,9 @@ _EMPTY: dict[str, Any] = {N_USERS: 0, **dict.fromkeys(_NUMBERS)}
 
 def _cells(part: pl.DataFrame, draws: int) -> dict[str, dict[str, Any]]:
     """Return, for each label, means over seeds of the seeds' means, and the interval over users."""
-    seeds = part.group_by("label", "seed").agg(pl.col("value", "n_train", "n_test").mean()).sort("seed")
-    over = seeds.group_by("label").agg(
+    columns = ("value", "n_train", "n_test")
+    by_seed = part.group_by("label", "seed", maintain_order=True).agg(pl.col(columns).mean()).sort("seed")
+    over = by_seed.group_by("label", maintain_order=True).agg(
         pl.col("n_train").mean().alias(TRAIN_ROWS),
         pl.col("n_test").mean().alias(TEST_ROWS),
         pl.col("value").mean().alias("mean"),
@@ -115,7 +120,7 @@ def _intervals(part: pl.DataFrame, draws: int) -> dict[str, dict[str, Any]]:
     """
     share = (1 / pl.len().over("label", "seed")).alias("w")
     sums = ((pl.col("value") * pl.col("w")).sum().alias("a"), pl.col("w").sum())
-    users = part.with_columns(share).group_by(USER, "label").agg(sums)
+    users = part.with_columns(share).group_by(USER, "label", maintain_order=True).agg(sums)
     wide = users.pivot(on="label", index=USER, values=["a", "w"]).sort(USER).drop(USER)
     by_users: dict[bytes, list[str]] = {}
     for label in part["label"].unique(maintain_order=True):
@@ -169,8 +174,9 @@ def _paired(mine: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
 def _test(pairs: pl.DataFrame, group: str, margin: float, draws: int) -> Mapping[str, Any]:
     """One row of the tests: a user's value is her mean over the seeds in which she is in the group."""
     pairs = pairs if group == OVERALL else pairs.filter(pl.col(GROUP) == group)
-    users = pairs.group_by(USER).agg(pl.col("mine", "theirs").mean()).sort(USER)
-    seeds = pairs.group_by("seed").agg((pl.col("mine") - pl.col("theirs")).mean().alias("difference"))
+    users = pairs.group_by(USER, maintain_order=True).agg(pl.col("mine", "theirs").mean()).sort(USER)
+    by_seed = pairs.group_by("seed", maintain_order=True)
+    seeds = by_seed.agg((pl.col("mine") - pl.col("theirs")).mean().alias("difference"))
     row = compared(users["mine"].to_numpy(), users["theirs"].to_numpy(), margin, draws)
     row["reference_mean"] = row.pop("reference")
     return {N_USERS: users.height, "difference_sd": seeds.sort("difference")["difference"].std(), **row}

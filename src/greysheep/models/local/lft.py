@@ -138,7 +138,7 @@ class LFT(GlobalFirst):
     def _neighbourhood(self) -> tuple[csr_matrix, Jaccard, Tensor]:
         """Train rows [U, I] of those who can be neighbours, how near they are, their latents [U, D]."""
         if self._known is None:
-            rows = self.split.train_rows(gated=False)
+            rows = self.known_part(self.split.train_rows(gated=False))
             self._known = rows, Jaccard(rows), self._latents(rows, self.bank)
         return self._known
 
