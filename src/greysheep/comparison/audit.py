@@ -77,7 +77,7 @@ def audit(
     margin = number("margin", margin, least=0, below=1)
     if not named or not all(isinstance(label, str) for label in named):
         raise ConfigError(f"recs={shown(recs)} names no lists: give a frame, or {{name: frame}}")
-    if reference is not None and reference not in named:
+    if reference is not None and not (isinstance(reference, str) and reference in named):
         raise ConfigError(f"reference {shown(reference)} is none of the lists: {', '.join(named)}")
     seen = Interactions.of(log)
     if split is None:
