@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,28 +103,33 @@ def evaluate(
     stage: Stage = "test" if test is None else "serving"
     vectors = None if items is None else read_vectors(items, split.log)
     beyond = flag("beyond", beyond) or items is not None
-    if is_model(model):
-        # a list may be as long as there are items: a part of the users at a time
-        size = max(1, LISTED_CELLS // min(longest, split.log.n_items))
-        parts = [users[start : start + size] for start in range(0, len(users), size)]
-    else:
-        parts = [users]
-    found, kept = [], []
-    for part in parts:
-        if is_model(model):
-            ranked = model.rank(part, k=longest, stage=stage)
-        else:
-            ranked = ranked_lists(model, split.log, part, longest, split.input_rows(stage))
-        found.append(per_user(hits(ranked, truth[part]), n_test[part], lengths))
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    kept: list[NDArray[np.int64]] = []
+    for ranked, part in _lists(model, split, users, longest, stage):
+        for name, one in per_user(hits(ranked, truth[part]), n_test[part], lengths).items():
+            found.setdefault(name, []).append(one)
         kept += [ranked] if beyond else []
-    values = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+    values = {name: np.concatenate(parts) for name, parts in found.items()}
     lists = None
     if beyond:
         areas = _areas(model, users, truth, stage) if is_model(model) else None
-        ranked, seen = np.concatenate(kept), split.input_rows(stage)
-        lists = Lists(ranked, seen, users, truth[users], lengths, vectors, areas)
+        seen = split.input_rows(stage)
+        lists = Lists(np.concatenate(kept), seen, users, truth[users], lengths, vectors, areas)
     measured = model if is_model(model) else None
     return _report(measured, split, own, lengths, users, n_test, values, lists, draws, seed)
+
+
+def _lists(
+    model: Any, split: Split, users: NDArray[np.int64], k: int, stage: Stage
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Ranked item codes of a part of the users, and which: a list may be as long as there are items."""
+    if not is_model(model):
+        yield ranked_lists(model, split.log, users, k, split.input_rows(stage)), users
+        return
+    size = max(1, LISTED_CELLS // min(k, split.log.n_items))
+    for start in range(0, len(users), size):
+        part = users[start : start + size]
+        yield model.rank(part, k=k, stage=stage), part
 
 
 def _areas(

@@ -8,7 +8,7 @@ from greysheep.data.columns import GROUP
 from greysheep.evaluation.beyond_text import figures_of, named, of_group, written
 from greysheep.evaluation.numbers import DASH, number
 from greysheep.evaluation.report import Report
-from greysheep.report.html import Cell, Content, Details, Name, Part, Section, Table, Text
+from greysheep.report.html import Cell, Content, Details, Name, Part, Section, Table, Text, group_head
 from greysheep.report.sentences import sentence
 from greysheep.report.view import View
 
@@ -39,7 +39,9 @@ def _figures(report: Report, name: str) -> Table:
                 Cell(written(key, cell["mean"]), notes=[(f"{low}{DASH}{high}", "")] if known else [])
             )
         rows.append([Name(named(key), None), *cells])
-    return Table(f"Figures beside accuracy of {name}", ["figure", *report.groups, "all"], rows)
+    return Table(
+        f"Figures beside accuracy of {name}", ["figure", *map(group_head, report.groups), "all"], rows
+    )
 
 
 def _by_popularity(view: View, reports: dict[str, Report]) -> Table:

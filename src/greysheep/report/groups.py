@@ -7,7 +7,19 @@ import math
 from greysheep.evaluation.numbers import DASH, decimal, seconds
 from greysheep.mainstream.groups import OVERALL
 from greysheep.report.charts import differences_chart, means_charts
-from greysheep.report.html import Cell, Content, Details, Figures, Legend, Marks, Part, Section, Table, Text
+from greysheep.report.html import (
+    Cell,
+    Content,
+    Details,
+    Figures,
+    Legend,
+    Marks,
+    Part,
+    Section,
+    Table,
+    Text,
+    group_head,
+)
 from greysheep.report.sentences import sentence
 from greysheep.report.view import ACTIVITY, MAINSTREAM, View, finite
 
@@ -127,10 +139,10 @@ def _cell(view: View, label: str, grouping: str, group: str) -> Cell:
     )
 
 
-def _head(view: View, grouping: str, group: str) -> Cell:
+def _head(view: View, grouping: str, group: str) -> Part:
     """A group's name, and as small lines how many users it has and how many rows they have."""
     train = "train" if math.isfinite(view.size(grouping, group, "mean_test_rows")) else "rows"
     facts = (("n_users", "users", 0), ("mean_train_rows", train, 0), ("mean_test_rows", "test", 1))
     known = [(view.size(grouping, group, what), unit, places) for what, unit, places in facts]
-    notes = [(f"{size:,.{places}f} {unit}", "") for size, unit, places in known if math.isfinite(size)]
-    return Cell("mean" if group == OVERALL else group, notes=notes)
+    notes = [f"{size:,.{places}f} {unit}" for size, unit, places in known if math.isfinite(size)]
+    return group_head("mean" if group == OVERALL else group, notes)

@@ -6,7 +6,7 @@ import math
 
 from greysheep.evaluation.numbers import number, p_value, percent, signed
 from greysheep.metrics.statistics import LEVEL
-from greysheep.report.html import Cell, Definitions, Details, Part, Section, Table, Text
+from greysheep.report.html import Cell, Definitions, Details, Part, Section, Table, Text, group_head
 from greysheep.report.sentences import sentence
 from greysheep.report.view import Row, View
 
@@ -39,7 +39,9 @@ def _differences(view: View) -> Details:
         [view.named(label), *(_cell(view.tests.get((label, group), {})) for group in groups)]
         for label in labels
     ]
-    table = Table(f"Paired differences in {view.shown} to {view.against}", [view.noun, *groups], rows)
+    table = Table(
+        f"Paired differences in {view.shown} to {view.against}", [view.noun, *map(group_head, groups)], rows
+    )
     opened = len(labels) <= OPEN
     return Details("The differences by group, with p values", [Text(lead), table], opened=opened)
 
