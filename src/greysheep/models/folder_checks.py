@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from greysheep.data.protocols import Protocol
-from greysheep.errors import SealError
+from greysheep.errors import ConfigError, SealError
 from greysheep.models.config import RunOptions, one_line
 from greysheep.system.checks import MOST_SEED
 from greysheep.system.seal import MOST_BYTES, open_inside, parse_json, refuse
@@ -62,7 +62,10 @@ class Manifest(_Strict):
     @field_validator("protocol")
     @classmethod
     def _known(cls, value: str) -> str:
-        return str(Protocol.parse(value))
+        try:
+            return str(Protocol.parse(value))
+        except ConfigError as error:
+            raise ValueError(str(error)) from None  # which pydantic gathers
 
 
 class Options(_Strict):
