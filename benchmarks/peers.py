@@ -32,13 +32,12 @@ SETTINGS: Record = {
     "k": 20,
     "ease": {"regularization": 500.0},
     "ials": {"factors": 64, "alpha": 4.0, "regularization": 10.0, "iterations": 15},
-    "lenskit_jobs": 1,
     "multvae": {
         "latent": 100, "batch_size": 512, "dropout": 0.5, "learning_rate": 1e-3, "epochs": 4,
         "cuts": [1, 5, 10, 20],
     },
 }  # fmt: skip
-"""Of all sides; `lenskit_jobs`: processes in which LensKit makes lists (its own choice is one a core)."""
+"""Of all sides."""
 SECTION = "peers"
 
 

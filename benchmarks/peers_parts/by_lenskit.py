@@ -32,11 +32,11 @@ def pipeline(case: Case) -> Any:
     return topn_pipeline(EASEScorer(**case.settings["ease"]), n=case.settings["k"])
 
 
-def lists_of(case: Case, pipe: Any, users: Any) -> Any:
-    """Their lists."""
+def lists_of(pipe: Any, users: Any, processes: int = 1) -> Any:
+    """Their lists; a pool of processes, each of which imports everything first, pays for many users only."""
     from lenskit.batch import recommend
 
-    return recommend(pipe, list(users), n_jobs=case.settings["lenskit_jobs"])
+    return recommend(pipe, list(users), n_jobs=processes)
 
 
 def figure(case: Case, lists: Any) -> dict[str, Any]:
@@ -63,14 +63,16 @@ def ease_command(case: Case) -> dict[str, Any]:
     case.run_here(ease_program)
     with (case.scratch / "model.pickle").open("rb") as file:
         pipe = pickle.load(file)  # nosec B301  # its own, a moment ago
-    return figure(case, lists_of(case, pipe, case.some_users()))
+    return figure(case, lists_of(pipe, case.some_users()))
 
 
 def ease_lists_program(case: Case) -> None:
     """Read the log file, fit, write everybody's lists."""
     frame, pipe = train_frame(case), pipeline(case)
     pipe.train(dataset_of(frame))
-    lists_of(case, pipe, frame["user_id"].unique()).to_df().to_parquet(case.scratch / "lists.parquet")
+    lists_of(pipe, frame["user_id"].unique(), case.settings["threads"]).to_df().to_parquet(
+        case.scratch / "lists.parquet"
+    )
 
 
 def ease_lists_command(case: Case) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def ease_fit(case: Case) -> dict[str, Any]:
     data, pipe = dataset_of(train_frame(case)), pipeline(case)
     with case.timed():
         pipe.train(data)
-    return figure(case, lists_of(case, pipe, case.some_users()))
+    return figure(case, lists_of(pipe, case.some_users()))
 
 
 def ease_lists(case: Case) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def ease_lists(case: Case) -> dict[str, Any]:
     frame, pipe = train_frame(case), pipeline(case)
     pipe.train(dataset_of(frame))
     with case.timed():
-        lists = lists_of(case, pipe, frame["user_id"].unique())
+        lists = lists_of(pipe, frame["user_id"].unique(), case.settings["threads"])
     return figure(case, lists)
 
 
