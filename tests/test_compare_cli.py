@@ -503,6 +503,14 @@ def test_the_command_and_the_function_have_the_same_defaults():
 # Progress
 
 
+def test_a_table_on_a_terminal_is_drawn_on_stderr(capsys: Capture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress.Progress(["ease"], [0], "ndcg@20", show=True) as shown:
+        shown.started(("ease", 0))
+        assert shown.live is not None and shown.live.console.stderr
+    assert capsys.readouterr().out == ""
+
+
 def test_lines_tell_of_long_runs_now_and_then(capsys: Capture, monkeypatch: pytest.MonkeyPatch):
     shown = progress.Progress(["tall[gate=uniform]"], [0, 1], "ndcg@20", show=True)
     key = ("tall[gate=uniform]", 0)
