@@ -19,10 +19,11 @@ from greysheep.data.columns import ITEM, USER
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import Split, split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, NotFittedError
-from greysheep.evaluation.evaluate import evaluate
+from greysheep.evaluation.evaluate import _drawn, evaluate
 from greysheep.evaluation.report import Report
 from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, activity_groups
 from greysheep.metrics.ranking import METRICS, hits, per_user, tie_order, top_n
+from greysheep.metrics.statistics import bootstrap_means
 from greysheep.report.pages import chart_by_group, write_html
 
 pytestmark = pytest.mark.filterwarnings("error::greysheep.errors.GreysheepWarning")
@@ -492,3 +493,14 @@ def test_split_read_from_files_serves_as_well(parts, report, tmp_path):
     parts.write(tmp_path)
     found = evaluate(lists_of(Popularity(parts)), Split.read(tmp_path), k=5, draws=200)
     assert found.overall == report.overall
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (4, 3), (0, 0), (0, 5)])
+def test_groups_share_draws_and_keep_their_own_intervals(sizes):
+    table = np.random.default_rng(0).random((12, 2))
+    cuts = [np.repeat(np.arange(2, dtype=np.int8), [size, 12 - size]) for size in sizes]
+    for member, found in zip(cuts, _drawn(cuts, table, 50, 7), strict=True):
+        assert len(found) == 5
+        for code, means in enumerate(found):
+            expected = bootstrap_means(table[member == code], draws=50, seed=[7, code])
+            np.testing.assert_allclose(means, expected, rtol=1e-14)

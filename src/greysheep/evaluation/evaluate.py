@@ -162,9 +162,12 @@ def _report(
     n_train = np.diff(rows.indptr)
     activity = activity_groups(n_train, log.user_ids)
     table = np.column_stack(list(values.values()))
-    columns = (n_train[users], table, [*values], draws, seed)
-    by_group, overall = _means(GROUPS, mainstream.groups[users], *columns)
-    by_activity, _ = _means(ACTIVITY, activity[users], *columns)
+    cuts = {GROUPS: mainstream.groups[users], ACTIVITY: activity[users]}
+    drawn = _drawn([*cuts.values()], table, draws, seed)
+    (by_group, overall), (by_activity, _) = (
+        _means(names, member, n_train[users], table, [*values], resampled)
+        for (names, member), resampled in zip(cuts.items(), drawn, strict=True)
+    )
     everyone = {name: np.full(log.n_users, math.nan) for name in values}
     for name, column in values.items():
         everyone[name][users] = column
@@ -207,24 +210,42 @@ def _config(model: Any) -> dict[str, Any]:
     return dict(config.model_dump(mode="json")) if hasattr(config, "model_dump") else dict(config)
 
 
+def _drawn(
+    cuts: Sequence[NDArray[np.int8]], table: NDArray[np.float64], draws: int, seed: int
+) -> list[list[NDArray[np.float64]]]:
+    """Resampled means [draws, M] of each group of each cut of the users.
+
+    Groups of one code and size have the same draws: one product serves all their metrics.
+
+    cuts: [n] group of each measured user. table: [n, M] her values.
+    """
+    drawn: list[list[NDArray[np.float64]]] = [[] for _ in cuts]
+    for code in range(len(GROUPS)):
+        values = [table[member == code] for member in cuts]
+        alike = len({len(some) for some in values}) == 1
+        together = [np.hstack(values)] if alike else values
+        means = [bootstrap_means(some, draws=draws, seed=[seed, code]) for some in together]
+        for mine, found in zip(drawn, np.hsplit(means[0], len(cuts)) if alike else means, strict=True):
+            mine.append(found)
+    return drawn
+
+
 def _means(
     groups: Sequence[str],
     member: NDArray[np.int8],
     n_train: NDArray[Any],
     table: NDArray[np.float64],
     metrics: Sequence[str],
-    draws: int,
-    seed: int,
+    resampled: Sequence[NDArray[np.float64]],
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Return means and intervals of each group, and overall with users resampled within their group.
 
-    member: [n] group of each measured user. table: [n, M] her values.
+    member: [n] group of each measured user. table: [n, M] her values. resampled: [draws, M] of each group.
     """
     lines: list[dict[str, Any]] = []
-    drawn_overall = np.zeros((draws, len(metrics)))
-    for code, group in enumerate(groups):
+    drawn_overall = np.zeros_like(resampled[0])
+    for code, (group, drawn) in enumerate(zip(groups, resampled, strict=True)):
         mine = member == code
-        drawn = bootstrap_means(table[mine], draws=draws, seed=[seed, code])
         size = int(mine.sum())
         if size:
             drawn_overall += drawn * (size / len(table))
