@@ -19,11 +19,10 @@ from greysheep.data.columns import ITEM, USER
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import Split, split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, NotFittedError
-from greysheep.evaluation.evaluate import _drawn, evaluate
+from greysheep.evaluation.evaluate import evaluate
 from greysheep.evaluation.report import Report
 from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, activity_groups
 from greysheep.metrics.ranking import METRICS, hits, per_user, tie_order, top_n
-from greysheep.metrics.statistics import bootstrap_means
 from greysheep.report.pages import chart_by_group, write_html
 
 pytestmark = pytest.mark.filterwarnings("error::greysheep.errors.GreysheepWarning")
@@ -134,6 +133,35 @@ def test_what_the_model_says_of_itself_is_carried_over(report):
     assert report.history == [{"epoch": 1}]
     assert report.peak_memory_bytes > 10_000_000  # of this process: the model does not say
     assert (report.protocol, report.seed, report.k) == ("strict", 1, 5)
+
+
+def test_several_list_lengths_in_one_call(parts, tmp_path):
+    model = Popularity(parts)
+    found = evaluate(model, k=[5, 3, 1], draws=10)
+    assert (found.k, found.lengths, found.metric) == (5, [1, 3, 5], "ndcg@5")
+    assert json.loads(found.to_json())["k"] == [1, 3, 5]
+    assert json.loads(evaluate(model, k=5, draws=10).to_json())["k"] == [5]
+    back = Report.from_dict(json.loads(found.to_json()))
+    assert (back.k, back.lengths) == (5, [1, 3, 5]) and back.gap("recall@1") == found.gap("recall@1")
+    lists = model.rank(np.arange(parts.log.n_users), k=5, stage="test")
+    frame = pl.DataFrame(
+        {
+            USER: parts.log.user_ids.gather(np.repeat(np.arange(len(lists)), 5)),
+            "item_id": parts.log.item_ids.gather(lists.ravel()),
+            "rank": np.tile(np.arange(1, 6), len(lists)),
+        }
+    )
+    theirs = evaluate(frame, parts, k=(1, 3, 5), draws=10)
+    for k in (1, 3, 5):
+        alone = evaluate(model, k=k, draws=10)
+        for name in METRICS:
+            for one in (found, theirs):
+                assert one.overall[f"{name}@{k}"] == pytest.approx(alone.overall[f"{name}@{k}"], rel=1e-12)
+                assert (one.per_user[f"{name}@{k}"] == alone.per_user[f"{name}@{k}"]).drop_nulls().all()
+        assert found.gap(f"ndcg@{k}") == pytest.approx(alone.gap())
+    for wrong in ([], [5, 0], [5, 2.0], "5,10", {}, None):
+        with pytest.raises(ConfigError, match="k="):
+            evaluate(model, k=wrong)
 
 
 def test_overall_interval_resamples_within_groups():
@@ -493,14 +521,3 @@ def test_split_read_from_files_serves_as_well(parts, report, tmp_path):
     parts.write(tmp_path)
     found = evaluate(lists_of(Popularity(parts)), Split.read(tmp_path), k=5, draws=200)
     assert found.overall == report.overall
-
-
-@pytest.mark.parametrize("sizes", [(4, 4), (4, 3), (0, 0), (0, 5)])
-def test_groups_share_draws_and_keep_their_own_intervals(sizes):
-    table = np.random.default_rng(0).random((12, 2))
-    cuts = [np.repeat(np.arange(2, dtype=np.int8), [size, 12 - size]) for size in sizes]
-    for member, found in zip(cuts, _drawn(cuts, table, 50, 7), strict=True):
-        assert len(found) == 5
-        for code, means in enumerate(found):
-            expected = bootstrap_means(table[member == code], draws=50, seed=[7, code])
-            np.testing.assert_allclose(means, expected, rtol=1e-14)

@@ -58,9 +58,9 @@ for line in (
     "mainstream log.parquet -o scores.parquet",
     "split log.parquet -o parts",
     "fit log.parquet -o ease --model ease --protocol strict",
-    "fit log.parquet -o blend --model blend[models=ease-weighted+itemknn+ials+popular,grid=2,ials.factors=4]",
+    "fit log.parquet -o mix --model ensemble[members=ease-weighted+itemknn+userknn+ials[factors=4]+popular]",
     "recommend ease -k 5 -o recs.parquet",
-    "recommend blend -k 5 -o recs.csv",
+    "recommend mix -k 5 -o recs.csv",
     "evaluate ease",
     "evaluate --recs recs.parquet --split parts",
 ):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from greysheep.errors import DataError
-from greysheep.mainstream.similarities import sums_among, sums_with
+from greysheep.mainstream.similarities import Users, sums_among, sums_of, sums_with
 from greysheep.system.checks import MOST_THREADS, seed_number, whole_number
 from greysheep.system.machine import usable_cores
 
@@ -101,3 +101,19 @@ def as_rows(rows: Any) -> sparse.csr_matrix:
         kind = type(rows).__name__
         raise DataError(f"rows must be a sparse matrix, users by items, as log.matrix() is, not a {kind}")
     return rows if rows.format == "csr" else sparse.csr_matrix(rows)  # others index otherwise
+
+
+class Crowd:
+    """The users [V, I] whom people are compared with, made ready once for many calls.
+
+    >>> crowd = Crowd(sparse.csr_matrix([[1, 1, 0], [0, 1, 1], [0, 0, 0]]))
+    >>> crowd.mean_similarity(sparse.csr_matrix([[1, 1, 0]])).round(3)
+    array([0.444])
+    """
+
+    def __init__(self, rows: sparse.csr_matrix):
+        self.users = Users.of(binary(rows), None)
+
+    def mean_similarity(self, rows: sparse.csr_matrix) -> Floats:
+        """[B] means over all V users of the similarity with rows [B, I]: few people at a time."""
+        return sums_of(Users.of(binary(rows), None), self.users, 1)[0] / max(1, len(self.users))

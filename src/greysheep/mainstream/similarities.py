@@ -42,13 +42,13 @@ _DENSE_CELLS = 1 << 26
 def sums_among(rows: sparse.csr_matrix, threads: int) -> Floats:
     """Sums over all users, herself included, of their similarities with each, [U]; rows: [U, I] ones."""
     n_users = rows.shape[0]
-    users, scale = _Users.of(rows, _often(rows, rows)), _scale(n_users)
+    users, scale = Users.of(rows, _often(rows, rows)), _scale(n_users)
     totals, lock = np.zeros(n_users, np.int64), Lock()
     with ThreadPoolExecutor(threads) as pool:  # the products and numpy's loops release the GIL
         for group in _cut(n_users, -(-n_users // _GROUPS)):
             left = users[group.start :]
 
-            def add(block: slice, group: slice = group, left: _Users = left) -> None:
+            def add(block: slice, group: slice = group, left: Users = left) -> None:
                 mine, met = np.zeros(block.stop - block.start, np.int64), np.zeros(len(left), np.int64)
                 for some, similar, placed in left.similarities(users[block]):
                     units = placed((similar * scale).astype(np.int64))
@@ -67,9 +67,13 @@ def sums_with(rows: sparse.csr_matrix, others: sparse.csr_matrix, threads: int) 
 
     rows, others: [U, I], [V, I] ones.
     """
-    often, scale = _often(rows, others), _scale(others.shape[0])
-    users, met = _Users.of(rows, often), _Users.of(others, often)
-    totals = np.zeros((2, rows.shape[0]), np.int64)
+    often = _often(rows, others)
+    return sums_of(Users.of(rows, often), Users.of(others, often), threads)
+
+
+def sums_of(users: Users, met: Users, threads: int) -> tuple[Floats, Floats]:
+    """The same, of users made ready."""
+    scale, totals = _scale(len(met)), np.zeros((2, len(users)), np.int64)
 
     def add(block: slice) -> None:
         for _, similar, placed in met.similarities(users[block]):
@@ -82,7 +86,7 @@ def sums_with(rows: sparse.csr_matrix, others: sparse.csr_matrix, threads: int) 
 
 
 @dataclass
-class _Users:
+class Users:
     """Users by the items they have."""
 
     rows: sparse.csr_matrix
@@ -93,7 +97,7 @@ class _Users:
     """[U] numbers of items, 1 for none: no items have nothing in common with any, whatever their number."""
 
     @classmethod
-    def of(cls, rows: sparse.csr_matrix, often: NDArray[np.bool_] | None) -> _Users:
+    def of(cls, rows: sparse.csr_matrix, often: NDArray[np.bool_] | None) -> Users:
         """Rows [U, I], and the items [I] for dense products."""
         sizes = np.maximum(np.diff(rows.indptr), 1.0)
         if often is None:
@@ -103,15 +107,15 @@ class _Users:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def __getitem__(self, some: slice) -> _Users:
-        return _Users(self.rows[some], None if self.popular is None else self.popular[some], self.sizes[some])
+    def __getitem__(self, some: slice) -> Users:
+        return Users(self.rows[some], None if self.popular is None else self.popular[some], self.sizes[some])
 
     @cached_property
     def columns(self) -> sparse.csr_matrix:
         """[J, U]"""
         return self.rows.T.tocsr()
 
-    def blocks(self, users: _Users, among: slice, threads: int) -> list[slice]:
+    def blocks(self, users: Users, among: slice, threads: int) -> list[slice]:
         """Cut some of the users into blocks that meet these in not too many pairs, all threads together."""
         meets = np.full(len(users), float(len(self)))[among]
         if self.popular is None:
@@ -120,7 +124,7 @@ class _Users:
         starts = (among.start + np.unique(number, return_index=True)[1]).tolist()
         return [slice(a, b) for a, b in zip(starts, [*starts[1:], among.stop], strict=True)]
 
-    def similarities(self, users: _Users) -> Iterator[tuple[slice, Floats, Placed]]:
+    def similarities(self, users: Users) -> Iterator[tuple[slice, Floats, Placed]]:
         """Tiles of the similarities of users [b] with these: which of these, values, and their places."""
         common = users.rows @ self.columns
         if self.popular is None or users.popular is None:
