@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import inspect
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import polars as pl
 import pytest
 
 import greysheep as gs
+from greysheep.cli import compare as command
 from greysheep.cli import run
 from greysheep.comparison import progress, run_folder, splits, worker
 from greysheep.comparison.run_folder import Run
@@ -488,6 +490,14 @@ def test_a_real_run(tmp_path: Path):
     assert found.runs[0].per_user["ndcg@20"].equals(by_hand.per_user["ndcg@20"])
     assert 5e7 < found.runs[0].peak_memory_bytes < 8e8
     assert found.facts["Log"] == "simulated: 1,260 rows, 90 users, 50 items"
+
+
+def test_the_command_and_the_function_have_the_same_defaults():
+    ours, theirs = (inspect.signature(one).parameters for one in (gs.compare, command.compare))
+    shared = [name for name in ours if name in theirs and ours[name].default is not inspect.Parameter.empty]
+    assert {"protocol", "seeds", "k", "margin", "jobs"} <= set(shared)
+    for name in shared:
+        assert str(ours[name].default) == str(theirs[name].default), name
 
 
 # Progress

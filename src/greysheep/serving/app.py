@@ -15,11 +15,14 @@ from starlette.types import ASGIApp
 
 from greysheep.errors import GreysheepError, ServiceError
 from greysheep.serving import schemas
-from greysheep.serving.guard import INTERNAL, Guard, Json, refusal
+from greysheep.serving.faults import FAULTS, INTERNAL
+from greysheep.serving.guard import Guard, Json, refusal
 from greysheep.serving.lists import ListsAsk
 from greysheep.serving.lookups import GroupAsk, SimilarAsk
 from greysheep.serving.microbatch import Ask, Batcher
 from greysheep.serving.numbers import Numbers
+from greysheep.serving.page import add_page
+from greysheep.serving.profile import ProfileAsk, SearchAsk
 from greysheep.serving.served import Shelf
 from greysheep.serving.settings import ServeSettings
 from greysheep.system.machine import own_version
@@ -47,10 +50,14 @@ def create_app(shelf: Shelf, settings: ServeSettings | None = None, key: bytes |
     """
     settings, numbers = settings or ServeSettings(), Numbers()
     batcher = Batcher(settings, lambda: shelf.served)
+    # what a person looks at takes longer than a list, and must not hold lists up
+    one_by_one = settings.model_copy(update={"batch": 1, "batch_wait": 0.0, "queue": 16})
+    slow = Batcher(one_by_one, lambda: shelf.served)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         batcher.start()
+        slow.start()
         with ThreadPoolExecutor(1, "greysheep-reader") as reader:
             watch = asyncio.create_task(_watch(shelf, settings, numbers, reader))
             yield
@@ -58,6 +65,7 @@ def create_app(shelf: Shelf, settings: ServeSettings | None = None, key: bytes |
             with suppress(asyncio.CancelledError):
                 await watch
             await batcher.stop()
+            await slow.stop()
 
     api = FastAPI(
         title="greysheep", version=own_version(), lifespan=lifespan, docs_url=None, redoc_url=None,
@@ -66,7 +74,9 @@ def create_app(shelf: Shelf, settings: ServeSettings | None = None, key: bytes |
     )  # fmt: skip
     _lists(api, settings, batcher.ask)
     _lookups(api, settings, batcher.ask)
+    _people(api, settings, slow.ask)
     _about(api, shelf, numbers)
+    add_page(api)
     _errors(api)
     return Guard(api, settings, key, numbers)
 
@@ -123,6 +133,25 @@ def _lookups(api: FastAPI, settings: ServeSettings, ask: Callable[[Ask], Awaitab
     async def similar(id: str, k: int = Query(20, ge=1, le=longest)) -> Response:
         """The items most like one."""
         return Json(await ask(SimilarAsk(id, k)))
+
+
+def _people(api: FastAPI, settings: ServeSettings, ask: Callable[[Ask], Awaitable[dict[str, Any]]]) -> None:
+    @api.get("/v1/users/{id:path}/profile", response_model=schemas.Profile, responses=ERRORS)
+    async def user_profile(id: str, k: int = Query(10, ge=1, le=100)) -> Response:
+        """A user's rows, lists and group, and what speaks for each item."""
+        return Json(await ask(ProfileAsk(id, None, k)))
+
+    @api.post("/v1/profile", response_model=schemas.Profile, responses=ERRORS)
+    async def profile(wanted: schemas.ProfileRequest) -> Response:
+        """The same for a person who is not known, by her rows."""
+        lists = schemas.ListsRequest.model_construct(k=wanted.k, histories=[wanted.history])
+        check_limits(lists, settings.model_copy(update={"max_k": 100, "max_history": 500}))
+        return Json(await ask(ProfileAsk(None, wanted.history, wanted.k)))
+
+    @api.get("/v1/items", response_model=schemas.FoundItems, responses=ERRORS)
+    async def items(search: str = Query(max_length=200), n: int = Query(20, ge=1, le=100)) -> Response:
+        """Items by words of their titles, or by the beginning of their ids."""
+        return Json(await ask(SearchAsk(search, n)))
 
 
 def _about(api: FastAPI, shelf: Shelf, numbers: Numbers) -> None:
@@ -182,6 +211,6 @@ async def _watch(shelf: Shelf, settings: ServeSettings, numbers: Numbers, reader
         await asyncio.sleep(settings.watch)
         try:
             await loop.run_in_executor(reader, shelf.refresh)
-        except Exception:  # a bug, but none that ends the watch
+        except FAULTS:
             log.exception("the folders could not be looked at")
         numbers.swaps.set(shelf.swaps)

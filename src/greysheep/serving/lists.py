@@ -142,7 +142,7 @@ def _of_histories(
     """What each person with a history gets."""
     if not histories:
         return []
-    names = _strange_ids(len(histories), loaded.log.user_ids)
+    names = strange_ids(len(histories), loaded.log.user_ids)
     rows, unknown_items = read_histories(loaded, histories, names)
     known = unknown_items < [len(history.items) for history in histories]
     groups: dict[int | str, str] = {}
@@ -189,7 +189,7 @@ def read_histories(
     return Interactions.read(pl.DataFrame(columns).filter(pl.Series(known))), unknown
 
 
-def _strange_ids(n: int, known: pl.Series) -> pl.Series:
+def strange_ids(n: int, known: pl.Series) -> pl.Series:
     """Ascending ids that no log has, of the type of its ids."""
     if is_text(known):
         return pl.Series([f"\0{i:09d}" for i in range(n)])

@@ -119,6 +119,69 @@ class SimilarItems(_Versioned):
     similar: list[SimilarItem]
 
 
+class Titled(BaseModel):
+    """An item."""
+
+    item_id: Id
+    title: str | None = None
+
+
+class FoundItems(BaseModel):
+    """Items that were searched for."""
+
+    version: str
+    items: list[Titled]
+
+
+class ProfileRequest(_Strict):
+    """A person who is not known, by her rows."""
+
+    history: History
+    k: int = Field(10, ge=1, strict=True)
+    """Length of the lists."""
+
+
+class Reason(Titled):
+    """A row that speaks for an item."""
+
+    contribution: float
+
+
+class ExplainedItem(ListedItem):
+    """One place in a list, and her rows that speak most for it."""
+
+    because: list[Reason] = []
+
+
+class ShownList(BaseModel):
+    """Her list from one model; in place of a baseline's, why there is none."""
+
+    model: str
+    version: str
+    items: list[ExplainedItem]
+    error: str | None
+
+
+class Voice(BaseModel):
+    """An expert or a member, and how loudly it speaks for her."""
+
+    voice: str
+    weight: float
+
+
+class Profile(_Versioned):
+    """All that the page shows of one person."""
+
+    user_id: Id | None
+    group: str | None
+    unknown_items: int
+    n_rows: int
+    rows: list[Titled] = Field(description="Her items, the newest first where times are known.")
+    exact: bool = Field(description="Contributions sum to the score; else each is what it loses without.")
+    voices: list[Voice]
+    lists: list[ShownList] = Field(description="This model's, then the baselines'.")
+
+
 class Health(BaseModel):
     """Whether the service runs, and what it serves."""
 

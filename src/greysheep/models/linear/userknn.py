@@ -77,12 +77,12 @@ class UserKNN(Model):
         directions, n_users = self._directions(rows), self.neighbour_rows.shape[0]
         size = max(1, BLOCK_CELLS // n_users)
         parts = [
-            self._voices(directions[start : start + size]) @ self.neighbour_rows
+            self._speakers(directions[start : start + size]) @ self.neighbour_rows
             for start in range(0, rows.shape[0], size)
         ]
         return np.concatenate([part.toarray() for part in parts]) if parts else rows.toarray()
 
-    def _voices(self, directions: csr_matrix) -> csr_matrix:
+    def _speakers(self, directions: csr_matrix) -> csr_matrix:
         """S [B, U] of people with these directions [B, I]."""
         similarity = (directions @ self.directions).toarray()
         similarity[similarity <= 0] = -np.inf
