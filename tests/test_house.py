@@ -44,7 +44,26 @@ def test_help_brings_neither_torch_nor_frames():
     assert python(code).endswith("LOADED 0 []")
 
 
+TORCH_IS_FOR = ("nn", "models.autoencoders", "models.local", "models.training.footprint", "tuning.auto")
+"""The rooms and files that import it."""
+
+
+def test_torch_is_for_networks_alone():
+    code = f"""
+import importlib, pkgutil, sys
+import greysheep
+for found in pkgutil.walk_packages(greysheep.__path__, "greysheep."):
+    if not found.name.removeprefix("greysheep.").startswith(("__main__", *{TORCH_IS_FOR!r})):
+        importlib.import_module(found.name)
+        assert "torch" not in sys.modules, found.name
+print("NONE")
+"""
+    assert python(code).endswith("NONE")
+
+
 def test_closed_forms_and_their_commands_never_import_torch(tmp_path: Path):
+    world = greysheep.simulate(n_users=60, n_items=40, rows_per_user=15, seed=1).log.frame()
+    world.write_parquet(tmp_path / "later.parquet")
     greysheep.simulate(n_users=60, n_items=40, rows_per_user=15).log.frame().write_parquet(
         tmp_path / "log.parquet"
     )
@@ -55,13 +74,18 @@ from greysheep.models import REGISTRY
 from greysheep.models.known import OWN
 os.chdir({str(tmp_path)!r})
 for line in (
+    "data list",
+    "data simulate -o simulated.parquet",
     "mainstream log.parquet -o scores.parquet",
+    "mainstream log.parquet -o some.csv --sample 5",
     "split log.parquet -o parts",
     "fit log.parquet -o ease --model ease --protocol strict",
     "fit log.parquet -o mix --model ensemble[members=ease-weighted+itemknn+userknn+ials[factors=4]+popular]",
     "recommend ease -k 5 -o recs.parquet",
     "recommend mix -k 5 -o recs.csv",
-    "evaluate ease",
+    "recommend ease --history log.parquet -o new.csv",
+    "evaluate ease --html report.html --json report.json",
+    "evaluate ease --test later.parquet",
     "evaluate --recs recs.parquet --split parts",
 ):
     assert run(line.split()) == 0, line

@@ -621,3 +621,29 @@ def test_rows_that_come_in_order_are_the_same_as_shuffled(timed, weighed):
     assert ordered.summary == shuffled.summary
     again = Interactions.read(pl.concat([frame, frame[-1:]]))  # not in order by one repeat
     assert (len(again), again.summary.duplicates_merged) == (len(frame), 1)
+
+
+INTEGERS = {kind: (kind.min(), kind.max()) for kind in interactions._IN_INT64}
+
+
+@given(st.data())
+def test_integers_are_looked_up_by_a_table_as_by_a_join(data):
+    kind = data.draw(st.sampled_from(sorted(INTEGERS, key=str)))
+    lowest, highest = (pl.select(bound).item() for bound in INTEGERS[kind])
+    near = data.draw(st.sampled_from([lowest, highest, 0, 5]))
+    some = st.integers(max(lowest, near - 9), min(highest, near + 9)) | st.sampled_from([lowest, 0, highest])
+    ids = pl.Series(data.draw(st.lists(some, min_size=1, max_size=8, unique=True)), dtype=kind)
+    values = pl.Series(data.draw(st.lists(some, max_size=8)), dtype=kind)
+    found = interactions._table_codes(ids, values)
+    if found is None:
+        assert int(ids.max()) - int(ids.min()) >= 2 * (len(ids) + len(values))
+    else:
+        np.testing.assert_array_equal(found, interactions._join_codes(ids, values))
+
+
+def test_tables_are_for_whole_numbers_that_lie_close():
+    assert interactions._table_codes(pl.Series(["1"]), pl.Series(["1"])) is None
+    assert interactions._table_codes(pl.Series([1]), pl.Series([1, None])) is None
+    assert interactions._table_codes(pl.Series([], dtype=pl.Int64), pl.Series([1])) is None
+    assert interactions._table_codes(pl.Series([1, 5]), pl.Series([1])) is not None
+    assert interactions._table_codes(pl.Series([0, 6]), pl.Series([1])) is None

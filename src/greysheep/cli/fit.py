@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from greysheep.cli import options as shared
 from greysheep.errors import ConfigError, ModelFolderError, warn
@@ -136,6 +135,8 @@ def read_config(path: Path | None) -> dict[str, Any]:
         return {}
     if not path.is_file():
         raise ConfigError(f"config file {path} does not exist")
+    import yaml
+
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -161,7 +161,7 @@ class Split:
             raise DataError(f"the parts in {folder} cannot be read: {first_line(error)}") from error
         log = Interactions.read(frame.drop(PART), missing_ids="keep")
         key = log.encode_users(frame[USER]) * log.n_items + log.encode_items(frame[ITEM])
-        part = frame[PART].to_numpy()[np.argsort(key)]
+        part = frame[PART].to_numpy()[np.argsort(key, kind="stable")]  # merges parts that are in order
         split = cls(log, part, str(facts["protocol"]), int(facts["seed"]))
         if len(part) != len(log) or split.fingerprint() != facts["fingerprint"]:
             raise DataError(f"the rows in {folder} are not those that were written with its split.json")

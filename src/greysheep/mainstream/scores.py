@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse.linalg import svds
 
 from greysheep.errors import DataError, MissingExtraError
 from greysheep.mainstream.jaccard import binary, mean_jaccard
@@ -116,6 +115,8 @@ def density_scores(rows: sparse.csr_matrix, *, seed: int = 0) -> NDArray[np.floa
         MissingExtraError: scikit-learn is not installed.
         DataError: fewer than 3 users.
     """
+    from scipy.sparse.linalg import svds  # here, as nothing else needs a solver
+
     try:
         from sklearn.neighbors import LocalOutlierFactor
     except ImportError as error:

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -141,6 +140,8 @@ def read_settings(texts: Iterable[str]) -> dict[str, Any]:
     >>> read_settings(["n_experts=4", "gate=uniform", "learning_rate=0.01"])
     {'n_experts': 4, 'gate': 'uniform', 'learning_rate': 0.01}
     """
+    import yaml
+
     values = {}
     for text in texts:
         key, equals, value = text.partition("=")

@@ -212,7 +212,8 @@ def _read_split(
             raise ValueError("its rows are not unique and sorted by user, then item")
         if (np.bincount(items, minlength=len(item_ids)) != known_items["n_rows"].to_numpy()).any():
             raise ValueError(f"its rows are not those that {ITEMS} counts")
-        if not rows[PART].is_in(PARTS).all():
+        names = rows[PART].cast(pl.String).cast(pl.Enum(PARTS), strict=False)
+        if names.null_count():
             raise ValueError(f"column {PART!r} must be one of {', '.join(PARTS)}")
         weights = rows[WEIGHT].to_numpy().astype(np.float32) if WEIGHT in rows.columns else None
         if weights is not None and not (np.isfinite(weights) & (weights >= 0)).all():
@@ -222,7 +223,7 @@ def _read_split(
             times.null_count() or not (times.dtype.is_numeric() or times.dtype.is_temporal())
         ):
             raise ValueError(f"column {TIME!r} must hold a number, a date or a time in each row")
-        part = rows[PART].replace_strict({p: i for i, p in enumerate(PARTS)}, return_dtype=pl.Int8).to_numpy()
+        part = names.to_physical().to_numpy().astype(np.int8)
     log = Interactions(user_ids, item_ids, users.astype(np.int32), items.astype(np.int32), weights, times)
     return Split(log, part, manifest["protocol"], manifest["seed"])
 
