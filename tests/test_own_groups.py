@@ -66,6 +66,19 @@ def test_means_are_those_of_the_groups(parts, own, report):
     assert report.worst_group in report.groups and report.gap() > 0
 
 
+def test_users_without_a_group_are_in_the_interval_of_all(log):
+    few = pl.DataFrame({"user_id": log.user_ids[:6], "group": ["a", "b"] * 3})
+    with pytest.warns(GreysheepWarning, match="54 of 60"):
+        found = evaluate(gs.EASE().fit(gs.split(log)), k=5, groups=few, beyond=True, draws=200)
+    for name in ("ndcg@5", "popularity@5", "popularity_lift@5", "auc"):
+        triple = found.overall[name]
+        assert triple["ci_low"] < triple["mean"] < triple["ci_high"]
+        mean, values = triple["mean"], found.per_user.get_column(name, default=None)
+        if values is not None:  # about as wide as that of a plain mean of 60 users
+            error = float(values.std()) / 60**0.5
+            assert abs(triple["ci_low"] - (mean - 1.96 * error)) < error
+
+
 def test_json_and_versus(report, parts):
     back = Report.from_dict(json.loads(report.to_json()))
     assert (back.grouping, back.groups) == ("own", report.groups)
@@ -138,7 +151,7 @@ def test_what_is_left_out_is_counted(log):
     with pytest.warns(GreysheepWarning) as caught:
         read_groups(frame, log)
     said = [str(one.message) for one in caught]
-    assert said[0].startswith("2 of the 4 users with a group are not in the log")
+    assert said[0].startswith("2 of the 4 users in the groups are not in the log")
     assert said[1].startswith("58 of 60 users of the log have no group")
 
 
@@ -213,7 +226,7 @@ def test_from_the_command_line(log, own, tmp_path, monkeypatch, capsys):
     assert "5 of 60 users of the log have no group" in capsys.readouterr().err
     assert call("evaluate model -k 5 --groups more.csv --json out.json --html out.html") == 0
     said = capsys.readouterr()
-    assert "1 of the 61 users with a group are not in the log" in said.err
+    assert "1 of the 61 users in the groups are not in the log" in said.err
     assert "five: 5 users with test rows" in said.out
     found = json.loads(Path("out.json").read_text())
     assert [row["group"] for row in found["by_group"]] == ["big", "five", "mid"]

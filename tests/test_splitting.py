@@ -284,6 +284,14 @@ def test_global_time_counts_whom_it_leaves_out():
         gs.evaluate(gs.Popular().fit(split(same, "leave-last[n=9]")))
 
 
+def test_global_time_leaves_everybody_it_keeps_a_train_row():
+    rows = {"user_id": ["a"] * 14 + ["b"] * 6, "item_id": range(20), "timestamp": range(20)}
+    s = split(pl.DataFrame(rows), "global-time")
+    assert s.log.user_ids.to_list() == ["a", "b"]
+    # all of b's rows lie in the windows of gate, validation and test: her first is a train row
+    assert s.part.tolist() == [TRAIN] * 15 + [VALIDATION] + [TEST] * 4
+
+
 def test_protocols_with_a_setting(tmp_path, ten):
     assert split(ten, "leave-last[n=1]").protocol == split(ten, "leave-last").protocol == "leave-last"
     s = split(ten, " leave-last[ n = 3 ]".strip())

@@ -62,7 +62,7 @@ def read_groups(source: Any, log: Interactions) -> UserGroups:
     codes[known["code"].to_numpy()] = known[GROUP].replace_strict(names, range(len(names))).to_numpy()
     strangers, all_named = table.filter(pl.col("code") < 0)[USER].n_unique(), users.n_unique()
     if strangers:
-        warn(f"{strangers} of the {all_named} users with a group are not in the log", 3)
+        warn(f"{strangers} of the {all_named} users in the groups are not in the log", 3)
     if without := int((codes < 0).sum()):
         warn(f"{without} of {log.n_users} users of the log have no group: they count in the mean of all", 3)
     return UserGroups(tuple(names), codes, "own")
