@@ -55,7 +55,7 @@ def measured(model: Any) -> list[dict[str, Any]]:
 
 
 def state_of(model: Any) -> dict[str, np.ndarray]:
-    return {key: np.array(value) for key, value in model._state().items()}
+    return {key: np.asarray(value).copy() for key, value in model._state().items()}
 
 
 def assert_same_state(a: Any, b: Any) -> None:

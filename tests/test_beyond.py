@@ -231,3 +231,40 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys):
     assert [row["group"] for row in found["by_item_popularity"]] == list(POPULARITY)
     assert run(["evaluate", "model", "--beyond"]) == 0
     assert "diversity" not in capsys.readouterr().out
+
+
+def test_titles_in_lists_and_on_the_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    log = gs.simulate(n_users=60, n_items=40, seed=0).log
+    log.frame().write_csv("log.csv")
+    titles = pl.DataFrame({"item_id": log.item_ids[1:], "title": [f"Title of {i}" for i in log.item_ids[1:]]})
+    titles.write_csv("titles.csv")
+    assert run(["fit", "log.csv", "-o", "model", "--model", "ease", "--protocol", "strict"]) == 0
+    recommend = ["recommend", "model", "-k", "30"]
+    assert run([*recommend, "-o", "plain.parquet"]) == 0
+    assert run([*recommend, "--items", "titles.csv", "-o", "lists.parquet"]) == 0
+    lists = pl.read_parquet("lists.parquet")
+    assert lists.columns == ["user_id", "item_id", "title", "score", "rank"]
+    assert lists.drop("title").equals(pl.read_parquet("plain.parquet"))
+    named = lists.filter(pl.col("item_id") != log.item_ids[0])
+    assert (named["title"] == "Title of " + named["item_id"]).all()
+    assert lists.filter(pl.col("item_id") == log.item_ids[0])["title"].null_count() > 0
+    capsys.readouterr()
+    assert run([*recommend, "--user", log.user_ids[0], "--items", "titles.csv"]) == 0
+    assert "Title of " in capsys.readouterr().out
+    # a file of titles alone is no file of genres: nothing is said of diversity
+    assert run(["evaluate", "model", "--items", "titles.csv", "--html", "page.html"]) == 0
+    assert "diversity" not in capsys.readouterr().out
+    page = Path("page.html").read_text()
+    assert "The most niche users, one by one" in page and "Title of " in page
+    for wrong, why in {
+        "log.csv": "repeat an item",
+        "genres.csv": "has no column 'title'",
+        "gone.csv": "gone.csv",
+    }.items():
+        titles.rename({"title": "genres"}).write_csv("genres.csv")
+        log.frame().with_columns(title=pl.lit("x")).write_csv("log.csv")
+        assert run([*recommend, "--items", wrong]) == 2
+        assert why in capsys.readouterr().err
+    assert run([*recommend, "--items", "titles.csv", "-o", "folder/"]) == 2
+    assert "a folder of parts holds ids alone" in capsys.readouterr().err

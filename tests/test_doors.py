@@ -420,6 +420,7 @@ def walks(world: dict[str, Any], folder: Path) -> dict[str, Callable[[Any], obje
     """Public calls, each with one argument left open."""
     log, split, model, text, index = (world[name] for name in ("log", "split", "model", "text", "index"))
     report, rows = gs.evaluate(model, k=3), log.matrix()
+    lists = model.recommend(k=3)
     known = gs.Mainstream.fit(rows, log.user_ids)
     calls: dict[str, Callable[[Any], object]] = {
         "split": gs.split,
@@ -433,6 +434,14 @@ def walks(world: dict[str, Any], folder: Path) -> dict[str, Callable[[Any], obje
         "evaluate split": lambda x: gs.evaluate(model, x),
         "test": lambda x: gs.evaluate(model, test=x),
         "draws": lambda x: gs.evaluate(model, draws=x),
+        "groups": lambda x: gs.evaluate(model, k=3, groups=x),
+        "groups of a split": lambda x: gs.split(log, groups=x),
+        "groups of a search": lambda x: gs.tune("popular", log, groups=x),
+        "beyond": lambda x: gs.evaluate(model, k=3, beyond=x),
+        "items of evaluate": lambda x: gs.evaluate(model, k=3, items=x),
+        "audit": lambda x: gs.audit(x, lists, split=split, k=3),
+        "audit recs": lambda x: gs.audit(log, x, split=split, k=3),
+        "audit named recs": lambda x: gs.audit(log, {"a": x}, split=split, k=3),
         "load": gs.load,
         "create": gs.models.create,
         "parse": gs.models.parse,
@@ -495,7 +504,11 @@ def walks(world: dict[str, Any], folder: Path) -> dict[str, Callable[[Any], obje
         "min_user_items",
     ):
         calls[f"read {name}"] = lambda x, name=name: gs.Interactions.read(ROWS, **{name: x})
-    for name in ("seeds", "k", "out", "reference", "margin", "jobs", "protocol"):
+    for name in ("k", "test", "split", "groups", "items", "reference", "margin"):
+        calls[f"audit {name}"] = lambda x, name=name: gs.audit(
+            log, lists, **{"split": split, "k": 3, name: x}
+        )
+    for name in ("seeds", "k", "out", "reference", "margin", "jobs", "protocol", "groups"):
         more = {"out": folder / "d", "max_minutes": 0, "progress": False}
         calls[f"compare {name}"] = lambda x, name=name, more=more: gs.compare(
             log, ["popular"], **{**more, name: x}

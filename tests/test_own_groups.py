@@ -79,7 +79,7 @@ def test_json_and_versus(report, parts):
 def test_a_group_of_five_says_what_it_can_show(report):
     (note,) = report.notes
     assert note.startswith("five: 5 users with test rows, which shows single cases")
-    assert "p = 0.062," in note and "from 8 users up" in note
+    assert "p = 0.0625," in note and "from 8 users up" in note
     assert note in str(report)
     rows = {"group": ["none", "one"], "n_users": [0, 1], "ndcg@5": [None, 0.5]}
     rows |= {"ndcg@5_low": [None, 0.5], "ndcg@5_high": [None, 0.5]}

@@ -1,4 +1,5 @@
 from . import models as models
+from .comparison.audit import audit as audit
 from .comparison.compare import compare as compare
 from .comparison.result import Comparison as Comparison
 from .data import datasets as datasets

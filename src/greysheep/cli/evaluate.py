@@ -19,13 +19,13 @@ from greysheep.cli.options import (
     read_lengths,
     with_log_options,
 )
-from greysheep.cli.outputs import TABLES, write_table
+from greysheep.cli.outputs import TABLES, check_reports, write_table
 from greysheep.data.columns import USER
 from greysheep.errors import ConfigError, warn
-from greysheep.system.files import check_file, check_folder, real
+from greysheep.system.files import check_file, check_folder
 
 if TYPE_CHECKING:
-    from greysheep.evaluation.report import Report
+    from greysheep.data.splitting import Split
     from greysheep.models import Model
 
 
@@ -54,58 +54,50 @@ def evaluate(
     """Measure a model, or another library's lists, user group by user group."""
     if (model is None) == (recs is None) or (recs is None) != (split is None):
         raise ConfigError("evaluate takes either MODEL_DIR, or --recs FILE with --split DIR")
-    lengths, inputs = read_lengths(k), [model, test, recs, split, groups, items]
-    json_file = Path(json) if json not in (None, "-") else None
-    if json_file is not None:
-        check_file(json_file, inputs=inputs)
-    if html is not None:
-        check_file(html, suffixes=(".html", ".htm"), inputs=inputs)
-        if json_file is not None and real(json_file) == real(html):
-            raise ConfigError(f"--json and --html both name {html}: one would replace the other")
-
-    report = _report(model, recs, split, test, groups, items, options, lengths, beyond, verify)
+    lengths = read_lengths(k)
+    json_file = check_reports(json, html, [model, test, recs, split, groups, items])
+    from greysheep.cli.ids import has_features, read_items, read_log, read_own_groups, titles_of
     from greysheep.evaluation.beyond_text import beyond_table
+    from greysheep.evaluation.evaluate import evaluate as measure
 
+    judged, parts = _judged(model, recs, split, options, verify)
+    known = read_items(items, options, parts.log)
+    report = measure(
+        judged,
+        parts,
+        k=lengths,
+        test=read_log(test, options, parts.log),
+        groups=read_own_groups(groups, options, parts.log),
+        beyond=beyond,
+        items=known if has_features(known) else None,
+    )
     text = "\n".join([str(report), "", *beyond_table(report)]).rstrip()
     typer.echo(report.to_json() if json == "-" else text)
     if json_file is not None:
         report.to_json(json_file)
     if html is not None:
-        from greysheep.report.pages import write_html
+        from greysheep.report.pages import niche_examples, write_html
 
-        write_html(report, html)
+        titles = None if known is None else titles_of(known)
+        shown = [judged] if titles is not None and model is not None and test is None else []
+        write_html(report, html, examples=niche_examples(shown, titles=titles) if shown else [])
 
 
-def _report(
-    model: Path | None,
-    recs: Path | None,
-    split: Path | None,
-    test: Path | None,
-    groups: Path | None,
-    items: Path | None,
-    options: LogOptions,
-    k: list[int],
-    beyond: bool,
-    verify: bool,
-) -> "Report":
-    from greysheep.cli.ids import read_items, read_lists, read_log, read_own_groups
-    from greysheep.evaluation.evaluate import evaluate as measure
-
+def _judged(
+    model: Path | None, recs: Path | None, split: Path | None, options: LogOptions, verify: bool
+) -> tuple[Any, "Split"]:
+    """The model, or the frame of lists, and the split it is measured on."""
     if model is not None:
         from greysheep.models import load
 
         recommender = load(model, verify=verify)
-        log = recommender.log
-        more: dict[str, Any] = {"beyond": beyond, "items": read_items(items, options, log)}
-        own = read_own_groups(groups, options, log)
-        return measure(recommender, k=k, test=read_log(test, options, log), groups=own, **more)
+        return recommender, recommender.split
+    from greysheep.cli.ids import read_lists
     from greysheep.data.splitting import Split
 
     assert recs is not None and split is not None
     parts = Split.read(split)
-    lists, own = read_lists(recs, options, parts.log), read_own_groups(groups, options, parts.log)
-    more = {"beyond": beyond, "items": read_items(items, options, parts.log)}
-    return measure(lists, parts, k=k, test=read_log(test, options, parts.log), groups=own, **more)
+    return read_lists(recs, options, parts.log), parts
 
 
 @with_log_options
@@ -136,6 +128,9 @@ def recommend(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Throw away other lists that the folder of parts holds.")
     ] = False,
+    items: Annotated[
+        Path | None, typer.Option(help="File of item_id and title, which then stands beside each item.")
+    ] = None,
     engine: Engine = "local",
     workers: Workers = None,
     verify: Verify = True,
@@ -150,6 +145,8 @@ def recommend(
     folder = output if output is not None and (not output.suffix or output.is_dir()) else None
     if folder is None and (engine != "local" or overwrite):
         raise ConfigError("--engine and --overwrite are for a folder of parts: name one, -o DIR/")
+    if folder is not None and items is not None:
+        raise ConfigError("--items puts titles into one file or a table: a folder of parts holds ids alone")
     if folder is not None:
         check_folder(
             folder,
@@ -158,13 +155,14 @@ def recommend(
             inputs=[model, users, history, candidates, exclude_items],
         )
     elif output is not None:
-        check_file(output, suffixes=TABLES, inputs=[model, users, history, candidates, exclude_items])
-    from greysheep.cli.ids import read_candidates, read_exclusions, read_people
+        check_file(output, suffixes=TABLES, inputs=[model, users, history, candidates, exclude_items, items])
+    from greysheep.cli.ids import read_candidates, read_exclusions, read_people, read_titles, titled
     from greysheep.models import load
 
     recommender = load(model, verify=verify)
     chosen = None if candidates is None else read_candidates(candidates, options, recommender.log)
     excluded = None if exclude_items is None else read_exclusions(exclude_items, options, recommender.log)
+    titles = read_titles(items, options, recommender.log)
     wanted, people, chosen = read_people(recommender, user, users, history, options, chosen)
     how: dict[str, Any] = {"k": k, "exclude_seen": exclude_seen, "candidates": chosen}
     how |= {"exclude_items": excluded, "history": people, "on_unknown": on_unknown}
@@ -174,6 +172,7 @@ def recommend(
     frame = recommender.recommend(wanted, **how)
     requested = (people or recommender.log).user_ids if wanted is None else wanted.unique()
     _say_without(len(requested) - frame[USER].n_unique(), len(requested), on_unknown)
+    frame = frame if titles is None else titled(frame, titles)
     if output is not None:
         write_table(frame, output)
         typer.echo(f"wrote {frame.height:,} rows for {frame[USER].n_unique():,} users to {output}")

@@ -14,6 +14,7 @@ import polars as pl
 
 from greysheep.data.columns import GROUP, ITEM, RANK, SCORE, USER
 from greysheep.data.interactions import Interactions
+from greysheep.data.item_features import GENRES, VECTOR
 from greysheep.data.reading import read_id_column
 from greysheep.data.sources import open_source
 from greysheep.errors import DataError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from greysheep.cli.options import LogOptions
     from greysheep.models import Model
 
+TITLE = "title"
 NO_ID = pl.Series([2**126], dtype=pl.Int128)
 """Integers from here up are in no log."""
 
@@ -226,6 +228,47 @@ def read_items(path: Path | None, options: "LogOptions", known: Interactions) ->
     ids = as_stored(read_id_column(path, options.item_col, text), known.item_ids.dtype, path)
     rest = [name for name in source.columns if name != options.item_col]
     return pl.DataFrame([ids.alias(ITEM), *source.load(rest).get_columns()])
+
+
+def has_features(items: pl.DataFrame | None) -> bool:
+    """Whether a file of items is to say how alike they are; one of titles alone is not."""
+    return items is not None and (TITLE not in items.columns or bool({GENRES, VECTOR} & set(items.columns)))
+
+
+def titles_of(items: pl.DataFrame) -> pl.DataFrame | None:
+    """item_id and title of a file of items; None where it has no titles.
+
+    Raises:
+        DataError: An item stands there twice.
+    """
+    if TITLE not in items.columns:
+        return None
+    if twice := items.height - items[ITEM].n_unique():
+        first = items[ITEM].filter(items[ITEM].is_duplicated())[0]
+        raise DataError(f"{twice} rows of the file of items repeat an item, among them {first!r}: keep one")
+    return items.select(ITEM, pl.col(TITLE).cast(pl.String, strict=False))
+
+
+def read_titles(path: Path | None, options: "LogOptions", known: Interactions) -> pl.DataFrame | None:
+    """Read the titles of items: item_id and title.
+
+    Raises:
+        DataError: The file cannot be used, or has no titles.
+    """
+    items = read_items(path, options, known)
+    titles = None if items is None else titles_of(items)
+    if items is not None and titles is None:
+        there = ", ".join(repr(name[:40]) for name in items.columns[:8])
+        raise DataError(f"{path} has no column {TITLE!r}; its columns are {there}")
+    return titles
+
+
+def titled(lists: pl.DataFrame, titles: pl.DataFrame) -> pl.DataFrame:
+    """Lists with the title of each item behind its id; null where it has none."""
+    known = titles.with_columns(pl.col(ITEM).cast(lists[ITEM].dtype, strict=False)).drop_nulls(ITEM)
+    frame = lists.join(known, on=ITEM, how="left", maintain_order="left")
+    rest = [name for name in lists.columns if name not in (USER, ITEM)]
+    return frame.select(USER, ITEM, TITLE, *rest)
 
 
 def _ids_in(path: Path, column: str) -> pl.Series:

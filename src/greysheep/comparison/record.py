@@ -9,7 +9,7 @@ import polars as pl
 
 from greysheep.comparison.tables import groupings_of, paired_tests, summarise
 from greysheep.comparison.verdicts import FOCUS, verdict, worst_group
-from greysheep.evaluation.report import Report
+from greysheep.evaluation.report import LISTS, Report
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,11 @@ class Record:
         difference_sd says how much another split and another start change.
         """
         return paired_tests(self.runs, self.metric, self.reference, self.margin)
+
+    @property
+    def of_lists(self) -> bool:
+        """Whether lists of other recommenders were measured: nothing was trained, and there is one split."""
+        return bool(self.runs) and all(run.model == LISTS for run in self.runs)
 
     @property
     def grouping(self) -> str:

@@ -11,6 +11,7 @@ import polars as pl
 from greysheep.comparison.record import Record
 from greysheep.comparison.tables import groupings_of
 from greysheep.data.columns import GROUP
+from greysheep.evaluation.beyond_text import beyond_table
 from greysheep.evaluation.numbers import number, percent, seconds, short
 from greysheep.evaluation.text import aligned, markdown_table
 from greysheep.mainstream.groups import OVERALL
@@ -30,6 +31,9 @@ def text(comparison: Record) -> str:
         lines += ["", legend(comparison, best="*")]
     lines += ["", *(f"{label}: {sentence}" for label, sentence in comparison.verdicts.items())]
     lines += [""] * bool(comparison.notes) + comparison.notes
+    if comparison.of_lists:
+        for run in comparison.runs:
+            lines += ["", f"{run.label}, beside accuracy:", *beyond_table(run)]
     if left_out := comparison.facts.get(LEFT_OUT):
         lines += ["", f"groupings left out: {left_out}"]
     return "\n".join([*lines, *_absent(comparison)]).rstrip()
@@ -40,10 +44,17 @@ def title(comparison: Record) -> str:
     seeds = ", ".join(map(str, comparison.seeds))
     many = "s" if len(comparison.seeds) > 1 else ""
     kind = KINDS[comparison.grouping]
+    if comparison.of_lists:
+        rows = (
+            "later rows" if comparison.protocol == "all" else f"test rows of protocol {comparison.protocol}"
+        )
+        return f"NDCG@{comparison.k} of lists on {rows}: means by {kind}"
     return f"NDCG@{comparison.k}, protocol {comparison.protocol}, seed{many} {seeds}: means by {kind}"
 
 
 def _head(comparison: Record) -> list[str]:
+    if comparison.of_lists:
+        return ["lists", *comparison.groups, "mean", "gap", "worst group"]
     return ["model", *comparison.groups, "mean", "gap", "worst group", "seconds", "memory"]
 
 
@@ -85,7 +96,8 @@ def _rows(comparison: Record, best: str, spread: bool = False) -> list[list[str]
             bold = best == "**"
             cell = f"**{cell}**" if top and bold else cell
             cells.append(cell + (f" {mark}" if bold and mark else mark) + (best if top and not bold else ""))
-        rows.append([label, *cells, line["worst"], seconds(line["seconds"]), readable(line["memory"])])
+        cost = [seconds(line["seconds"]), readable(line["memory"])]
+        rows.append([label, *cells, line["worst"], *([] if comparison.of_lists else cost)])
     return rows
 
 

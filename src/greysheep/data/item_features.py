@@ -32,6 +32,8 @@ def read_vectors(source: Any, log: Interactions) -> NDArray[np.float64]:
     >>> read_vectors(frame, log).tolist()
     [[0.0, 1.0], [1.0, 1.0]]
     """
+    if isinstance(source, np.ndarray) and source.ndim == 2 and len(source) == log.n_items:
+        return source  # read before
     opened = open_source(source)
     column = next((name for name in (VECTOR, GENRES) if name in opened.columns), None)
     if column is None or ITEM not in opened.columns:

@@ -57,6 +57,11 @@ class Split:
         """Mainstream scores and groups of the users, by the train rows."""
         return Mainstream.fit(self.rows("train"), self.log.user_ids)
 
+    @cached_property
+    def serving_mainstream(self) -> Mainstream:
+        """The same by every row."""
+        return Mainstream.fit(self.rows(*PARTS), self.log.user_ids)
+
     @property
     def user_groups(self) -> UserGroups:
         """The groups that means are taken of: one's own, else those by mainstream taste."""

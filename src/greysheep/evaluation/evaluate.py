@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,15 @@ from greysheep.errors import DataError, GreysheepWarning, NotFittedError
 from greysheep.evaluation.beyond import Lists, figures
 from greysheep.evaluation.beyond import by_item_popularity as item_popularity
 from greysheep.evaluation.lists import ranked_lists
-from greysheep.evaluation.report import MAINSTREAM_GROUP, N_USERS, TRAIN_ROWS, Report, frame_of, mean_of
+from greysheep.evaluation.report import (
+    LISTS,
+    MAINSTREAM_GROUP,
+    N_USERS,
+    TRAIN_ROWS,
+    Report,
+    frame_of,
+    mean_of,
+)
 from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, UserGroups, activity_groups
 from greysheep.metrics.beyond import auc
 from greysheep.metrics.ranking import hits, per_user
@@ -89,34 +97,39 @@ def evaluate(
     longest, seed = lengths[-1], seed_number(seed)
     split = _split_of(model, split)
     own = split.groups if groups is None else read_groups(groups, split.log)
-    truth = _test_rows(split) if test is None else _rows_of(test, split)
+    truth = _test_rows(split) if test is None else rows_to_find(test, split)
     users = np.flatnonzero(np.diff(truth.indptr) > 0)
     n_test = np.diff(truth.indptr)
     stage: Stage = "test" if test is None else "serving"
     vectors = None if items is None else read_vectors(items, split.log)
     beyond = flag("beyond", beyond) or items is not None
-    if is_model(model):
-        # a list may be as long as there are items: a part of the users at a time
-        size = max(1, LISTED_CELLS // min(longest, split.log.n_items))
-        parts = [users[start : start + size] for start in range(0, len(users), size)]
-    else:
-        parts = [users]
-    found, kept = [], []
-    for part in parts:
-        if is_model(model):
-            ranked = model.rank(part, k=longest, stage=stage)
-        else:
-            ranked = ranked_lists(model, split.log, part, longest, split.input_rows(stage))
-        found.append(per_user(hits(ranked, truth[part]), n_test[part], lengths))
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    kept: list[NDArray[np.int64]] = []
+    for ranked, part in _lists(model, split, users, longest, stage):
+        for name, one in per_user(hits(ranked, truth[part]), n_test[part], lengths).items():
+            found.setdefault(name, []).append(one)
         kept += [ranked] if beyond else []
-    values = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+    values = {name: np.concatenate(parts) for name, parts in found.items()}
     lists = None
     if beyond:
         areas = _areas(model, users, truth, stage) if is_model(model) else None
-        ranked, seen = np.concatenate(kept), split.input_rows(stage)
-        lists = Lists(ranked, seen, users, truth[users], lengths, vectors, areas)
+        seen = split.input_rows(stage)
+        lists = Lists(np.concatenate(kept), seen, users, truth[users], lengths, vectors, areas)
     measured = model if is_model(model) else None
     return _report(measured, split, own, lengths, users, n_test, values, lists, draws, seed)
+
+
+def _lists(
+    model: Any, split: Split, users: NDArray[np.int64], k: int, stage: Stage
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Ranked item codes of a part of the users, and which: a list may be as long as there are items."""
+    if not is_model(model):
+        yield ranked_lists(model, split.log, users, k, split.input_rows(stage)), users
+        return
+    size = max(1, LISTED_CELLS // min(k, split.log.n_items))
+    for start in range(0, len(users), size):
+        part = users[start : start + size]
+        yield model.rank(part, k=k, stage=stage), part
 
 
 def _areas(
@@ -168,8 +181,16 @@ def _test_rows(split: Split) -> sparse.csr_matrix:
     return truth
 
 
-def _rows_of(test: Any, split: Split) -> sparse.csr_matrix:
-    """Return the rows of a new log that can be found, [U, I]; what leaves is counted in one warning."""
+def rows_to_find(test: Any, split: Split) -> sparse.csr_matrix:
+    """The rows of a new log that can be found, [U, I]; what leaves is counted in one warning.
+
+    test: a log, anything `Interactions.read` takes, or what this function returned before.
+
+    Raises:
+        DataError: the log cannot be used, or none of its rows can be found.
+    """
+    if sparse.issparse(test):
+        return test
     new, log = Interactions.of(test), split.log
     ids_like(new.user_ids, "the test log", USER, log.user_ids)
     ids_like(new.item_ids, "the test log", ITEM, log.item_ids)
@@ -208,7 +229,7 @@ def _report(
 ) -> Report:
     log = split.log
     rows = split.rows(*PARTS) if split.protocol == "all" else split.rows("train")
-    mainstream = _mainstream(model, split, rows)
+    mainstream = _mainstream(model, split)
     n_train = np.diff(rows.indptr)
     activity = activity_groups(n_train, log.user_ids)
     table = np.column_stack(list(values.values()))
@@ -242,7 +263,7 @@ def _report(
         by_mainstream, _ = _means(GROUPS, mainstream.groups[users], *columns)
         frame = frame.with_columns(mainstream.user_groups.named().alias(MAINSTREAM_GROUP))
     peak = peak_memory_bytes() if model is not None else 0
-    name = "recommendations" if model is None else str(getattr(model, "name", type(model).__name__))
+    name = LISTS if model is None else str(getattr(model, "name", type(model).__name__))
     return Report(
         model=name, label=str(getattr(model, "label", None) or name), config=_config(model),
         protocol=split.protocol, seed=split.seed, k=lengths[-1], lengths=lengths,
@@ -257,12 +278,12 @@ def _report(
     )  # fmt: skip
 
 
-def _mainstream(model: Any, split: Split, rows: sparse.csr_matrix) -> Mainstream:
+def _mainstream(model: Any, split: Split) -> Mainstream:
     """Return the groups; a model may have them already, from its folder or from training."""
     own = getattr(model, "serving_mainstream" if split.protocol == "all" else "mainstream", None)
     if isinstance(own, Mainstream):
         return own
-    return Mainstream.fit(rows, split.log.user_ids) if split.protocol == "all" else split.mainstream
+    return split.serving_mainstream if split.protocol == "all" else split.mainstream
 
 
 def _config(model: Any) -> dict[str, Any]:

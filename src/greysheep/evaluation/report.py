@@ -23,6 +23,8 @@ from greysheep.metrics.statistics import holm, no_harm, sign_flip_test
 from greysheep.system.checks import MOST_DRAWS, a_path, a_text, number, seed_number, whole_number
 from greysheep.system.files import write_text
 
+LISTS = "recommendations"
+"""What stands for the model where another library's lists were measured."""
 N_USERS, TRAIN_ROWS = "n_users", "mean_train_rows"
 COUNTS = (N_USERS, "n_items", "n_test_rows")
 MAINSTREAM_GROUP = "mainstream_group"

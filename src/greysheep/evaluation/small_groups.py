@@ -24,6 +24,6 @@ def notes_on_small_groups(by_group: pl.DataFrame, metric: str) -> list[str]:
             notes.append(
                 f"{group}: {n} user{'s' if n > 1 else ''} with test rows, which shows single cases and not "
                 f"how such users fare: its interval ({low} to {high}) is rather too narrow, no paired test "
-                f"of so few can go below p = {2 / 2**n:.2g}, and harm is judged from {LEAST_USERS} users up."
+                f"of so few can go below p = {2 / 2**n:.3g}, and harm is judged from {LEAST_USERS} users up."
             )
     return notes

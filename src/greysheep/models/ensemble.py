@@ -293,9 +293,14 @@ class Ensemble(Model):
             part._check_user_state(None if state is None or not width else state[:, start : start + width])
 
     def _state(self) -> dict[str, Any]:
+        return self._with_members([part._state() for part in self.parts])
+
+    def _saved_state(self, with_rows: bool) -> dict[str, Any]:
+        return self._with_members([part.tensors(with_rows) for part in self.parts])
+
+    def _with_members(self, states: list[dict[str, Any]]) -> dict[str, Any]:
         own: dict[str, Any] = {"weights": self.weights, WIDTHS: self.state_widths}
-        parts = enumerate(self.parts)
-        return own | {f"{m}.{key}": value for m, part in parts for key, value in part.tensors().items()}
+        return own | {f"{m}.{key}": value for m, each in enumerate(states) for key, value in each.items()}
 
     def _restore(self, state: dict[str, Any], n_items: int) -> None:
         self.parts = self._make_parts()

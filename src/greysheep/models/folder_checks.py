@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from greysheep.data.protocols import Protocol
-from greysheep.errors import SealError
+from greysheep.errors import ConfigError, SealError
 from greysheep.models.config import RunOptions, one_line
 from greysheep.system.checks import MOST_SEED
 from greysheep.system.seal import MOST_BYTES, open_inside, parse_json, refuse
@@ -51,7 +51,8 @@ class Manifest(_Strict):
     protocol: str
     seed: int = Field(ge=0, le=MOST_SEED)
     has_history: bool
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
+    """None where nobody had validation rows."""
     train_seconds: float = Field(ge=0)
     epochs: int = Field(ge=0)
     best_epoch: int = Field(ge=0)
@@ -62,7 +63,10 @@ class Manifest(_Strict):
     @field_validator("protocol")
     @classmethod
     def _known(cls, value: str) -> str:
-        return str(Protocol.parse(value))
+        try:
+            return str(Protocol.parse(value))
+        except ConfigError as error:
+            raise ValueError(str(error)) from None  # which pydantic gathers
 
 
 class Options(_Strict):

@@ -99,19 +99,24 @@ class Recommender(ABC):
     # Where weights do not know all items, a subclass sees those alone that they know
 
     @property
+    def _learned(self) -> NDArray[np.int64] | None:
+        """Codes of the items that the weights know; None = all, as of a model that is about to be trained."""
+        return None if self._fitted is None else self._fitted.learned
+
+    @property
     def known_items(self) -> NDArray[np.int64]:
         """Codes of the items that the weights know."""
-        learned = self.fitted.learned
+        learned = self._learned
         return np.arange(self.log.n_items) if learned is None else learned
 
     def known_part(self, rows: csr_matrix) -> csr_matrix:
         """Rows [B, I] as the weights know them: without items that came after the training."""
-        learned = self.fitted.learned
+        learned = self._learned
         return rows if learned is None else csr_matrix(rows[:, learned])
 
     def spread(self, values: NDArray[Any], fill: float = -np.inf) -> NDArray[Any]:
         """What a subclass says of the items that it knows, of all items: [B, I], `fill` for the others."""
-        learned = self.fitted.learned
+        learned = self._learned
         if learned is None:
             return values
         wide = np.full((len(values), self.log.n_items), fill, values.dtype)
@@ -120,7 +125,7 @@ class Recommender(ABC):
 
     def known_places(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where items stand among those that the weights know, -1 where they do not."""
-        learned = self.fitted.learned
+        learned = self._learned
         if learned is None:
             return items
         place = np.minimum(np.searchsorted(learned, items), len(learned) - 1)

@@ -26,7 +26,9 @@ def _who(view: View) -> str:
 
 def headline(view: View) -> str:
     """The one sentence that a page begins with."""
-    return _worst_served(view) if view.comparison is None else _best_for_niche(view, view.comparison)
+    if view.comparison is None or (view.of_lists and len(view.runs) == 1):
+        return _worst_served(view)
+    return _best_for_niche(view, view.comparison)
 
 
 def _worst_served(view: View) -> str:
@@ -79,7 +81,8 @@ def _best_for_niche(view: View, comparison: Comparison) -> str:
     if len(view.runs) == 1:
         return f"With {name}, {_who(view)} gets {gets}{_less(view, best, view.focus)}."
     if best == view.reference:
-        first = f"No model serves {_who(view)} better than the reference, {name}: {gets}."
+        nobody = "None of the others" if view.of_lists else "No model"
+        first = f"{nobody} serves {_who(view)} better than the reference, {name}: {gets}."
         if len(ranked) == 1:
             return first
         second = ranked[1]
@@ -102,6 +105,9 @@ def lead(view: View) -> list[str]:
     if comparison is None:
         return []
     users = view.size(view.main, OVERALL)
+    if view.of_lists:
+        rows = comparison.facts.get("Rows to be found", "")
+        return [f"{_count(len(view.runs), 'file')} of lists, rows to be found: {rows}."]
     counts = [_count(len(view.runs), "model"), _count(len(comparison.seeds), "seed")]
     counts.append(f"protocol {comparison.protocol}")
     if math.isfinite(users):

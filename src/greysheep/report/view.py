@@ -30,6 +30,7 @@ MARGIN = 0.02
 
 Triple = tuple[float, float, float]
 Row = Mapping[str, Any]
+Means = dict[tuple[str, str, str], Row]
 Drawable = Report | Sequence[Report] | Comparison
 
 
@@ -71,9 +72,12 @@ class View:
         runs: dict[str, list[Report]] = {}
         for run in record.runs:
             runs.setdefault(run.label, []).append(run)
-        means = {
+        means: Means = {
             (row["label"], row["grouping"], row[GROUP]): row for row in record.summary.iter_rows(named=True)
         }
+        if record.of_lists:  # one split: the intervals are the reports' own
+            for label, (report,) in runs.items():
+                means = _joined(means, _own_means(label, report))
         return cls(
             runs, short_names(record.labels), _styles(runs), means, record.reference, record.seeds, record.k,
             record.margin, record.grouping, record,
@@ -101,6 +105,16 @@ class View:
     def against(self) -> str:
         """The short name of the reference."""
         return self.short.get(self.reference, self.reference)
+
+    @property
+    def of_lists(self) -> bool:
+        """Whether it is an audit: lists of other recommenders, compared on one split."""
+        return self.comparison is not None and self.comparison.of_lists
+
+    @property
+    def noun(self) -> str:
+        """What stands in the first column of a table."""
+        return "lists" if self.of_lists else "model"
 
     @property
     def focus(self) -> str:
@@ -280,24 +294,36 @@ def _of_reports(reports: Sequence[Report], reference: str | None) -> View:
         raise ConfigError(f"reference {reference!r} is none of the reports: {', '.join(named)}")
     means: dict[tuple[str, str, str], Row] = {}
     for label, report in named.items():
-        metric = report.metric
-        columns = {"mean": metric, "ci_low": f"{metric}_low", "ci_high": f"{metric}_high"}
-        columns |= {name: name for name in (N_USERS, TRAIN_ROWS)}
-        overall = report.overall.get(metric)
-        all_users = dict(overall) if isinstance(overall, dict) else {}
-        means[label, report.grouping, OVERALL] = all_users | {N_USERS: report.overall.get(N_USERS)}
-        tables = {report.grouping: report.by_group, ACTIVITY: report.by_activity}
-        if report.grouping == OWN:
-            tables[MAINSTREAM] = report.by_mainstream
-        for grouping, frame in tables.items():
-            for row in frame.iter_rows(named=True):
-                means[label, grouping, str(row[GROUP])] = {to: row.get(name) for to, name in columns.items()}
+        means |= _own_means(label, report)
     runs = {label: [report] for label, report in named.items()}
     seeds = sorted({report.seed for report in reports})
     return View(
         runs, short_names(list(named)), _styles(runs), means, reference or next(iter(named)), seeds,
         reports[0].k, MARGIN, reports[0].grouping, None,
     )  # fmt: skip
+
+
+def _own_means(label: str, report: Report) -> dict[tuple[str, str, str], Row]:
+    """Means and intervals of one report by (label, grouping, group)."""
+    means: dict[tuple[str, str, str], Row] = {}
+    metric = report.metric
+    columns = {"mean": metric, "ci_low": f"{metric}_low", "ci_high": f"{metric}_high"}
+    columns |= {name: name for name in (N_USERS, TRAIN_ROWS)}
+    overall = report.overall.get(metric)
+    all_users = dict(overall) if isinstance(overall, dict) else {}
+    means[label, report.grouping, OVERALL] = all_users | {N_USERS: report.overall.get(N_USERS)}
+    tables = {report.grouping: report.by_group, ACTIVITY: report.by_activity}
+    if report.grouping == OWN:
+        tables[MAINSTREAM] = report.by_mainstream
+    for grouping, frame in tables.items():
+        for row in frame.iter_rows(named=True):
+            means[label, grouping, str(row[GROUP])] = {to: row.get(name) for to, name in columns.items()}
+    return means
+
+
+def _joined(one: Means, other: Means) -> Means:
+    """The rows of both, the other's values before the one's."""
+    return {**one, **{key: {**one.get(key, {}), **row} for key, row in other.items()}}
 
 
 def _paired(view: View) -> Mapping[tuple[str, str], Row]:

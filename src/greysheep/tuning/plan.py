@@ -33,7 +33,7 @@ class TuneRequest(Request):
     """The request of a search; its construction checks all that can be checked without data.
 
     >>> list(TuneRequest(model="ease-weighted", fixed={"user_power": 0.5}).plan.dimensions)
-    ['regularization', 'item_power']
+    ['regularization', 'item_power', 'relax']
 
     Raises:
         ConfigError: something in it is not possible; the message says what is.
