@@ -16,6 +16,7 @@ from urllib.parse import quote
 import httpx
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 
 import greysheep as gs
@@ -449,6 +450,50 @@ def test_the_command_serves_until_it_is_told_to_stop(place: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 143
         assert process.stderr.read() == ""
+
+
+@pytest.mark.eval
+def test_workers_share_the_weights_and_one_that_dies_is_replaced(place: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "greysheep",
+        "serve",
+        str(place / "text"),
+        "--port",
+        "0",
+        "--workers",
+        "2",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        base = process.stdout.readline().split()[-1]
+
+        def crew() -> list[psutil.Process]:
+            """The workers that have read the model."""
+            weights = str(place / "text" / "model.safetensors")
+            children = psutil.Process(process.pid).children()
+            return [one for one in children if any(part.path == weights for part in one.memory_maps())]
+
+        def wait_for_two() -> list[psutil.Process]:
+            while len(found := crew()) < 2:
+                assert process.poll() is None
+            return found
+
+        first, _ = wait_for_two()
+        for _ in range(20):
+            assert httpx.get(f"{base}/v1/users/003/group", timeout=60).status_code == 200
+        first.kill()
+        first.wait(20)
+        assert first not in wait_for_two()
+        for _ in range(20):
+            assert httpx.get(f"{base}/v1/users/003/group", timeout=60).status_code == 200
+        said = httpx.get(f"{base}/metrics", timeout=60).text
+        counts = re.findall(r'requests_total\{route="/v1/users/\{id:path\}/group",status="200"\} (\S+)', said)
+        assert sum(map(float, counts)) == 40  # those of the worker that died, too
+        process.terminate()
+        assert process.wait(30) == 143
+        assert "another one takes its place" in process.stderr.read()
 
 
 @pytest.mark.parametrize(

@@ -242,4 +242,4 @@ def test_the_service_does_what_its_openapi_page_says(versions: list[Path]) -> No
 
 @pytest.mark.eval
 def test_the_service_does_what_its_openapi_page_says_in_thousands_of_cases(versions: list[Path]) -> None:
-    assert check_against_openapi(versions, examples=600) >= 2_000
+    assert check_against_openapi(versions, examples=200) >= 2_000

@@ -81,11 +81,16 @@ function unlock(next) {
   by("key").focus();
 }
 
+function about({ model, version }) {
+  by("about").textContent = `${model}, version ${version.slice(0, 12)}`;
+}
+
 const titleOf = (item) => item.title || String(item.item_id);
 const shownId = (item) => (item.title ? make("span", String(item.item_id), { class: "note" }) : "");
 
 function draw(profile) {
   const { user_id: user, group, n_rows: rows } = profile;
+  about(profile);
   by("who").textContent = user === null ? "Somebody new" : `User ${user}`;
   by("scale").replaceChildren(...GROUPS.map((name) =>
     make("li", name, name === group ? { "aria-current": "true" } : {})));
@@ -273,8 +278,7 @@ by("key-form").addEventListener("submit", (event) => {
 
 async function begin() {
   try {
-    const { model, version } = await ask("/health/ready");
-    by("about").textContent = `${model}, version ${version.slice(0, 12)}`;
+    about(await ask("/health/ready"));
   } catch (error) {
     tell(error.message, true);
   }
