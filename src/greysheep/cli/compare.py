@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from greysheep.cli.options import ListLength, Log, LogOptions, TestedProtocol, output_option, with_log_options
+from greysheep.cli.options import (
+    Engine,
+    ListLength,
+    Log,
+    LogOptions,
+    TestedProtocol,
+    output_option,
+    with_log_options,
+)
 from greysheep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,6 +50,7 @@ def compare(
         float | None, typer.Option(help="Start no run later than this; those under way are finished.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, each with its share of the cores.")] = 1,
+    engine: Engine = "local",
     progress: Annotated[bool, typer.Option(help="Show on stderr which runs are done.")] = True,
     options: LogOptions,
 ) -> None:
@@ -65,6 +74,7 @@ def compare(
         margin=margin,
         max_minutes=max_minutes,
         jobs=jobs,
+        engine=engine,
     )
     interactions = options.read(log)
     typer.echo(str(interactions.summary))

@@ -10,11 +10,11 @@ from typing import Any
 from greysheep.data.splitting import Split, split
 from greysheep.errors import GreysheepWarning
 from greysheep.system.checks import a_path
-from greysheep.tuning.plan import TuneRequest
+from greysheep.tuning.plan import Plan, TuneRequest
 from greysheep.tuning.result import Tuning, result
 from greysheep.tuning.score import blind
 from greysheep.tuning.search import Search
-from greysheep.tuning.study import open_notebook
+from greysheep.tuning.study import Notebook, open_notebook
 
 __all__ = ["Tuning", "run_request", "tune"]
 
@@ -33,6 +33,8 @@ def tune(
     margin: float = 0.02,
     fixed: Mapping[str, Any] | None = None,
     epochs: int | None = None,
+    engine: str = "local",
+    jobs: int = 1,
     progress: bool = True,
 ) -> Tuning:
     """Search the settings of a model for the best NDCG on validation rows; test rows are taken away first.
@@ -60,6 +62,9 @@ def tune(
         margin: the relative loss that `no-harm` allows.
         fixed: settings and run options of every trial; they are not searched.
         epochs: the most epochs of a trial.
+        engine: "local", or "ray": the trials are tasks of a Ray cluster (extra `ray`) whose machines see the
+            folder of `storage`.
+        jobs: trials at a time, on Ray; the sampler then knows less when it is asked.
         progress: one line per trial on stderr.
 
     A trial that diverges or fails is recorded with its message. Ctrl-C ends the search and keeps what there
@@ -80,7 +85,7 @@ def tune(
     protocol = data.protocol if isinstance(data, Split) else protocol
     request = TuneRequest(
         model=model, protocol=protocol, seed=seed, objective=objective, trials=trials, minutes=minutes,
-        reference=reference, margin=margin, fixed=settings, epochs=epochs,
+        reference=reference, margin=margin, fixed=settings, epochs=epochs, engine=engine, jobs=jobs,
     )  # fmt: skip
     return run_request(request, data, storage, progress=progress)
 
@@ -97,10 +102,22 @@ def run_request(request: TuneRequest, data: Any, storage: str | Path | None, *, 
     path = None if storage is None else a_path("storage", storage)
     identity = {**plan.identity(), "protocol": rows.protocol, "log": rows.fingerprint()}
     with open_notebook(path, identity, request.seed) as notebook:
-        search = Search(plan, rows, notebook, progress)
+        search = _search(plan, rows, notebook, progress, path)
         interrupted = search.run()
         tuning = result(plan, notebook.records(), search.reference, interrupted)
     if tuning.best_value < 0:
         message = f"no trial keeps every group within {request.margin:g} of {plan.reference}"
         warnings.warn(f"{message}: the best harms least", GreysheepWarning, stacklevel=3)
     return tuning
+
+
+def _search(plan: Plan, rows: Split, notebook: Notebook, progress: bool, path: Path | None) -> Search:
+    """The search, here or on Ray."""
+    if plan.request.engine == "local":
+        return Search(plan, rows, notebook, progress)
+    from greysheep.system.cluster import connect
+    from greysheep.tuning.on_ray import RaySearch
+
+    connect()  # before anything is begun
+    place = None if path is None else path.with_name(f".{path.name}.trials").absolute()
+    return RaySearch(plan, rows, notebook, progress, place, plan.request.jobs)
