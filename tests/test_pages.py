@@ -12,7 +12,7 @@ import greysheep as gs
 from greysheep.cli import run
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES: dict[str, tuple[str, ...]] = {"batch": (), "upkeep": ()}
+PAGES: dict[str, tuple[str, ...]] = {"batch": (), "upkeep": (), "tracking": ("mlflow",)}
 """Pages, and the modules that what they show needs beside greysheep's own."""
 
 
