@@ -15,7 +15,20 @@ from typing import Annotated, TextIO
 
 import typer
 
-from greysheep.cli import compare, compile, data, demo, doctor, evaluate, fit, logs, report, tune, update
+from greysheep.cli import (
+    compare,
+    compile,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    fit,
+    logs,
+    report,
+    tune,
+    update,
+)
 from greysheep.errors import GreysheepError, GreysheepWarning
 from greysheep.system.machine import own_version
 from greysheep.system.signals import TERMINATED, terminate
@@ -29,15 +42,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 commands: list[Callable[..., None]] = [demo.demo, logs.mainstream, logs.split, fit.fit, evaluate.evaluate]
-commands += [
-    evaluate.recommend,
-    update.update,
-    report.report,
-    compare.compare,
-    tune.tune,
-    compile.compile,
-    doctor.doctor,
-]
+commands += [evaluate.recommend, report.report, update.update, compare.compare, tune.tune]
+commands += [compile.compile, export.export, doctor.doctor]
 for command in commands:
     app.command()(command)
 app.add_typer(data.app, name="data")

@@ -128,6 +128,10 @@ class Blend(Model):
         self._given: tuple[float, ...] | None = self.config.weights
         self.parts = self._make_parts()
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """As of every model; weights that `fit` chose are none of the settings."""
+        return super().get_params(deep) | {"weights": self._given}
+
     def _make_parts(self) -> list[Model]:
         options = self.options.model_dump()
         for name, own in self.config.settings.items():
