@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,14 @@ import polars as pl
 import pytest
 
 import greysheep as gs
-from contract import assert_same_state, world
+from contract import assert_same_state, text_of, world
 from greysheep.cli import run
 from greysheep.errors import ConfigError, GreysheepWarning
 from greysheep.models import create
 from greysheep.models.autoencoders.trainer import MixtureTrainer
 from greysheep.models.training import checkpoints
 from greysheep.models.training.checkpoints import Stage
+from greysheep.system.signals import ctrl_c_waits, on_sigterm, terminate
 
 TINY = {"latent": 6, "epochs": 5, "batch_size": 24, "learning_rate": 1e-2, "progress": False}
 MIXED = {**TINY, "n_experts": 2}
@@ -36,14 +38,12 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {
     "global, then local models": ("loca", LOCAL, 9),
     "neighbours' experts": ("enlft", {**LOCAL, "threshold": 0.01}, 9),
     "a copy per user": ("lft", {**TINY, "steps": 2}, 5),
-    "parts of a blend": (
-        "blend",
+    "members of an ensemble": (
+        "ensemble",
         {
-            "models": "multvae+ease+wl",
+            "members": (text_of("multvae", TINY), "ease", text_of("wl", TINY)),
+            "weights": (1, 1, 1),
             "progress": False,
-            "settings": {
-                name: {k: v for k, v in TINY.items() if k != "progress"} for name in ("multvae", "wl")
-            },
         },
         10,
     ),
@@ -180,6 +180,82 @@ def test_the_first_one_waits_until_writing_is_cheap(tmp_path: Path) -> None:
         assert not kept.due(1)
 
 
+# Signals
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Those of a program that sets none itself; what was there before comes back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+    time.sleep(0)
+
+
+def in_a_thread(act: Any) -> list[Any]:
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(act()))
+    thread.start()
+    thread.join()
+    return found
+
+
+@pytest.mark.usefixtures("handlers")
+def test_the_first_ctrl_c_waits_and_the_second_does_not() -> None:
+    with ctrl_c_waits() as pressed:
+        send(signal.SIGINT)
+        assert pressed
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt), ctrl_c_waits():
+        send(signal.SIGINT)
+        send(signal.SIGINT)
+        pytest.fail("the second one was held back")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt), ctrl_c_waits(unless=True) as pressed:
+        send(signal.SIGINT)
+    assert not pressed
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a process that nohup started
+    with ctrl_c_waits() as pressed:
+        send(signal.SIGINT)
+        send(signal.SIGINT)
+    assert not pressed
+
+
+@pytest.mark.usefixtures("handlers")
+def test_sigterm_is_left_to_a_program_that_has_a_handler_of_its_own() -> None:
+    heard: list[str] = []
+    for before in (signal.SIG_DFL, terminate):
+        signal.signal(signal.SIGTERM, before)
+        with on_sigterm(lambda: heard.append("ours")):
+            send(signal.SIGTERM)
+        assert heard.pop() == "ours" and signal.getsignal(signal.SIGTERM) == before
+    for own in (signal.SIG_IGN, lambda *_: heard.append("theirs")):
+        signal.signal(signal.SIGTERM, own)
+        with on_sigterm(lambda: heard.append("ours")):
+            send(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == own
+    assert heard == ["theirs"]
+    with pytest.raises(SystemExit) as ended:
+        terminate()
+    assert ended.value.code == 143
+
+
+@pytest.mark.usefixtures("handlers")
+def test_no_other_thread_sets_a_handler() -> None:
+    def work() -> tuple[Any, Any]:
+        with ctrl_c_waits(), on_sigterm(terminate):
+            return signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    assert in_a_thread(work) == [(signal.default_int_handler, signal.SIG_DFL)]
+
+
 # The command
 
 
@@ -298,14 +374,15 @@ def test_ctrl_c_in_the_global_model_or_an_early_part_leaves_no_model(
     small: dict[str, Any] = {"latent": 6, "epochs": 3}
     for name, keywords in (
         ("loca", {**small, "n_experts": 2}),
-        ("blend", {"models": "multvae+ease", "settings": {"multvae": small}}),
+        ("ensemble", {"members": (text_of("multvae", small), "ease")}),
     ):
         with pytest.raises(KeyboardInterrupt), pytest.warns(GreysheepWarning, match="interrupted"):
             create(name, **keywords, progress=False).fit(log)
     with pytest.warns(GreysheepWarning, match="interrupted"):
-        blend = create("blend", models="ease+multvae", settings={"multvae": small}, progress=False).fit(log)
+        members = ("ease", text_of("multvae", small))
+        ensemble = create("ensemble", members=members, weights=(1, 1), progress=False).fit(log)
         lft = create("lft", **small, steps=2, progress=False).fit(log)
-    assert blend.interrupted and lft.interrupted
+    assert ensemble.interrupted and lft.interrupted
 
 
 def test_the_generators_of_users_and_noise_are_part_of_the_state(log: gs.Interactions) -> None:

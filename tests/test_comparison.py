@@ -525,7 +525,7 @@ def test_configs_are_those_of_the_models():
     [
         ({"models": []}, "at least one model"),
         ({"models": [3]}, "models are texts such as 'ease' or .*, not 3"),
-        ({"protocol": "all"}, "protocol strict or paper or temporal, not 'all'"),
+        ({"protocol": "all"}, "protocol paper or strict or .*global-time, not 'all'"),
         ({"reference": "tall"}, "'tall' is none of the models: ease, flat"),
         ({"k": 0}, "compare: k=0 is not possible: input should be greater"),
         ({"k": 2.5}, "k=2.5 is not possible"),

@@ -36,7 +36,7 @@ def test_at_its_own_rank_a_factorisation_is_what_it_was():
         gs.Popular(),
         gs.EASE(regularization=10.0),
         gs.TALL(n_experts=2, latent=4, epochs=2, progress=False),
-        gs.Blend(models="ease+itemknn", weights="0.5+0.5"),
+        gs.Ensemble(members="ease+itemknn", weights="0.5+0.5"),
     ],
     ids=lambda model: model.name,
 )
@@ -119,10 +119,10 @@ def test_settings_go_in_and_out():
 
 def test_scikit_learn_clones_models():
     sklearn = pytest.importorskip("sklearn.base")
-    blend = gs.Blend(models="ease+popular", label="both").fit(gs.split(world()))
-    other = sklearn.clone(blend)
-    assert other.label == "both" and other.get_params() == blend.get_params() and other._fitted is None
-    assert blend.config.weights is not None and other.config.weights is None
+    both = gs.Ensemble(members="ease+popular", label="both").fit(gs.split(world()))
+    other = sklearn.clone(both)
+    assert other.label == "both" and other.get_params() == both.get_params() and other._fitted is None
+    assert both.config.weights is not None and other.config.weights is None
     assert sklearn.clone(gs.EASE(regularization=7.5)).config.regularization == 7.5
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
@@ -18,6 +22,8 @@ import greysheep as gs
 from contract import world
 from greysheep.cli import app
 from greysheep.errors import DataError, GreysheepError, ModelFolderError
+from greysheep.mainstream.groups import GROUPS, Mainstream
+from greysheep.models import derived
 from greysheep.models.registry import parse
 
 CHAOS = Path(__file__).resolve().parents[1] / "benchmarks" / "chaos"
@@ -104,7 +110,7 @@ def test_loaded_weights_are_those_saved_and_can_be_trained_on(good: Path, tmp_pa
     assert again.fit(world(24)).recommend(k=2).height == 48
 
 
-@pytest.mark.parametrize("text", ["lft[latent=4]", "enlft[latent=4]", "blend[models=lft+ease]"])
+@pytest.mark.parametrize("text", ["lft[latent=4]", "enlft[latent=4]", "ensemble[members=lft+ease]"])
 def test_what_needs_its_rows_says_so_before_it_is_trained(text: str, tmp_path: Path) -> None:
     model = parse(text, progress=False)
     with pytest.raises(DataError, match="cannot be saved without its rows"):
@@ -159,3 +165,75 @@ def test_a_full_disk_is_one_line_and_the_earlier_file_stays(good: Path, tmp_path
     said = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, env=os.environ)
     assert said.returncode == 2 and "Traceback" not in said.stderr and "cannot be written" in said.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["lists.csv"] and out.read_text() == "earlier"
+
+
+class Groups:
+    """Scores of six users, made when they are asked for and not kept in a folder; counts how often."""
+
+    def __init__(self, folder: Path | None):
+        self.folder, self.made, self.users = folder, 0, pl.Series([3, 5, 9, 11, 20, 21])
+        scores = np.array([0.3, 0.1, 0.2, 0.6, 0.5, 0.4])
+        self.known = replace(Mainstream.from_scores(scores, self.users), sampled=2, bound=0.25)
+
+    def make(self) -> Mainstream:
+        self.made += 1
+        return self.known
+
+    def ask(self, rows: str = "ab") -> None:
+        found = derived.kept(self.folder, "mainstream", rows, self.users, self.make)
+        for one, other in zip(astuple(found), astuple(self.known), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+    def put(self, table: Any, **about: Any) -> None:
+        """Put a table in the place of that written, with its digest."""
+        assert self.folder is not None
+        file, facts = self.folder / "mainstream.parquet", self.folder / "mainstream.json"
+        pl.DataFrame({"score": table}).write_parquet(file)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        known = {**json.loads(facts.read_text()), "sha256": digest, **about}
+        facts.write_text(json.dumps({key: value for key, value in known.items() if value is not None}))
+
+
+def test_groups_beside_a_model_are_made_once(tmp_path: Path) -> None:
+    groups = Groups(tmp_path)
+    groups.ask()
+    groups.ask()
+    assert groups.made == 1
+    table = pl.read_parquet(tmp_path / "mainstream.parquet")
+    assert table["user_id"].equals(groups.users) and table["score"].to_list() == groups.known.scores.tolist()
+    assert table["group"].to_list() == [GROUPS[code] for code in groups.known.groups]
+    groups.ask("cd")  # of other rows
+    groups.ask("cd")
+    assert groups.made == 2
+
+
+@pytest.mark.parametrize(
+    ("table", "about"),
+    [
+        ([0.3, 0.1, 0.2, 0.6, 0.5, 0.7], {"sha256": "0" * 64}), ([0.5] * 5, {}), ([0.5] * 7, {}),
+        ([1] * 6, {}), ([0.5] * 5 + [float("nan")], {}), ([0.5] * 5 + [float("inf")], {}),
+        ([0.5] * 6, {"rows": None}), ([0.5] * 6, {"bound": None}), ([0.5] * 6, {"sampled": "many"}),
+        ([0.5] * 6, {"sampled": []}),
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_groups_beside_a_model_that_are_not_as_written_are_made_anew(
+    table: Any, about: dict[str, Any], tmp_path: Path
+) -> None:
+    groups = Groups(tmp_path)
+    groups.ask()
+    groups.put(table, **about)
+    groups.ask()
+    groups.ask()
+    assert groups.made == 2
+
+
+def test_groups_of_a_model_need_no_folder_that_can_be_written(tmp_path: Path) -> None:
+    for folder in (None, tmp_path / "gone", tmp_path / "full"):
+        if folder is not None and folder.name == "full":
+            (folder / "mainstream.parquet" / "something").mkdir(parents=True)
+        groups = Groups(folder)
+        groups.ask()
+        groups.ask()
+        assert groups.made == 2
+    assert not (tmp_path / "gone").exists()

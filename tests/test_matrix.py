@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 
 import greysheep as gs
-from greysheep.data.splitting import PROTOCOLS
+from greysheep.data.protocols import PROTOCOLS, TIMED
 from greysheep.errors import DataError, GreysheepError, GreysheepWarning, UnknownUserError
 from greysheep.models import REGISTRY, create
 from odd_logs import LOGS
@@ -138,7 +138,7 @@ def walk(log_name: str, model_name: str, protocol: str, folder: Path) -> None:
         assert not source.refused
         parts = ours(lambda: gs.split(log, protocol, seed=0), only=DataError)
         if parts is None:
-            assert protocol == "temporal" and log.times is None
+            assert protocol in TIMED and log.times is None
             return
         model = ours(lambda: small(model_name).fit(parts))
         if model is None:  # only weights from one end of the numbers to the other may be too much

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 import greysheep as gs
@@ -74,21 +75,23 @@ def test_trials_of_a_task_are_those_of_a_search(
     monkeypatch.setattr(jobs, "share_of", lambda *given: 1)
     monkeypatch.setattr(jobs, "start", lambda command, job, log, threads, engine: Here(job))
     log, model = world(), "lmoe[n_experts=2,latent=4]"
-    here = gs.tune(model, log, trials=4, epochs=3, progress=False)
-    there = gs.tune(
-        model,
-        log,
-        trials=4,
-        epochs=3,
-        progress=False,
-        engine="ray",
-        jobs=at_once,
-        storage=tmp_path / "s.journal",
-    )
+    asked: dict[str, Any] = {"trials": 4, "epochs": 3, "progress": False}
+    here = gs.tune(model, log, **asked)
+    there = gs.tune(model, log, engine="ray", jobs=at_once, storage=tmp_path / "s.journal", **asked)
     assert there.trials.height == 4 and there.best_value > 0
     if at_once == 1:
         assert settled(there).equals(settled(here)) and there.best_value == here.best_value
     assert [file.name for file in tmp_path.iterdir() if "trials" in file.name] == []
+
+
+def test_trials_of_a_task_know_groups_of_ones_own(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("greysheep.system.cluster.connect", lambda: None)
+    monkeypatch.setattr(jobs, "share_of", lambda *given: 1)
+    monkeypatch.setattr(jobs, "start", lambda command, job, log, threads, engine: Here(job))
+    groups = world().frame().select("user_id").unique().with_columns(group=pl.col("user_id").str.slice(2))
+    own: dict[str, Any] = {"groups": groups, "objective": "worst", "trials": 2, "progress": False}
+    here, there = (gs.tune("ease", world(), engine=engine, **own) for engine in ("local", "ray"))
+    assert settled(there).equals(settled(here))
 
 
 def test_a_trial_is_told_to_end(tmp_path: Path):

@@ -280,8 +280,8 @@ def test_first_guesses_come_next_and_respect_what_is_fixed(monkeypatch: pytest.M
     monkeypatch.setattr(WeightedEASE, "search_starts", starts)
     found = gs.tune("ease-weighted[user_power=1]", world(), trials=3, **QUIET)
     assert "user_power" not in found.trials.columns and found.best["user_power"] == 1.0
-    assert found.trials["regularization"].to_list() == [1.65, 30.0, 1.65]
-    assert found.trials["item_power"].to_list() == [0.32, 0.32, 0.0]
+    assert found.trials["regularization"].to_list() == [12.0, 30.0, 12.0]
+    assert found.trials["item_power"].to_list() == [0.16, 0.16, 0.0]
 
 
 def test_under_paper_no_gate_is_chosen() -> None:

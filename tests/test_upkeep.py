@@ -20,6 +20,7 @@ SMALL = {"latent": 4, "epochs": 2, "progress": False}
 SOLVED: dict[str, dict[str, Any]] = {
     "popular": {},
     "itemknn": {},
+    "userknn": {},
     "ease": {"regularization": 10.0},
     "ease-weighted": {},
 }
@@ -29,9 +30,8 @@ KEPT: dict[str, dict[str, Any]] = {
     "moe": {"n_experts": 2, **SMALL},
     "tall": {"n_experts": 2, **SMALL},
     "loca": {"n_experts": 2, "local_epochs": 1, **SMALL},
-    "blend": {
-        "models": "ials+multvae",
-        "settings": {"ials": {"factors": 4}, "multvae": {"latent": 4, "epochs": 2}},
+    "ensemble": {
+        "members": "ials[factors=4]+multvae[latent=4,epochs=2]",
         "weights": "0.4+0.6",
         "progress": False,
     },
@@ -113,7 +113,7 @@ def test_items_that_came_later_are_stored_and_never_recommended(tmp_path: Path):
     with pytest.raises(DataError, match="1 of 2 items came after the training"):
         newer.similar_items(["0001", late[0]])
     assert late[0] not in newer.similar_items(["0001"], k=48)["similar_item_id"]
-    pages = gs.Blend(models="ials+ease", weights="0.5+0.5", settings={"ials": {"factors": 4}}).fit(old)
+    pages = gs.Ensemble(members="ials[factors=4]+ease", weights="0.5+0.5").fit(old)
     mixed = gs.update(pages, add=rest)
     assert mixed.upkeep.unlearned == 0 and mixed.similar_items([late[0]], k=3).height == 3
     assert set(late) & set(mixed.recommend(k=20)["item_id"])

@@ -31,7 +31,7 @@ MODELS = (
     "ease",
     "lft[latent=8,epochs=3]",
     "ials[factors=8]",
-    "blend[models=tall+ease,tall.n_experts=3,tall.latent=8,tall.epochs=3]",
+    "ensemble[members=tall[n_experts=3,latent=8,epochs=3]+ease,weights=1+1]",
 )
 MOST_SECONDS, MOST_MB = 1.0, 200
 FORBIDDEN = ("subprocess", "os.system", "os.exec", "os.fork", "os.posix_spawn", "socket", "pickle.find_class")

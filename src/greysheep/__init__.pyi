@@ -18,13 +18,14 @@ from .models import LFT as LFT
 from .models import LOCA as LOCA
 from .models import TALL as TALL
 from .models import WL as WL
-from .models import Blend as Blend
 from .models import EnLFT as EnLFT
+from .models import Ensemble as Ensemble
 from .models import ItemKNN as ItemKNN
 from .models import LMoE as LMoE
 from .models import MoE as MoE
 from .models import MultVAE as MultVAE
 from .models import Popular as Popular
+from .models import UserKNN as UserKNN
 from .models import WeightedEASE as WeightedEASE
 from .models import load as load
 from .models.autoencoders.index import compile_index as compile_index
@@ -33,6 +34,7 @@ from .report.pages import write_html as write_html
 from .report.tracking import track as track
 from .serving.batch import write_lists as write_lists
 from .serving.export import vectors_of as vectors_of
+from .tuning.auto import auto as auto
 from .tuning.tune import Tuning as Tuning
 from .tuning.tune import tune as tune
 

@@ -26,6 +26,7 @@ from greysheep.cli import (
     fit,
     logs,
     report,
+    serve,
     tune,
     update,
 )
@@ -43,7 +44,7 @@ app = typer.Typer(
 )
 commands: list[Callable[..., None]] = [demo.demo, logs.mainstream, logs.split, fit.fit, evaluate.evaluate]
 commands += [evaluate.recommend, report.report, update.update, compare.compare, tune.tune]
-commands += [compile.compile, export.export, doctor.doctor]
+commands += [compile.compile, export.export, serve.serve, doctor.doctor]
 for command in commands:
     app.command()(command)
 app.add_typer(data.app, name="data")

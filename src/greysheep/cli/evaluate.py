@@ -7,12 +7,16 @@ import typer
 
 from greysheep.cli.options import (
     Engine,
+    Groups,
+    Items,
     ListLength,
+    ListLengths,
     LogOptions,
     ModelFolder,
     Verify,
     Workers,
     output_option,
+    read_lengths,
     with_log_options,
 )
 from greysheep.cli.outputs import TABLES, write_table
@@ -36,7 +40,12 @@ def evaluate(
         Path | None, typer.Option(help="Any library's lists: user_id, item_id, rank or score. With --split.")
     ] = None,
     split: Annotated[Path | None, typer.Option(help="Folder written by `greysheep split`.")] = None,
-    k: ListLength = 20,
+    k: ListLengths = "20",
+    groups: Groups = None,
+    beyond: Annotated[
+        bool, typer.Option("--beyond", help="Also coverage, Gini, popularity, novelty and, of models, AUC.")
+    ] = False,
+    items: Items = None,
     json: Annotated[str | None, typer.Option(metavar="FILE|-", help="Write every number; - prints.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained page.")] = None,
     verify: Verify = True,
@@ -45,7 +54,7 @@ def evaluate(
     """Measure a model, or another library's lists, user group by user group."""
     if (model is None) == (recs is None) or (recs is None) != (split is None):
         raise ConfigError("evaluate takes either MODEL_DIR, or --recs FILE with --split DIR")
-    inputs = [model, test, recs, split]
+    lengths, inputs = read_lengths(k), [model, test, recs, split, groups, items]
     json_file = Path(json) if json not in (None, "-") else None
     if json_file is not None:
         check_file(json_file, inputs=inputs)
@@ -54,8 +63,11 @@ def evaluate(
         if json_file is not None and real(json_file) == real(html):
             raise ConfigError(f"--json and --html both name {html}: one would replace the other")
 
-    report = _report(model, recs, split, test, options, k, verify)
-    typer.echo(report.to_json() if json == "-" else str(report))
+    report = _report(model, recs, split, test, groups, items, options, lengths, beyond, verify)
+    from greysheep.evaluation.beyond_text import beyond_table
+
+    text = "\n".join([str(report), "", *beyond_table(report)]).rstrip()
+    typer.echo(report.to_json() if json == "-" else text)
     if json_file is not None:
         report.to_json(json_file)
     if html is not None:
@@ -69,23 +81,31 @@ def _report(
     recs: Path | None,
     split: Path | None,
     test: Path | None,
+    groups: Path | None,
+    items: Path | None,
     options: LogOptions,
-    k: int,
+    k: list[int],
+    beyond: bool,
     verify: bool,
 ) -> "Report":
-    from greysheep.cli.ids import read_lists, read_log
+    from greysheep.cli.ids import read_items, read_lists, read_log, read_own_groups
     from greysheep.evaluation.evaluate import evaluate as measure
 
     if model is not None:
         from greysheep.models import load
 
         recommender = load(model, verify=verify)
-        return measure(recommender, k=k, test=read_log(test, options, recommender.log))
+        log = recommender.log
+        more: dict[str, Any] = {"beyond": beyond, "items": read_items(items, options, log)}
+        own = read_own_groups(groups, options, log)
+        return measure(recommender, k=k, test=read_log(test, options, log), groups=own, **more)
     from greysheep.data.splitting import Split
 
     assert recs is not None and split is not None
     parts = Split.read(split)
-    return measure(read_lists(recs, options, parts.log), parts, k=k, test=read_log(test, options, parts.log))
+    lists, own = read_lists(recs, options, parts.log), read_own_groups(groups, options, parts.log)
+    more = {"beyond": beyond, "items": read_items(items, options, parts.log)}
+    return measure(lists, parts, k=k, test=read_log(test, options, parts.log), groups=own, **more)
 
 
 @with_log_options

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from greysheep.data.columns import ITEM, RANK, SCORE, USER
+from greysheep.data.columns import GROUP, ITEM, RANK, SCORE, USER
 from greysheep.data.interactions import Interactions
 from greysheep.data.reading import read_id_column
 from greysheep.data.sources import open_source
@@ -194,6 +194,38 @@ def read_lists(path: Path, options: "LogOptions", known: Interactions) -> pl.Dat
     if bad := numbers.null_count():
         raise DataError(f"column '{order[0]}' of {path} has {bad} values that are not numbers")
     return pl.DataFrame([*ids, numbers])
+
+
+def read_own_groups(path: Path | None, options: "LogOptions", known: Interactions) -> pl.DataFrame | None:
+    """Read groups of one's own: a column of users and a column `group`.
+
+    Raises:
+        DataError: A column is missing or of the wrong type.
+    """
+    if path is None:
+        return None
+    text = options.text()
+    source = open_source(path, text)
+    if GROUP not in source.columns:
+        there = ", ".join(repr(name[:40]) for name in source.columns[:8])
+        raise DataError(f"{path} has no column {GROUP!r}, which names each user's group; it has {there}")
+    users = as_stored(read_id_column(path, options.user_col, text), known.user_ids.dtype, path)
+    return pl.DataFrame([users.alias(USER), source.load([GROUP])[GROUP]])
+
+
+def read_items(path: Path | None, options: "LogOptions", known: Interactions) -> pl.DataFrame | None:
+    """Read what is known of items: the whole file, its ids `as_stored`.
+
+    Raises:
+        DataError: The file cannot be used.
+    """
+    if path is None:
+        return None
+    text = options.text()
+    source = open_source(path, text)
+    ids = as_stored(read_id_column(path, options.item_col, text), known.item_ids.dtype, path)
+    rest = [name for name in source.columns if name != options.item_col]
+    return pl.DataFrame([ids.alias(ITEM), *source.load(rest).get_columns()])
 
 
 def _ids_in(path: Path, column: str) -> pl.Series:

@@ -22,7 +22,6 @@ from scipy.sparse import csr_matrix
 
 from greysheep.data.splitting import TRAIN, VALIDATION, Split, split
 from greysheep.errors import ConfigError, DataError, warn
-from greysheep.mainstream.groups import GROUPS
 from greysheep.models import folder
 from greysheep.models.config import ModelConfig, divide
 from greysheep.models.fitted import Fitted
@@ -153,6 +152,10 @@ class Model(Recommender):
     def _restore(self, state: dict[str, Any], n_items: int) -> None:
         """Take them back, as arrays or as they were given."""
 
+    def _saved_state(self, with_rows: bool) -> dict[str, Any]:
+        """`_state`, and what else spares a loaded model work; with_rows: whether users' rows are saved."""
+        return self._state()
+
     def _check_user_state(self, state: NDArray[Any] | None) -> None:
         """Refuse (ValueError) what a folder holds of its users; it is finite, and has a row for each."""
         if self.n_experts is not None:
@@ -275,7 +278,7 @@ class Model(Recommender):
     def _opened(
         self, checkpoints: str | Path | Checkpoints | None, resume: bool
     ) -> AbstractContextManager[Checkpoints | None]:
-        """The checkpoints of a fit on `split`; a blend's parts share its own."""
+        """The checkpoints of a fit on `split`; an ensemble's members share its own."""
         if checkpoints is None and resume:
             raise ConfigError("resume=True goes on from checkpoints: name their folder, checkpoints=FOLDER")
         if checkpoints is None or isinstance(checkpoints, Checkpoints):
@@ -390,13 +393,14 @@ class Model(Recommender):
         kind = REGISTRY[self.name]
         if module := module_of(kind):
             about["class"] = f"{module}:{kind.__qualname__}"
-        saved = folder.Saved(about, self.fitted, self.user_state, self.tensors())
+        tensors = self.tensors(include_history and self.has_history)
+        saved = folder.Saved(about, self.fitted, self.user_state, tensors)
         return folder.save(saved, a_path("directory", directory), include_history)
 
-    def tensors(self) -> dict[str, Any]:
-        """All that is saved of what was learned."""
-        learned = self.fitted.learned
-        return self._state() if learned is None else {**self._state(), LEARNED: learned}
+    def tensors(self, with_rows: bool = True) -> dict[str, Any]:
+        """All that is saved of what was learned; with_rows: whether users' rows are saved, too."""
+        learned, state = self.fitted.learned, self._saved_state(with_rows)
+        return state if learned is None else {**state, LEARNED: learned}
 
     def take_tensors(self, tensors: dict[str, Any]) -> None:
         """Take what `tensors` gave; ValueError where it does not fit the log or the config."""
@@ -436,17 +440,19 @@ class IterativeModel(Model):
         """Take what the trainer learned beside the weights."""
 
     def _fit(self, split: Split) -> None:
-        objective: Objective | None = Objective.parse(self.config.objective)
-        groups = split.mainstream.groups
-        judged = np.bincount(groups[split.log.users[split.part == VALIDATION]], minlength=len(GROUPS))
-        if objective is not None and objective.who in GROUPS and not judged[GROUPS.index(objective.who)]:
-            raise ConfigError(
-                f"objective {self.config.objective!r}: no user of that group has validation rows"
-            )
-        if not judged.any():
-            objective = None
+        objective = Objective.parse(self.config.objective)
+        judged = np.unique(split.log.users[split.part == VALIDATION])
+        if objective.who is not None and len(judged):
+            members, place = split.user_groups.of(judged), objective.place(split.user_groups)
+            if not (members.codes >= 0 if place is None else members.codes == place).any():
+                whom = "a group" if place is None else "that group"
+                raise ConfigError(
+                    f"objective {self.config.objective!r}: no user of {whom} has validation rows"
+                )
+        if not len(judged):
             warn(f"no user has a validation row: {self.name} runs all its epochs", 3)
-        outcome, record = self._run(split, objective, self.config.epochs, self.label), self.fitted
+        watched = objective if len(judged) else None
+        outcome, record = self._run(split, watched, self.config.epochs, self.label), self.fitted
         record.history, record.best_epoch = outcome.history, outcome.best_epoch
         record.epochs, record.interrupted = len(outcome.history), outcome.interrupted
         if outcome.interrupted:
@@ -464,7 +470,7 @@ class IterativeModel(Model):
             patience=self.patience,
             start_epoch=self.start_epoch,
             objective=objective,
-            groups=split.mainstream.groups,
+            groups=split.user_groups,
             progress=Progress(label, epochs, self.options.progress),
             watch=None if objective is None else self.watch,
             checkpoints=self.checkpoints,

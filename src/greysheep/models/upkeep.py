@@ -27,7 +27,7 @@ def update(model: Model | str | Path, *, add: Any = None, forget: Any = None) ->
     Closed forms are solved again on all rows. Of other models the weights stay, and users whose rows are
     others get a state as people with a `history` do: their lists are those of `recommend(history=...)`. Items
     that came after the training are stored, but no such weights know them: they are never recommended until a
-    new fit. A blend does with each part what is done with it alone. The given model stays as it is.
+    new fit. An ensemble does with each member what is done with it alone. The given model stays as it is.
 
     The new model serves: test rows that the old one had become train rows.
 

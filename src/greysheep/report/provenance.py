@@ -40,9 +40,9 @@ def provenance_section(view: View, facts: Mapping[str, str]) -> Section:
     comparison = view.comparison
     facts = {**(comparison.facts if comparison is not None else {}), **facts}
     seeds = ", ".join(map(str, view.seeds))
-    users = {view.size(MAINSTREAM, OVERALL)}
+    users = {view.size(view.main, OVERALL)}
     if comparison is None:
-        users = {number(view.means[label, MAINSTREAM, OVERALL][N_USERS]) for label in view.labels}
+        users = {number(view.means[label, view.main, OVERALL][N_USERS]) for label in view.labels}
     known = " or ".join(f"{size:,.0f}" for size in sorted(users) if size > 0)
     counted = f", for the {known} users with test rows" if known else ""
     pairs = [*((str(term), str(text)) for term, text in facts.items()), ("Protocol", _protocols(view))]
@@ -58,7 +58,8 @@ def provenance_section(view: View, facts: Mapping[str, str]) -> Section:
     if comparison is not None and view.tests:
         values = {"reference": view.reference, "count": len(view.tests), "margin": percent(view.margin)}
         pairs += [("Tests", sentence("tests", **values)), ("What p values say", sentence("limits"))]
-    pairs.append(("Caveat", sentence("caveat")))
+    if view.main == MAINSTREAM:
+        pairs.append(("Caveat", sentence("caveat")))
     if "Versions" not in facts:
         pairs.append(("Versions", _versions()))
     settings = [
@@ -83,6 +84,8 @@ def _runs(comparison: Comparison) -> tuple[str, str]:
 
 def _groups(view: View) -> str:
     """How the users were put in groups."""
+    if view.main != MAINSTREAM:
+        return sentence("own_groups", names=view.groups(view.main))
     runs = [run for runs in view.runs.values() for run in runs]
     bounds: dict[int, float] = {}
     for run in runs:

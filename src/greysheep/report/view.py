@@ -24,7 +24,7 @@ from greysheep.metrics.statistics import LEVEL, holm
 from greysheep.report.html import Name
 from greysheep.report.palette import Style, styles
 
-MAINSTREAM, ACTIVITY, NICHE = "mainstream", "activity", FOCUS
+MAINSTREAM, OWN, ACTIVITY, NICHE = "mainstream", "own", "activity", FOCUS
 MARGIN = 0.02
 """Relative loss that still counts as no harm between single reports."""
 
@@ -49,6 +49,8 @@ class View:
     seeds: Sequence[int]
     k: int
     margin: float
+    main: str
+    """The grouping that is tested: `mainstream`, or `own`."""
     comparison: Comparison | None
     """None for single reports, each of which has its own label."""
 
@@ -74,7 +76,7 @@ class View:
         }
         return cls(
             runs, short_names(record.labels), _styles(runs), means, record.reference, record.seeds, record.k,
-            record.margin, record,
+            record.margin, record.grouping, record,
         )  # fmt: skip
 
     @cached_property
@@ -99,6 +101,21 @@ class View:
     def against(self) -> str:
         """The short name of the reference."""
         return self.short.get(self.reference, self.reference)
+
+    @property
+    def focus(self) -> str:
+        """The group that sentences are about first."""
+        return NICHE if self.comparison is None else self.comparison.focus
+
+    @property
+    def of_groups(self) -> str:
+        """What the tested groups are called."""
+        return "mainstream group" if self.main == MAINSTREAM else "group of one's own"
+
+    @property
+    def notes(self) -> list[str]:
+        """What small groups can show."""
+        return next((runs[0].notes for runs in self.runs.values()), [])
 
     @property
     def even(self) -> bool:
@@ -126,15 +143,15 @@ class View:
         row = self.means.get((label, grouping, group), {})
         return number(row.get("mean")), number(row.get("ci_low")), number(row.get("ci_high"))
 
-    def mean(self, label: str, group: str, grouping: str = MAINSTREAM) -> float:
+    def mean(self, label: str, group: str, grouping: str = "") -> float:
         """Mean over the seeds of a group's means; NaN where there is none."""
-        return self.triple(label, grouping, group)[0]
+        return self.triple(label, grouping or self.main, group)[0]
 
-    def deviation(self, label: str, group: str, grouping: str = MAINSTREAM) -> float:
+    def deviation(self, label: str, group: str, grouping: str = "") -> float:
         """Standard deviation over the seeds of a group's means; NaN with one seed."""
-        return number(self.means.get((label, grouping, group), {}).get("sd"))
+        return number(self.means.get((label, grouping or self.main, group), {}).get("sd"))
 
-    def score(self, label: str, group: str, grouping: str = MAINSTREAM) -> float:
+    def score(self, label: str, group: str, grouping: str = "") -> float:
         """What labels are ranked by: the mean; NaN where that is unknown or cannot be ranked.
 
         The means of different splits cannot be ranked, so where a run is missing it is the difference to the
@@ -142,13 +159,13 @@ class View:
         """
         if self.even:
             return self.mean(label, group, grouping)
-        if grouping != MAINSTREAM:
+        if grouping not in ("", self.main):
             return math.nan
         if label == self.reference:
             return 0.0 * self.mean(label, group)
         return number(self.tests.get((label, group), {}).get("ratio"))
 
-    def best(self, group: str, grouping: str = MAINSTREAM) -> float:
+    def best(self, group: str, grouping: str = "") -> float:
         """Highest score of a column; NaN where fewer than two labels have one."""
         known = finite(self.score(label, group, grouping) for label in self.labels)
         return max(known) if len(known) > 1 else math.nan
@@ -185,8 +202,9 @@ class View:
             return 0
         return 1 if difference > 0 else -1
 
-    def ranked(self, group: str = NICHE) -> list[str]:
-        """Labels with a score in a group, the best first."""
+    def ranked(self) -> list[str]:
+        """Labels with a score in the group that sentences are about, the best first."""
+        group = self.focus
         known = [label for label in self.labels if math.isfinite(self.score(label, group))]
         return sorted(known, key=lambda label: -self.score(label, group))
 
@@ -267,15 +285,18 @@ def _of_reports(reports: Sequence[Report], reference: str | None) -> View:
         columns |= {name: name for name in (N_USERS, TRAIN_ROWS)}
         overall = report.overall.get(metric)
         all_users = dict(overall) if isinstance(overall, dict) else {}
-        means[label, MAINSTREAM, OVERALL] = all_users | {N_USERS: report.overall.get(N_USERS)}
-        for grouping, frame in ((MAINSTREAM, report.by_group), (ACTIVITY, report.by_activity)):
+        means[label, report.grouping, OVERALL] = all_users | {N_USERS: report.overall.get(N_USERS)}
+        tables = {report.grouping: report.by_group, ACTIVITY: report.by_activity}
+        if report.grouping == OWN:
+            tables[MAINSTREAM] = report.by_mainstream
+        for grouping, frame in tables.items():
             for row in frame.iter_rows(named=True):
                 means[label, grouping, str(row[GROUP])] = {to: row.get(name) for to, name in columns.items()}
     runs = {label: [report] for label, report in named.items()}
     seeds = sorted({report.seed for report in reports})
     return View(
         runs, short_names(list(named)), _styles(runs), means, reference or next(iter(named)), seeds,
-        reports[0].k, MARGIN, None,
+        reports[0].k, MARGIN, reports[0].grouping, None,
     )  # fmt: skip
 
 

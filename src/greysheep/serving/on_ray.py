@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from greysheep.errors import ConfigError
 from greysheep.models.base import Model
@@ -19,8 +19,12 @@ from greysheep.models.lists import Asked
 from greysheep.models.recommender import Recommender
 from greysheep.system.cluster import connect, failures
 
-if TYPE_CHECKING:
-    from greysheep.serving.batch import Parts
+
+class Parts(Protocol):
+    """Where parts go."""
+
+    def write(self, model: Recommender, asked: Asked, number: int) -> None:
+        """Make one."""
 
 
 class Maker:

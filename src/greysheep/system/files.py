@@ -6,8 +6,8 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from greysheep.errors import ConfigError, GreysheepError
@@ -147,6 +147,21 @@ def new_file(path: Path) -> Iterator[Path]:
     with draft_of(path, folder=False) as draft:
         yield draft
         draft.replace(path)
+
+
+def write_together(files: Mapping[Path, str | Callable[[Path], object]]) -> list[Path]:
+    """Write files, each a text or a function of a path; none takes its place before all are whole.
+
+    Returns their paths.
+    """
+    with ExitStack() as stack:
+        for path, content in files.items():
+            draft = stack.enter_context(new_file(path))
+            if isinstance(content, str):
+                draft.write_text(content, encoding="utf-8")
+            else:
+                content(draft)
+    return list(files)
 
 
 @contextmanager

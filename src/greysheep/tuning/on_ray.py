@@ -11,6 +11,9 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
+from greysheep.data.columns import GROUP, USER
 from greysheep.data.splitting import Split
 from greysheep.models.registry import sources
 from greysheep.system import jobs
@@ -19,7 +22,7 @@ from greysheep.tuning.plan import Plan
 from greysheep.tuning.score import Score
 from greysheep.tuning.search import PRUNE_AFTER, Search
 from greysheep.tuning.study import Notebook, Record
-from greysheep.tuning.worker import Files
+from greysheep.tuning.worker import GROUPS, Files
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -79,6 +82,9 @@ class RaySearch(Search):
         under_way: list[UnderWay] = []
         with self._folder() as folder:
             self.split.write(folder / "split")
+            if (own := self.split.groups) is not None:
+                named = pl.DataFrame({USER: self.split.log.user_ids, GROUP: own.named()})
+                named.write_parquet(folder / GROUPS)
             begun = False
             try:
                 while True:

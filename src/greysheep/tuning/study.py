@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from greysheep.errors import ConfigError
-from greysheep.system.files import locked
+from greysheep.system.files import locked, refused
 from greysheep.tuning.score import Score
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def open_notebook(path: Path | None, identity: Mapping[str, str], seed: int) -> 
     """Make a study, or open the one in the file at `path`, and lock it.
 
     Raises:
-        ConfigError: the file is no study, holds another one, or is in use.
+        ConfigError: the file is no study, holds another one, is in use, or (meanwhile) cannot be written.
     """
     import optuna
     from optuna.storages import InMemoryStorage, JournalStorage
@@ -160,7 +160,10 @@ def open_notebook(path: Path | None, identity: Mapping[str, str], seed: int) -> 
     pruner = optuna.pruners.MedianPruner(n_startup_trials=COMPARABLE_TRIALS, n_min_trials=COMPARABLE_TRIALS)
     try:
         busy = f"{path} is in use: another process tunes there"
-        with locked(path.with_name(f".{path.name}.lock"), busy) if path is not None else nullcontext():
+        with ExitStack() as stack:
+            if path is not None:
+                stack.enter_context(locked(path.with_name(f".{path.name}.lock"), busy))
+                stack.enter_context(refused(path))
             try:
                 storage = InMemoryStorage() if path is None else JournalStorage(_journal(path))
                 if NAME in optuna.get_all_study_names(storage):
@@ -221,6 +224,7 @@ def _check(study: Study, path: Path | None, identity: Mapping[str, str]) -> None
         if known.get(key) != value:
             what = {
                 "log": "another log, or another split of it",
+                "groups": "other groups of users",
                 "search space": "another search space (other fixed settings, or another version)",
             }.get(key, f"{key} {known.get(key)}, not {value}")
             raise ConfigError(f"{path} holds a search of {what}: name another place for this one")

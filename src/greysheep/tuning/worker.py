@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from greysheep.data.own_groups import read_groups
 from greysheep.data.splitting import Split
+from greysheep.errors import GreysheepWarning
 from greysheep.models.origin import import_source
 from greysheep.system import jobs
 from greysheep.system.files import write_text
 from greysheep.tuning.plan import TuneRequest
 from greysheep.tuning.score import Score
 from greysheep.tuning.search import Trials, Watch
+
+GROUPS = "groups.parquet"
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,18 @@ def measure(job: dict[str, Any]) -> None:
     files.epochs.unlink(missing_ok=True)  # of a worker that was lost
     reference = None if job["reference"] is None else Score(**job["reference"])
     watch = Watch(Reporter(files), plan, reference, time.monotonic() + job["seconds"])
-    trials = Trials(plan, Split.read(Path(job["folder"]) / "split"), show=False)
-    record, _ = trials.measure(job["settings"], watch)
+    record, _ = Trials(plan, _split(Path(job["folder"])), show=False).measure(job["settings"], watch)
     write_text(files.record, json.dumps(record.stored()))
+
+
+def _split(folder: Path) -> Split:
+    """The split of the search, with groups of one's own where it has some."""
+    split = Split.read(folder / "split")
+    if not (folder / GROUPS).is_file():
+        return split
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GreysheepWarning)  # given when the groups were first read
+        return replace(split, groups=read_groups(folder / GROUPS, split.log))
 
 
 if __name__ == "__main__":

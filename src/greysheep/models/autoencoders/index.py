@@ -26,6 +26,7 @@ from greysheep.errors import ConfigError, DataError
 from greysheep.mainstream.groups import GROUPS
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.models.autoencoders.base import MixtureModel
+from greysheep.models.contributions import Contributions
 from greysheep.models.recommender import Recommender
 from greysheep.nn.sparse_rows import SparseRows
 from greysheep.system.checks import a_path, number, one_of, seed_number, whole_number
@@ -100,6 +101,10 @@ class Index(Recommender):
         length = np.maximum(np.linalg.norm(self.item_vectors, axis=1, keepdims=True), 1e-12)
         unit = self.item_vectors / length
         return np.asarray(unit[items] @ unit.T)
+
+    def contributions(self, user: Any = None, items: Any = None, *, history: Any = None) -> Contributions:
+        """Those of the model that it was made from."""
+        return self.model.contributions(user, items, history=history)
 
     def export(self, directory: str | Path) -> Path:
         """Write users.parquet and items.parquet, one id and vector per row, for any vector index.

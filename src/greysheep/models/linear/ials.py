@@ -9,18 +9,22 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.sparse import csr_matrix, diags_array
 
-from greysheep.data.splitting import Split
+from greysheep.data.splitting import Split, Stage
 from greysheep.errors import ConfigError, MissingExtraError, warn
 from greysheep.models.base import Model, take
 from greysheep.models.config import ModelConfig
+from greysheep.models.fitted import Fitted
 from greysheep.models.search_space import Dimension, Real, Whole
 from greysheep.models.training.progress import Steps
 from greysheep.system.machine import threads_each
 
 LARGEST_CONFIDENCE = 1e9
 """What is above would overflow in float32, and be as good as this."""
-FOLDING_CELLS = 1 << 21
-"""Numbers in one batch of users that are folded in (16 MB in float64)."""
+FOLDING_CELLS = 1 << 17
+"""Numbers in one batch of users that are folded in: 1 MB in float64, which a core's own cache holds."""
+
+VECTORS = "user_vectors"
+"""Saved tensor: known users' vectors."""
 
 
 class IALSConfig(ModelConfig):
@@ -49,8 +53,9 @@ class IALS(Model):
     so alpha = 1 says no more about a row than about a gap. lambda is the same for all users and items. A
     confidence above 1e9 counts as 1e9: either way the preference is met exactly.
 
-    Only item vectors are kept. A user's vector is solved exactly from her input rows at every stage, so
-    people seen in training and new ones are served alike.
+    A user's vector is solved exactly from her input rows at every stage, so people seen in training and new
+    ones are served alike. Those of her stored rows are kept: each is solved once, when lists or a saved model
+    ask for it.
 
     Fitting runs on the CPU. `implicit`'s own solver takes 3 conjugate-gradient steps per vector; the result
     depends on the seed, not on the number of threads.
@@ -75,6 +80,8 @@ class IALS(Model):
     }
     item_factors: NDArray[Any]
     """[S, I, D], one matrix per seed."""
+    _known: tuple[Fitted, NDArray[Any]] | None = None
+    """[U, S D] vectors of the users of a fit by their stored rows; 0 = not solved yet."""
 
     def _fit(self, split: Split) -> None:
         rows, config = self._scaled(self.fit_rows), self.config
@@ -142,13 +149,33 @@ class IALS(Model):
             scaled.data = np.minimum(scaled.data, np.float32(most))
         return scaled
 
+    def _vectors(self, rows: csr_matrix) -> NDArray[Any]:
+        """Users' vectors [B, S D] by their rows [B, I], those of the seeds side by side."""
+        scaled, config = self._scaled(rows), self.config
+        each = (fold_in(scaled, items, config.alpha, config.regularization) for items in self.item_factors)
+        return np.concatenate(list(each), axis=1).astype(self.item_factors.dtype)
+
+    def _stage_state(self, users: NDArray[Any], stage: Stage) -> NDArray[Any] | None:
+        """Vectors by stored rows; before serving, the input is other rows."""
+        if stage != "serving":
+            return None
+        if self._known is None or self._known[0] is not self.fitted:
+            n_seeds, _, size = self.item_factors.shape
+            shape = (self.log.n_users, n_seeds * size)
+            self._known = self.fitted, np.zeros(shape, self.item_factors.dtype)
+        known: NDArray[Any] = self._known[1]
+        new = users[~known[users].any(axis=1)]
+        if len(new):
+            known[new] = self._vectors(self.known_part(self.rows[new]))
+        return np.asarray(known[users])
+
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
-        scaled = self._scaled(rows)
-        scores = np.zeros(rows.shape, dtype=self.item_factors.dtype)
-        for items in self.item_factors:
-            users = fold_in(scaled, items, self.config.alpha, self.config.regularization)
-            scores += users.astype(items.dtype) @ items.T
-        return scores
+        """Scores [B, I]; vectors that are 0, or not given at all, are solved from the rows."""
+        if user_state is None:
+            user_state = self._vectors(rows)
+        elif (new := ~user_state.any(axis=1)).any():
+            user_state[new] = self._vectors(rows[new])
+        return np.asarray(user_state @ np.concatenate(self.item_factors, axis=1).T)
 
     def _similarity(self, items: NDArray[np.int64]) -> NDArray[Any]:
         """Cosine [n, I] of the items' vectors, the mean over the seeds."""
@@ -159,9 +186,17 @@ class IALS(Model):
     def _state(self) -> dict[str, NDArray[Any]]:
         return {"item_factors": self.item_factors}
 
+    def _saved_state(self, with_rows: bool) -> dict[str, Any]:
+        """Known users' vectors beside it; they tell a user's rows, and are left out with them."""
+        known = self._stage_state(np.arange(self.log.n_users), "serving") if with_rows else None
+        return self._state() if known is None else {**self._state(), VECTORS: known}
+
     def _restore(self, state: dict[str, Any], n_items: int) -> None:
         n_seeds = len(state.get("item_factors", []))  # fewer than asked for after Ctrl-C
         self.item_factors = take(state, "item_factors", n_seeds, n_items, self.config.factors)
+        if VECTORS in state:
+            shape = self.log.n_users, n_seeds * self.config.factors
+            self._known = self.fitted, take(state, VECTORS, *shape)
 
 
 def fold_in(

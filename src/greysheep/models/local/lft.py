@@ -106,7 +106,7 @@ class LFT(GlobalFirst):
     def _choose_steps(self, split: Split) -> None:
         """Every user's number of steps, from her validation rows and all users'."""
         n_stages = self.config.steps + 1
-        objective, groups = Objective.parse(self.config.objective), split.mainstream.groups
+        objective, groups = Objective.parse(self.config.objective), split.user_groups
         validation = Validation(split, objective)
         n_rows = np.diff(validation.truth.indptr)
         gain = np.zeros((split.log.n_users, n_stages))
