@@ -12,8 +12,15 @@ import greysheep as gs
 from greysheep.cli import run
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES: dict[str, tuple[str, ...]] = {"batch": (), "upkeep": ()}
+PAGES: dict[str, tuple[str, ...]] = {
+    "batch": (),
+    "upkeep": (),
+    "export": ("usearch",),
+    "tracking": ("mlflow",),
+}
 """Pages, and the modules that what they show needs beside greysheep's own."""
+SLOW = ("tracking",)
+"""Pages that import for seconds."""
 
 
 def steps(page: str) -> list[str]:
@@ -23,7 +30,9 @@ def steps(page: str) -> list[str]:
     return [command.strip() or code for command, code in found]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.eval] if page in SLOW else []) for page in PAGES]
+)
 def test_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for module in PAGES[page]:
         if find_spec(module) is None:

@@ -32,7 +32,9 @@ from .models import load as load
 from .models.autoencoders.index import compile_index as compile_index
 from .models.upkeep import update as update
 from .report.pages import write_html as write_html
+from .report.tracking import track as track
 from .serving.batch import write_lists as write_lists
+from .serving.export import vectors_of as vectors_of
 from .tuning.auto import auto as auto
 from .tuning.tune import Tuning as Tuning
 from .tuning.tune import tune as tune

@@ -23,8 +23,10 @@ from greysheep.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     fit,
     logs,
+    report,
     serve,
     tune,
     update,
@@ -42,8 +44,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 commands: list[Callable[..., None]] = [demo.demo, logs.mainstream, logs.split, fit.fit, evaluate.evaluate]
-commands += [evaluate.recommend, update.update, audit.audit, compare.compare, tune.tune]
-commands += [compile.compile, serve.serve, doctor.doctor]
+commands += [evaluate.recommend, report.report, update.update, audit.audit, compare.compare]
+commands += [tune.tune, compile.compile, export.export, serve.serve, doctor.doctor]
 for command in commands:
     app.command()(command)
 app.add_typer(data.app, name="data")

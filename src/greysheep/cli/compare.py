@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from greysheep.cli.options import (
+    Engine,
     Groups,
     ListLengths,
     Log,
@@ -52,6 +53,7 @@ def compare(
         float | None, typer.Option(help="Start no run later than this; those under way are finished.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time, each with its share of the cores.")] = 1,
+    engine: Engine = "local",
     progress: Annotated[bool, typer.Option(help="Show on stderr which runs are done.")] = True,
     options: LogOptions,
 ) -> None:
@@ -78,6 +80,7 @@ def compare(
         margin=margin,
         max_minutes=max_minutes,
         jobs=jobs,
+        engine=engine,
     )
     interactions = options.read(log)
     typer.echo(str(interactions.summary))

@@ -1,7 +1,7 @@
 """`greysheep fit`: a model folder from a log."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,9 @@ from greysheep.errors import ConfigError, ModelFolderError, warn
 from greysheep.system.drafts import no_empty_folders
 from greysheep.system.files import check_folder, check_mount
 from greysheep.system.signals import ctrl_c_waits
+
+if TYPE_CHECKING:
+    from greysheep.models import Model
 
 
 @shared.with_log_options
@@ -45,6 +48,7 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was killed, to the same result.")
     ] = False,
+    track: shared.Track = False,
     overwrite: shared.Overwrite = False,
     options: shared.LogOptions,
 ) -> None:
@@ -56,6 +60,10 @@ def fit(
     """
     check_folder(output, marker="manifest.json", overwrite=overwrite, inputs=[log, config, groups])
     check_mount(output)
+    if track:
+        from greysheep.report.tracking import need_mlflow
+
+        need_mlflow()
     output = output.expanduser()
     place = output.resolve()
     checkpoints = place.with_name(f".{place.name}.checkpoints")
@@ -95,8 +103,20 @@ def fit(
         _say_what_is_left(checkpoints, "--resume --overwrite")
         raise typer.Exit(130)
     remove(checkpoints)
+    if track:
+        _track(recommender, output)
     if pressed:
         raise typer.Exit(130)
+
+
+def _track(model: "Model", folder: Path) -> None:
+    """Write a model down in MLflow; with its report where its split has test rows."""
+    from greysheep.data.splitting import TEST
+    from greysheep.evaluation.evaluate import evaluate
+    from greysheep.report import tracking
+
+    report = evaluate(model) if (model.split.part == TEST).any() else None
+    typer.echo(f"MLflow: run {tracking.track(model, report, folder=folder)}")
 
 
 def _make_way(checkpoints: Path, overwrite: bool) -> None:

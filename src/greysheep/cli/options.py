@@ -55,6 +55,12 @@ Engine = Annotated[
     str, typer.Option(help="Where the work is done: local, or ray (the machines of a Ray cluster).")
 ]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes on Ray; one a core if not given.")]
+Track = Annotated[
+    bool,
+    typer.Option(
+        "--track", help="Write it down in MLflow: at MLFLOW_TRACKING_URI, else in the folder mlruns."
+    ),
+]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 

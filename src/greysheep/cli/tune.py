@@ -40,6 +40,8 @@ def tune(
     seed: shared.Seed = 0,
     threads: shared.Threads = None,
     device: shared.Device = None,
+    engine: shared.Engine = "local",
+    jobs: Annotated[int, typer.Option(min=1, help="Trials at a time, on Ray.")] = 1,
     options: shared.LogOptions,
 ) -> None:
     """Search the settings of a model on validation rows; test rows are never read.
@@ -69,6 +71,8 @@ def tune(
         margin=margin,
         fixed=read_settings(settings or []) | fixed,
         epochs=epochs,
+        engine=engine,
+        jobs=jobs,
     )
     interactions = options.read(log)
     typer.echo(str(interactions.summary))

@@ -25,7 +25,7 @@ from greysheep.evaluation.report import Report
 from greysheep.models.registry import sources
 from greysheep.system import jobs
 from greysheep.system.checks import a_path, list_lengths
-from greysheep.system.machine import threads_each
+from greysheep.system.cluster import connect
 
 COMMAND = jobs.command("greysheep.comparison.worker")
 POLL = 0.05
@@ -44,6 +44,7 @@ def compare(
     margin: float = 0.02,
     max_minutes: float | None = None,
     jobs: int = 1,
+    engine: str = "local",
     groups: Any = None,
     progress: bool = True,
     command: str | None = None,
@@ -67,6 +68,7 @@ def compare(
         margin: relative loss that still counts as no harm.
         max_minutes: start no run later than this; those under way are finished. None: no limit.
         jobs: runs at a time, each with its share of the cores.
+        engine: "local", or "ray": the runs are tasks of a Ray cluster (extra `ray`) whose machines see `out`.
         groups: a file or frame of user_id and group: groups of your own to stop, measure and test by, in
             place of the five by mainstream taste, which stand beside them then.
         progress: show on stderr which runs are done: live on a terminal, else as plain lines.
@@ -84,7 +86,7 @@ def compare(
     *shorter, longest = list_lengths(k)
     request = CompareRequest(
         models=models, protocol=protocol, seeds=seeds, k=longest, shorter=shorter, reference=reference,
-        margin=margin, max_minutes=max_minutes, jobs=jobs,
+        margin=margin, max_minutes=max_minutes, jobs=jobs, engine=engine,
     )  # fmt: skip
     texts = joined(request.models)
     call = f"greysheep.compare(log, {texts!r}, protocol={protocol!r}, seeds={seeds!r}, k={k!r})"
@@ -98,6 +100,8 @@ def run_request(
     deadline = time.monotonic() + 60 * (math.inf if request.max_minutes is None else request.max_minutes)
     folder = a_path("out", out)
     check_place(folder)
+    if request.engine == "ray":
+        connect()  # before anything is begun
     protocol, seeds = request.protocol, request.seeds
     log = Interactions.of(log)
     own = None if groups is None else read_groups(groups, log)
@@ -156,18 +160,19 @@ class Process:
     """A run under way."""
 
     run: Run
-    job: jobs.Process
+    job: jobs.Job
 
     @classmethod
-    def start(cls, run: Run, folder: Path, lengths: list[int], threads: int) -> Process:
+    def start(cls, run: Run, folder: Path, lengths: list[int], threads: int, engine: str) -> Process:
         """Start a run; what it says goes to <stem>.log."""
         for suffix in (".json", ".parquet"):  # of another version of the model
             run.file(suffix).unlink(missing_ok=True)
         run.file(".log").parent.mkdir(parents=True, exist_ok=True)
         text = run.text or run.label
-        job = {"label": run.label, "text": text, "seed": run.seed, "out": str(run.out), "split": str(folder),
-               "k": lengths, "threads": threads, "sources": sources(text)}  # fmt: skip
-        return cls(run, jobs.Process.start(COMMAND, job, run.file(".log"), threads))
+        out, split = str(run.out.absolute()), str(folder.absolute())
+        job = {"label": run.label, "text": text, "seed": run.seed, "out": out, "split": split, "k": lengths,
+               "threads": threads, "sources": sources(text)}  # fmt: skip
+        return cls(run, jobs.start(COMMAND, job, run.file(".log"), threads, engine))
 
     def progress(self) -> str:
         """The last line that it wrote about an epoch."""
@@ -178,7 +183,7 @@ class Process:
     def outcome(self) -> Report | str:
         """The report of a process that ended, or one line that says why there is none."""
         self.job.close()
-        report = self.run.read() if self.job.process.returncode == 0 else None
+        report = self.run.read() if self.job.ended_well() else None
         if report is None:
             return self.job.failure()
         self.job.log.unlink(missing_ok=True)
@@ -194,7 +199,7 @@ def carry_out(
     """
     waiting, under_way = list(runs), list[Process]()
     reports, failures = dict[Key, Report](), dict[Key, str]()
-    threads = threads_each(request.jobs)
+    threads = jobs.share_of(request.jobs, request.engine)
     try:
         while waiting or under_way:
             while waiting and len(under_way) < request.jobs and time.monotonic() < deadline:
@@ -203,7 +208,8 @@ def carry_out(
                 folder = splits.of(run.seed)
                 display.busy("")
                 display.started(run.key)
-                under_way.append(Process.start(run, folder, [*request.shorter, request.k], threads))
+                lengths = [*request.shorter, request.k]
+                under_way.append(Process.start(run, folder, lengths, threads, request.engine))
             if not under_way:
                 break
             time.sleep(POLL)

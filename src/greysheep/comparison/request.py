@@ -17,7 +17,8 @@ from greysheep.errors import ConfigError
 from greysheep.models import parse
 from greysheep.models.config import Request
 from greysheep.models.registry import known, sources
-from greysheep.system.checks import MOST_THREADS, seed_number, shown
+from greysheep.system.checks import MOST_THREADS, one_of, seed_number, shown
+from greysheep.system.jobs import ENGINES
 
 NAME = re.compile(r"[^\[\]=,\n]*[^\[\]=,\s][^\[\]=,\n]*")
 MOST_SEEDS = 1000
@@ -50,6 +51,8 @@ class CompareRequest(Request):
     """Relative loss that still counts as no harm."""
     max_minutes: float | None = Field(None, ge=0)
     """No run is started later than this."""
+    engine: str = "local"
+    """Where the runs are made: here, or on Ray."""
     jobs: int = Field(1, ge=1, le=MOST_THREADS)
     """Runs at a time."""
 
@@ -107,6 +110,11 @@ class CompareRequest(Request):
         if not has_test_rows(protocol):
             raise ConfigError(f"compare needs test rows: protocol {' or '.join(TESTED)}, not {protocol!r}")
         return str(Protocol.parse(protocol))
+
+    @field_validator("engine")
+    @classmethod
+    def _known(cls, engine: str) -> str:
+        return one_of("engine", engine, ENGINES)
 
     @field_validator("reference", mode="before")
     @classmethod

@@ -100,6 +100,29 @@ class Model(Recommender):
         self.label = self.name if label is None else a_text("label", label) or self.name
         self.config, self.options = divide(self.Config, keywords, self.name)
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Settings and run options by name, as scikit-learn has it; deep: of no account.
+
+        >>> import greysheep as gs
+        >>> gs.EASE(regularization=10.0).set_params(seed=3).get_params()["regularization"]
+        10.0
+        """
+        return {**self.config.model_dump(), **self.options.model_dump()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Change settings and run options by name; returns the model, which is to be fitted (again).
+
+        Raises:
+            ConfigError: a name is unknown, or a value is not possible; nothing is changed then.
+        """
+        if params:
+            self.__dict__ = type(self)(label=self.label, **{**self.get_params(), **params}).__dict__
+        return self
+
+    def __sklearn_clone__(self) -> Self:
+        """The same model, not fitted, for scikit-learn's `clone`."""
+        return type(self)(label=self.label, **self.get_params())
+
     @property
     def uses_gate_rows(self) -> bool:
         """Whether rows of part `gate` are held out from training for a gate or adaptive weights."""

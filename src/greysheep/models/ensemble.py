@@ -113,6 +113,10 @@ class Ensemble(Model):
         ensemble.parts = ensemble._fitted_parts = list(fitted)
         return ensemble
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """As of every model; members and weights as they were asked for, not as `fit` chose them."""
+        return {**self._asked.model_dump(), **self.options.model_dump()}
+
     def _make_parts(self) -> list[Model]:
         return [parse(text, **self.options.model_dump()) for text in self.config.members]
 

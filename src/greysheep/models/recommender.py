@@ -212,6 +212,11 @@ class Recommender(ABC):
 
     # Lists
 
+    def serving_scores(self, users: NDArray[np.int64]) -> NDArray[Any]:
+        """Scores [n, I] of known users, by their codes, for all items, by every stored row."""
+        state = self._stage_state(users, "serving")
+        return self.spread(self._scores(self.known_part(self.rows[users]), state))
+
     def rank(self, users: NDArray[Any], *, k: int = 20, stage: Stage = "test") -> NDArray[np.int64]:
         """Top k of known users among all items but their input of that stage (docs/method.md, "Protocols").
 

@@ -29,12 +29,12 @@ from greysheep.models.training.progress import Steps
 from greysheep.system.checks import a_path, one_of, whole_number
 from greysheep.system.drafts import no_empty_folders, remove
 from greysheep.system.files import check_folder, locked, refused, write_text, written_or_refused
+from greysheep.system.jobs import ENGINES
 from greysheep.system.machine import own_version
 from greysheep.system.seal import DIGEST, MANIFEST, check_seal, write_seal
 
 PART_USERS = 4096
 REQUEST, PREFIX = "_request.json", "_"
-ENGINES = ("local", "ray")
 NAMES = {
     "model": "another model",
     "users": "other users",

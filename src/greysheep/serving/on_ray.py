@@ -5,6 +5,7 @@ Nothing of our own goes between machines: all of them see the folders of the mod
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib import import_module
@@ -66,6 +67,8 @@ def write_parts(
     data = import_module("ray.data")
     most = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    held = ray.put(asked)  # for as long as workers may be started
     with ExitStack() as stack, failures():
         folder = model.fitted.folder
         if folder is None:
@@ -73,7 +76,7 @@ def write_parts(
             model.save(folder)
         done = data.from_items(missing, override_num_blocks=len(missing)).map_batches(
             Maker,
-            fn_constructor_args=(str(folder.resolve()), [ray.put(asked)], parts),
+            fn_constructor_args=(str(folder.resolve()), [held], parts),
             batch_size=1,
             compute=data.ActorPoolStrategy(min_size=1, max_size=min(most, len(missing))),
             num_cpus=1,

@@ -6,10 +6,14 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from greysheep.errors import GreysheepError, MissingExtraError, ProcessEndedError, first_line
 from greysheep.system.machine import usable_cores
+
+TRIES = 3
+"""Starts of a cluster of this machine: Ray gives a busy one half a minute."""
 
 
 def connect() -> Any:
@@ -20,24 +24,26 @@ def connect() -> Any:
         ProcessEndedError: there is no cluster at that address, or none can be started.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a library calls nobody
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine takes its time
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is said once, by us
     try:
-        import ray
+        ray: Any = import_module("ray")
     except ImportError as error:
         raise MissingExtraError("ray", "the engine ray") from error
-    if not ray.is_initialized():
-        address = os.environ.get("RAY_ADDRESS")
+    address, tries = os.environ.get("RAY_ADDRESS"), 0
+    own: dict[str, Any] = {"num_cpus": usable_cores(), "include_dashboard": False}
+    while not ray.is_initialized():
+        tries += 1
         try:
             ray.init(
-                address=address,
-                num_cpus=None if address else usable_cores(),
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
+                address=address, log_to_driver=False, logging_level=logging.ERROR, **({} if address else own)
             )
         except (Exception, ray.exceptions.RayError) as error:  # it raises plain Exceptions, too
-            where = f"no Ray cluster at RAY_ADDRESS={address}" if address else "Ray cannot be started here"
-            raise ProcessEndedError(f"{where}: {first_line(error)}") from None
+            ray.shutdown()
+            if address or tries == TRIES:
+                where = f"there is no Ray cluster at RAY_ADDRESS={address}"
+                if not address:
+                    where = "Ray cannot be started here"
+                raise ProcessEndedError(f"{where}: {first_line(error)}") from None
     return ray
 
 
@@ -59,3 +65,11 @@ def failures() -> Iterator[None]:
         if cause is not None:
             raise type(cause)(str(cause)) from None
         raise ProcessEndedError(f"work on Ray failed: {first_line(error)}") from None
+
+
+def cores_each(jobs: int) -> int:
+    """Cores of each of `jobs` tasks at a time: its share of the cluster's, and no more than a machine has."""
+    ray = connect()
+    share = int(ray.cluster_resources().get("CPU", 1)) // jobs
+    most = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=1)
+    return max(1, min(share, most))

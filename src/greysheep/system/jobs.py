@@ -19,8 +19,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from greysheep.errors import GreysheepError, ProcessEndedError
-from greysheep.system.machine import THREAD_VARIABLES
+from greysheep.system.cluster import connect, cores_each, failures
+from greysheep.system.machine import THREAD_VARIABLES, threads_each
 
+ENGINES = ("local", "ray")
+"""Where jobs are done."""
+RETRIES = 3
+"""Times that Ray does a job again whose worker or machine was lost."""
 PATIENCE = 10.0
 """Seconds that a process gets to end after it was asked to."""
 
@@ -88,11 +93,13 @@ class Process:
         """Whether it ended, well or not."""
         return self.process.poll() is not None
 
+    def ended_well(self) -> bool:
+        """Whether it ended, and has done its job."""
+        return self.process.returncode == 0
+
     def said(self) -> list[str]:
         """The last lines of its log."""
-        with self.log.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
-            return [line for line in log.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        return last_lines(self.log)
 
     def failure(self) -> str:
         """One line that says why a process that ended left no result."""
@@ -123,6 +130,92 @@ class Process:
             self.process.wait()
         self.close()
         self.log.unlink(missing_ok=True)
+
+
+@dataclass
+class Task:
+    """A function under way on Ray: a task there starts the process, on whatever machine it is.
+
+    All machines see the folders that the job names. A task whose machine or worker is lost is done again from
+    its beginning: its process ends with it.
+    """
+
+    log: Path
+    ref: Any
+    outcome: tuple[int, str] | None = None
+    """Exit code of the process, and why it is not 0."""
+
+    @classmethod
+    def start(cls, command: Sequence[str], job: Mapping[str, Any], log: Path, threads: int) -> Task:
+        """Start it with what the job says; it gets as many cores of a machine as threads."""
+        ray = connect()
+        log = log.absolute()
+        task = ray.remote(num_cpus=threads, max_retries=RETRIES, max_calls=1)(_carry_out)
+        return cls(log, task.remote(list(command[1:]), dict(job), str(log), threads))
+
+    def ended(self) -> bool:
+        """Whether it ended, well or not."""
+        ray = connect()
+        if self.outcome is None and ray.wait([self.ref], timeout=0)[0]:
+            try:
+                with failures():
+                    self.outcome = ray.get(self.ref)
+            except GreysheepError as error:
+                self.outcome = 1, str(error)
+        return self.outcome is not None
+
+    def ended_well(self) -> bool:
+        """Whether it ended, and has done its job."""
+        return self.outcome is not None and self.outcome[0] == 0
+
+    def said(self) -> list[str]:
+        """The last lines of its log."""
+        return last_lines(self.log) if self.log.is_file() else []  # none while it waits for cores
+
+    def failure(self) -> str:
+        """One line that says why one that ended left no result."""
+        return "it left no result" if self.outcome is None else self.outcome[1]
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+    def stop(self) -> None:
+        """End it now; what it did is lost."""
+        connect().cancel(self.ref, force=True)
+        self.log.unlink(missing_ok=True)
+
+
+Job = Process | Task
+
+
+def start(command: Sequence[str], job: Mapping[str, Any], log: Path, threads: int, engine: str) -> Job:
+    """Start a job here, or on Ray."""
+    kind = Task if engine == "ray" else Process
+    return kind.start(command, job, log, threads)
+
+
+def share_of(jobs: int, engine: str) -> int:
+    """Threads of each of `jobs` at a time."""
+    return cores_each(jobs) if engine == "ray" else threads_each(jobs)
+
+
+def _carry_out(command: list[str], job: dict[str, Any], log: str, threads: int) -> tuple[int, str]:
+    """On Ray: do one job in a fresh process of this machine; its exit code, and why it is not 0."""
+    started = Process.start([sys.executable, *command], job, Path(log), threads)
+    try:
+        code = started.process.wait()
+    except BaseException:
+        started.stop()
+        raise
+    started.close()
+    return code, started.failure() if code else ""
+
+
+def last_lines(log: Path) -> list[str]:
+    """The last lines of a log."""
+    with log.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 8192))
+        return [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
 
 
 def run(command: Sequence[str], job: Mapping[str, Any], log: Path, threads: int) -> None:

@@ -17,7 +17,8 @@ from greysheep.models import REGISTRY, Model, create, parse
 from greysheep.models.base import IterativeModel
 from greysheep.models.config import Request, RunOptions
 from greysheep.models.search_space import Dimension
-from greysheep.system.checks import MOST_SEED
+from greysheep.system.checks import MOST_SEED, MOST_THREADS, one_of
+from greysheep.system.jobs import ENGINES
 from greysheep.tuning.score import OBJECTIVES, Score
 
 OWN = ("seed", "progress", "objective")
@@ -58,6 +59,10 @@ class TuneRequest(Request):
     """Settings and run options of every trial."""
     epochs: int | None = None
     """The most epochs of a trial."""
+    engine: str = "local"
+    """Where the trials are made: here, or on Ray."""
+    jobs: int = Field(1, ge=1, le=MOST_THREADS)
+    """Trials at a time, on Ray."""
 
     @cached_property
     def plan(self) -> Plan:
@@ -82,6 +87,9 @@ class TuneRequest(Request):
         Protocol.parse(self.protocol)
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"objective {self.objective!r} of tune is none of {', '.join(OBJECTIVES)}")
+        one_of("engine", self.engine, ENGINES)
+        if self.engine == "local" and self.jobs > 1:
+            raise ConfigError(f"jobs={self.jobs} trials at a time are for the engine ray: here it is one")
         if self.reference is not None and self.objective != "no-harm":
             raise ConfigError(
                 f"reference={self.reference!r} belongs to objective 'no-harm', not {self.objective!r}"

@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from greysheep.data.splitting import Split
 from greysheep.errors import ConfigError, GreysheepError, GreysheepWarning
@@ -29,11 +29,21 @@ FAILURES = (GreysheepError, ValueError, ArithmeticError, RuntimeError, MemoryErr
 """What a bad setting can raise: our errors, NaN scores, overflow, no memory in torch or numpy."""
 
 
+class Told(Protocol):
+    """What is told of epochs: a trial of Optuna, or what stands for one on another machine."""
+
+    def report(self, value: float, step: int) -> None:
+        """Take what an epoch is worth."""
+
+    def should_prune(self) -> bool:
+        """Whether there is to be no further epoch."""
+
+
 @dataclass
 class Watch:
     """Called after each epoch: keeps the score of the best one, and prunes the trial or ends it in time."""
 
-    trial: Trial
+    trial: Told
     plan: Plan
     reference: Score | None
     deadline: float
@@ -59,14 +69,55 @@ class Watch:
         return self.cut != "finished"
 
 
-class Search:
-    """Trials of one plan on one split without test rows."""
+class Trials:
+    """How a trial of a plan is made on a split without test rows."""
+
+    def __init__(self, plan: Plan, split: Split, show: bool):
+        self.plan, self.split, self.show = plan, split, show
+        self.warned: set[str] = set()
+
+    def measure(self, settings: dict[str, Any], watch: Watch) -> tuple[Record, bool]:
+        """A trial's record without its value, and whether Ctrl-C ended it."""
+        try:
+            model = self.plan.create(settings, self._progress)
+            if isinstance(model, IterativeModel):
+                model.watch = watch
+            score = self._fit(model)
+        except FAILURES as error:
+            return Record("failed", settings, message=_one_line(error)), False
+        except KeyboardInterrupt:
+            return Record("stopped", settings, None, watch.score, watch.epochs, watch.best_epoch), True
+        interrupted = bool(getattr(model, "interrupted", False))
+        state: State = "stopped" if interrupted else watch.cut
+        return Record(state, settings, None, score, model.epochs, model.best_epoch), interrupted
+
+    def _fit(self, model: Model) -> Score:
+        """Train and score; a warning is passed on once per search, not once per trial."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            score = Score.of_model(model.fit(self.split))
+        for warning in caught:
+            text = str(warning.message)
+            interruption = issubclass(warning.category, GreysheepWarning) and "interrupted" in text
+            if text not in self.warned and not interruption:  # the search reports an interruption itself
+                self.warned.add(text)
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        return score
+
+    @property
+    def _progress(self) -> bool | None:
+        """A bar for each training on a terminal; in a pipe the line per trial is enough."""
+        return None if self.show else False
+
+
+class Search(Trials):
+    """Trial after trial of one plan on one split, written down in a notebook."""
 
     def __init__(self, plan: Plan, split: Split, notebook: Notebook, show: bool):
-        self.plan, self.split, self.notebook, self.show = plan, split, notebook, show
+        super().__init__(plan, split, show)
+        self.notebook = notebook
         self.deadline = math.inf
         self.reference: Score | None = None
-        self.warned: set[str] = set()
 
     def run(self) -> bool:
         """Search; returns whether Ctrl-C ended it.
@@ -80,10 +131,7 @@ class Search:
             self.reference = self._reference()
             self.deadline = time.monotonic() + 60 * (self.plan.request.minutes or math.inf)
             first = [self.plan.complete(start) for start in self.plan.first]
-            begun = False
-            while not self._over(begun):
-                self._try(self.notebook.next(first))
-                begun = True
+            self._search(first)
         except KeyboardInterrupt:
             interrupted = True
         records = self.notebook.records()
@@ -96,11 +144,18 @@ class Search:
             f"all {len(failed)} trials of {self.plan.model} failed, the first one with: {failed[0].message}"
         )
 
-    def _over(self, begun: bool) -> bool:
-        """Whether to end here. However short the time, one trial is made."""
+    def _search(self, first: list[dict[str, Any]]) -> None:
+        """Make trials until it is over."""
+        begun = False
+        while not self._over(begun):
+            self._try(self.notebook.next(first))
+            begun = True
+
+    def _over(self, begun: bool, under_way: int = 0) -> bool:
+        """Whether to begin no further trial. However short the time, one trial is made."""
         settled = self.notebook.settled()
         measured = [record.seconds for record in settled if record.value is not None]
-        if len(settled) >= (self.plan.request.trials or math.inf):
+        if len(settled) + under_way >= (self.plan.request.trials or math.inf):
             return True
         if not measured and len(settled) >= HOPELESS:
             return True
@@ -134,47 +189,18 @@ class Search:
         self.notebook.begin(trial, settings)
         watch = Watch(trial, self.plan, self.reference, self.deadline)
         begun = time.perf_counter()
-        record, interrupted = self._measure(settings, watch)
-        if record.score is not None:
-            record = replace(record, value=self.plan.value(record.score, self.reference))
-        record = replace(record, number=trial.number, seconds=time.perf_counter() - begun)
-        self.notebook.write(trial, record)
-        self._tell(record)
+        record, interrupted = self.measure(settings, watch)
+        self._write(trial, replace(record, seconds=time.perf_counter() - begun))
         if interrupted:
             raise KeyboardInterrupt
 
-    def _measure(self, settings: dict[str, Any], watch: Watch) -> tuple[Record, bool]:
-        """A trial's record without its value, and whether Ctrl-C ended it."""
-        try:
-            model = self.plan.create(settings, self._progress)
-            if isinstance(model, IterativeModel):
-                model.watch = watch
-            score = self._fit(model)
-        except FAILURES as error:
-            return Record("failed", settings, message=_one_line(error)), False
-        except KeyboardInterrupt:
-            return Record("stopped", settings, None, watch.score, watch.epochs, watch.best_epoch), True
-        interrupted = bool(getattr(model, "interrupted", False))
-        state: State = "stopped" if interrupted else watch.cut
-        return Record(state, settings, None, score, model.epochs, model.best_epoch), interrupted
-
-    def _fit(self, model: Model) -> Score:
-        """Train and score; a warning is passed on once per search, not once per trial."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            score = Score.of_model(model.fit(self.split))
-        for warning in caught:
-            text = str(warning.message)
-            interruption = issubclass(warning.category, GreysheepWarning) and "interrupted" in text
-            if text not in self.warned and not interruption:  # the search reports an interruption itself
-                self.warned.add(text)
-                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        return score
-
-    @property
-    def _progress(self) -> bool | None:
-        """A bar for each training on a terminal; in a pipe the line per trial is enough."""
-        return None if self.show else False
+    def _write(self, trial: Trial, record: Record) -> None:
+        """Write down what came of a trial, and say it."""
+        if record.score is not None:
+            record = replace(record, value=self.plan.value(record.score, self.reference))
+        record = replace(record, number=trial.number)
+        self.notebook.write(trial, record)
+        self._tell(record)
 
     def _tell(self, record: Record) -> None:
         known = [other.value for other in self.notebook.records() if other.value is not None]

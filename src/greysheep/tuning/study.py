@@ -77,8 +77,10 @@ class Notebook:
         """The trials that need not be run again."""
         return [record for record in self.records() if record.state != "stopped"]
 
-    def next(self, first: list[dict[str, Any]]) -> Trial:
+    def next(self, first: list[dict[str, Any]], ahead: int = 0) -> Trial:
         """Open a trial: one that was cut short, a first guess, or what the sampler says.
+
+        ahead: trials that are under way.
 
         The sampler is seeded with the number of settled trials, so that a search that was interrupted goes on
         as if it had not been.
@@ -86,7 +88,7 @@ class Notebook:
         from optuna.samplers import TPESampler
         from optuna.trial import TrialState
 
-        number = len(self.settled())
+        number = len(self.settled()) + ahead
         if not self.study.get_trials(False, (TrialState.WAITING,)):
             again = self._cut_short()
             if again is not None:

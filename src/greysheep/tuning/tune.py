@@ -12,11 +12,11 @@ from greysheep.data.own_groups import read_groups
 from greysheep.data.splitting import Split, split
 from greysheep.errors import GreysheepWarning
 from greysheep.system.checks import a_path
-from greysheep.tuning.plan import TuneRequest
+from greysheep.tuning.plan import Plan, TuneRequest
 from greysheep.tuning.result import Tuning, result
 from greysheep.tuning.score import blind
 from greysheep.tuning.search import Search
-from greysheep.tuning.study import open_notebook
+from greysheep.tuning.study import Notebook, open_notebook
 
 __all__ = ["Tuning", "run_request", "tune"]
 
@@ -35,6 +35,8 @@ def tune(
     margin: float = 0.02,
     fixed: Mapping[str, Any] | None = None,
     epochs: int | None = None,
+    engine: str = "local",
+    jobs: int = 1,
     groups: Any = None,
     progress: bool = True,
 ) -> Tuning:
@@ -63,6 +65,9 @@ def tune(
         margin: the relative loss that `no-harm` allows.
         fixed: settings and run options of every trial; they are not searched.
         epochs: the most epochs of a trial.
+        engine: "local", or "ray": the trials are tasks of a Ray cluster (extra `ray`) whose machines see the
+            folder of `storage`.
+        jobs: trials at a time, on Ray; the sampler then knows less when it is asked.
         groups: a file or frame of user_id and group that "worst" and "no-harm" are about, in place of the
             groups by mainstream taste; a split has its own.
         progress: one line per trial on stderr.
@@ -85,7 +90,7 @@ def tune(
     protocol = data.protocol if isinstance(data, Split) else protocol
     request = TuneRequest(
         model=model, protocol=protocol, seed=seed, objective=objective, trials=trials, minutes=minutes,
-        reference=reference, margin=margin, fixed=settings, epochs=epochs,
+        reference=reference, margin=margin, fixed=settings, epochs=epochs, engine=engine, jobs=jobs,
     )  # fmt: skip
     return run_request(request, data, storage, groups=groups, progress=progress)
 
@@ -109,10 +114,22 @@ def run_request(
     identity = {**plan.identity(), "protocol": rows.protocol, "log": rows.fingerprint()}
     identity["groups"] = "mainstream" if rows.groups is None else rows.groups.fingerprint()
     with open_notebook(path, identity, request.seed) as notebook:
-        search = Search(plan, rows, notebook, progress)
+        search = _search(plan, rows, notebook, progress, path)
         interrupted = search.run()
         tuning = result(plan, notebook.records(), search.reference, interrupted)
     if tuning.best_value < 0:
         message = f"no trial keeps every group within {request.margin:g} of {plan.reference}"
         warnings.warn(f"{message}: the best harms least", GreysheepWarning, stacklevel=3)
     return tuning
+
+
+def _search(plan: Plan, rows: Split, notebook: Notebook, progress: bool, path: Path | None) -> Search:
+    """The search, here or on Ray."""
+    if plan.request.engine == "local":
+        return Search(plan, rows, notebook, progress)
+    from greysheep.system.cluster import connect
+    from greysheep.tuning.on_ray import RaySearch
+
+    connect()  # before anything is begun
+    place = None if path is None else path.with_name(f".{path.name}.trials").absolute()
+    return RaySearch(plan, rows, notebook, progress, place, plan.request.jobs)
