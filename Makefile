@@ -10,7 +10,7 @@ help:
 	@echo "make test   the environment, then every quick test and docstring example"
 	@echo "make matrix every odd log with every model under every protocol, and 200 examples of each invariant"
 	@echo "make eval   the slow tests on full-size real data (GREYSHEEP_DATA); ONLY=yelp: those of that name"
-	@echo "make chaos  damaged and hostile folders, processes killed at random moments (an hour); writes docs/results/chaos.md"
+	@echo "make chaos  damaged and hostile folders, full disks, processes killed at random moments (an hour); writes docs/results/chaos.md"
 	@echo "make lint   ruff, mypy, import-linter and bandit"
 	@echo "make audit  known vulnerabilities of what is installed in .venv (asks pypi.org)"
 
@@ -48,6 +48,8 @@ chaos: .venv/stamp-dev
 	mkdir -p build/chaos
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chaos/folders.py build/chaos/folders.json
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chaos/kills.py build/chaos/kills.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chaos/disks.py build/chaos/disks.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/chaos/cost.py build/chaos/cost.json
 	$(BIN)/python benchmarks/chaos/page.py
 
 lint: .venv/stamp-dev

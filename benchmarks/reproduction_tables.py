@@ -100,7 +100,8 @@ def models(table: Table) -> dict[str, str]:
             texts[name] = text_of(name, held)
         if tuned.get(name):
             texts[f"{name}, tuned"] = text_of(name, {**tuned[name], **held})
-    texts["ials + ease-weighted"] = text_of("blend", tuned.get("blend", {}))
+    members = "+".join(text_of(name, tuned.get(name, {})) for name in ("ials", "ease-weighted"))
+    texts["ials + ease-weighted"] = f"ensemble[members={members}]"
     for name in ("lft", "enlft") if not table.more else ():
         its = {key: value for key, value in tuned.get("wl", {}).items() if key != "power"}
         texts[f"{name} on wl as tuned"] = text_of(name, {"global_model": "wl", **its, **HELD.get(name, {})})

@@ -55,7 +55,7 @@ def measured(model: Any) -> list[dict[str, Any]]:
 
 
 def state_of(model: Any) -> dict[str, np.ndarray]:
-    return {key: np.array(value) for key, value in model._state().items()}
+    return {key: np.asarray(value).copy() for key, value in model._state().items()}
 
 
 def assert_same_state(a: Any, b: Any) -> None:
@@ -64,6 +64,11 @@ def assert_same_state(a: Any, b: Any) -> None:
     for key in left:
         assert left[key].dtype == right[key].dtype, key
         np.testing.assert_array_equal(left[key], right[key], err_msg=key)
+
+
+def text_of(name: str, own: dict[str, Any]) -> str:
+    """A model as a text that `parse` reads."""
+    return f"{name}[{','.join(f'{key}={value}' for key, value in own.items())}]"
 
 
 class ModelContract:
@@ -112,6 +117,16 @@ class ModelContract:
         from greysheep.models import REGISTRY
 
         assert REGISTRY[self.kind.name] is self.kind
+
+    def test_contributions_are_of_her_rows(self, fitted: Any, log: gs.Interactions) -> None:
+        told = fitted.contributions("001", ["0000", "0001"])
+        mine = log.frame().filter(pl.col("user_id") == "001")["item_id"].sort()
+        for item in ("0000", "0001"):
+            of_item = told.rows.filter(pl.col("item_id") == item)
+            assert of_item["history_item_id"].sort().equals(mine, check_names=False)
+            assert of_item["contribution"].is_finite().all()
+        assert told.exact is fitted.linear
+        assert told.voices.is_empty() or told.voices["weight"].sum() == pytest.approx(1, abs=1e-3)
 
     def test_lists_are_frames_of_ids(self, fitted: Any, log: gs.Interactions) -> None:
         recs = fitted.recommend(["001", "000"], k=5)

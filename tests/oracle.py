@@ -401,8 +401,58 @@ def ease_scores(x: FloatArray, regularisation: float) -> FloatArray:
     return np.asarray(x, dtype=np.float64) @ ease_weights(x, regularisation)
 
 
+def relaxed_ease_weights(x: FloatArray, regularisation: float, relax: float) -> FloatArray:
+    """argmin over b of |x_j - X b|^2 + lambda |b|^2 with b_j <= relax, for each item j by itself: [I, I].
+
+    Where ridge regression breaks the bound, b_j = relax, and the others explain what is left of the column.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    gram, n_items = x.T @ x, x.shape[1]
+    weights = np.zeros((n_items, n_items))
+    for j in range(n_items):
+        free = np.linalg.solve(gram + regularisation * np.eye(n_items), gram[:, j])
+        if free[j] > relax:
+            others = np.array([i for i in range(n_items) if i != j], dtype=int)
+            left = gram[np.ix_(others, others)] + regularisation * np.eye(n_items - 1)
+            free[j] = relax
+            free[others] = np.linalg.solve(left, gram[others, j] * (1 - relax))
+        weights[:, j] = free
+    return weights
+
+
+def user_knn_scores(
+    x: FloatArray, neighbours: int, power: float, rows: FloatArray
+) -> tuple[FloatArray, bool]:
+    """Scores [n, I] of people with `rows` [n, I] by the users x [U, I] most like them, one pair at a time.
+
+    And whether the last neighbour of somebody is as similar as the first who is none, but for rounding.
+    """
+    n_users, n_items = x.shape
+    idf = [math.log((1 + n_users) / (1 + int((x[:, i] != 0).sum()))) for i in range(n_items)]
+
+    def cosine(a: FloatArray, b: FloatArray) -> float:
+        a, b = a * idf, b * idf
+        length = math.sqrt((a * a).sum()) * math.sqrt((b * b).sum())
+        return float((a * b).sum() / length) if length > 0 else 0.0
+
+    scores, near = np.zeros((len(rows), n_items)), False
+    for n, row in enumerate(rows):
+        alike = [(cosine(row, x[v]), v) for v in range(n_users)]
+        nearest = sorted((one for one in alike if one[0] > 0), key=lambda one: (-one[0], one[1]))
+        for similarity, v in nearest[:neighbours]:
+            scores[n] += similarity**power * x[v]
+        if len(nearest) > neighbours:
+            near |= nearest[neighbours - 1][0] - nearest[neighbours][0] < 1e-5
+    return scores, near
+
+
 def weighted_ease_scores(
-    x: FloatArray, regularisation: float, user_power: float, item_power: float, rows: FloatArray | None = None
+    x: FloatArray,
+    regularisation: float,
+    user_power: float,
+    item_power: float,
+    relax: float = 0.0,
+    rows: FloatArray | None = None,
 ) -> FloatArray:
     """Scores of EASE with user rows scaled by n_u^(-p/2) and item columns by pop_i^-b before and back after.
 
@@ -414,7 +464,7 @@ def weighted_ease_scores(
     n = np.maximum((x != 0).sum(axis=1), 1).astype(np.float64)
     popularity = np.maximum((x != 0).sum(axis=0), 1).astype(np.float64)
     scaled = np.diag(n ** (-user_power / 2.0)) @ x @ np.diag(popularity**-item_power)
-    weights = ease_weights(scaled, regularisation)
+    weights = relaxed_ease_weights(scaled, regularisation, relax)
     return fed @ np.diag(popularity**-item_power) @ weights @ np.diag(popularity**item_power)
 
 

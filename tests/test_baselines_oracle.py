@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from implicit.cpu.als import AlternatingLeastSquares
 from implicit.nearest_neighbours import CosineRecommender
@@ -22,8 +22,9 @@ from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
 import greysheep as gs
+import oracle
 from greysheep.errors import ConfigError, GreysheepWarning, MissingExtraError
-from greysheep.models.linear import ials, itemknn
+from greysheep.models.linear import ials, itemknn, userknn
 from greysheep.models.training.progress import Steps
 
 GOLDEN = Path(__file__).with_name("golden") / "itemknn.json"
@@ -132,6 +133,38 @@ def test_weighted_neighbours_agree_with_implicit() -> None:
     fed = random_rows(4, 25, 6, most=3)
     scores = model._scores(csr_matrix(fed, dtype=np.float32), None)
     np.testing.assert_allclose(scores, fed @ similarity, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 20),
+    st.integers(2, 9),
+    st.integers(1, 25),
+    st.sampled_from([0.0, 1.0, 2.5]),
+    st.integers(0),
+)
+def test_user_knn_is_the_sum_over_the_nearest(
+    n_users: int, n_items: int, neighbours: int, power: float, seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    x = random_rows(n_users, n_items, seed) * random.uniform(0.1, 4.0, (n_users, n_items))
+    fed = np.vstack([x[:3], (random.random((2, n_items)) < 0.5) * random.uniform(0.1, 4.0, (2, n_items))])
+    expected, near = oracle.user_knn_scores(x, neighbours, power, fed)
+    assume(not near)  # who is alike but for a rounding error may change places
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(userknn, "BLOCK_CELLS", int(random.integers(1, 60)))
+        model = gs.UserKNN(neighbours=neighbours, power=power).fit(log_of(x))
+        found = model._scores(csr_matrix(fed, dtype=np.float32), None)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_user_knn_forgets_the_size_of_weights() -> None:
+    x = random_rows(30, 12, 3)
+    model = gs.UserKNN(neighbours=5).fit(log_of(x))
+    fed = csr_matrix(x[:4] * np.array([[1e-30], [1.0], [1e30], [0.0]]), dtype=np.float32)
+    expected = model._scores(csr_matrix(x[:4], dtype=np.float32), None)
+    expected[3] = 0
+    np.testing.assert_allclose(model._scores(fed, None), expected, rtol=1e-5)
 
 
 # ---- iALS

@@ -352,8 +352,14 @@ def test_evaluate_writes_the_numbers(desk: Path, capfd: Capture):
     capfd.readouterr()
     assert call("evaluate model --k 5 --json -") == 0
     printed = json.loads(capfd.readouterr().out)  # nothing but JSON on stdout
-    assert (printed["model"], printed["protocol"], printed["k"]) == ("ease", "strict", 5)
+    assert (printed["model"], printed["protocol"], printed["k"]) == ("ease", "strict", [5])
     assert [row["group"] for row in printed["by_group"]] == ["low", "med-low", "medium", "med-high", "high"]
+    assert call("evaluate model -k 2,5, --json -") == 0
+    several = json.loads(capfd.readouterr().out)
+    assert several["k"] == [2, 5] and several["overall"]["ndcg@5"] == printed["overall"]["ndcg@5"]
+    for wrong in ("0", "5,0", "5;10", ",", "x"):
+        assert call(f"evaluate model -k {wrong}") == 2
+        assert "--k" in capfd.readouterr().err
     assert call("evaluate model --k 5 --json out.json --html out.html") == 0
     assert "low" in capfd.readouterr().out
     assert json.loads(Path("out.json").read_text())["overall"] == printed["overall"]
@@ -454,11 +460,11 @@ def test_demo_writes_a_page(desk: Path, capfd: Capture):
 def test_interrupt_leaves_nothing(desk: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch):
     from greysheep.data.splitting import Split
 
-    def interrupted(self: Split, directory: Path) -> None:
-        (directory / "train.parquet").write_text("half")
+    def interrupted(self: Split, folder: Path) -> None:
+        (folder / "train.parquet").write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Split, "write", interrupted)
+    monkeypatch.setattr(Split, "_fill", interrupted)
     before = snapshot(desk)
     assert call("split log.csv -o a/b/out") == 130
     assert capfd.readouterr().err.splitlines() == ["interrupted"]

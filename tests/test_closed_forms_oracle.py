@@ -16,7 +16,8 @@ from scipy.sparse import csr_matrix
 
 import greysheep as gs
 import oracle
-from greysheep.errors import ConfigError, DataError
+from greysheep.data.splitting import PARTS
+from greysheep.errors import ConfigError, DataError, GreysheepWarning
 from greysheep.models.base import Model
 from greysheep.models.linear import ease_forms, gram
 from greysheep.models.linear.ease_forms import ItemForm, UserForm, smaller_form, solve
@@ -66,6 +67,19 @@ def test_item_weights_agree(n_users: int, n_items: int, regularization: float, s
     x = random_rows(n_users, n_items, seed)
     expected = oracle.ease_weights(x, regularization)
     np.testing.assert_allclose(item_weights(csr_matrix(x), regularization), expected, atol=1e-6)
+    np.testing.assert_allclose(oracle.relaxed_ease_weights(x, regularization, 0.0), expected, atol=1e-9)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 12), st.floats(0.1, 100), st.floats(0, 0.99), st.integers(0, 2**31))
+def test_an_item_weighs_no_more_than_relax_on_itself(
+    n_users: int, n_items: int, regularization: float, relax: float, seed: int
+) -> None:
+    x = random_rows(n_users, n_items, seed)
+    found = solve(csr_matrix(x), regularization, "items", relax)
+    assert isinstance(found, ItemForm) and found.weights.diagonal().max() <= relax + 1e-6
+    expected = oracle.relaxed_ease_weights(x, regularization, relax)
+    np.testing.assert_allclose(found.weights, expected, atol=1e-6)
 
 
 def test_item_weights_agree_where_blocks_meet() -> None:
@@ -82,9 +96,10 @@ def test_scores_agree(seed: int, weighted: bool) -> None:
         x = x * np.random.default_rng(seed).integers(1, 6, x.shape)
     ease = fitted_scores(gs.EASE(regularization=3.0), x, fed)
     np.testing.assert_allclose(ease, fed @ oracle.ease_weights(x, 3.0), atol=1e-5)
-    model = gs.WeightedEASE(regularization=0.7, user_power=0.6, item_power=0.4)
-    expected = oracle.weighted_ease_scores(x, 0.7, 0.6, 0.4, rows=fed)
-    np.testing.assert_allclose(fitted_scores(model, x, fed), expected, atol=1e-5)
+    for relax in (0.0, 0.3, 0.9):
+        model = gs.WeightedEASE(regularization=0.7, user_power=0.6, item_power=0.4, relax=relax)
+        expected = oracle.weighted_ease_scores(x, 0.7, 0.6, 0.4, relax, rows=fed)
+        np.testing.assert_allclose(fitted_scores(model, x, fed), expected, atol=1e-5)
     popular = fitted_scores(gs.Popular(), x, fed)
     np.testing.assert_allclose(popular, oracle.popularity_scores(x, n_users=len(fed)))
 
@@ -113,17 +128,24 @@ def test_gram_is_the_product_whatever_the_blocks(seed: int, share: float, cells:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 30), st.integers(1, 40), st.floats(0.1, 100), st.integers(0, 2**31), st.booleans())
+@given(
+    st.integers(1, 30),
+    st.integers(1, 40),
+    st.floats(0.1, 100),
+    st.integers(0, 2**31),
+    st.booleans(),
+    st.sampled_from([0.0, 0.2, 0.7]),
+)
 def test_the_form_over_users_gives_the_same_scores(
-    n_users: int, n_items: int, regularization: float, seed: int, weighted: bool
+    n_users: int, n_items: int, regularization: float, seed: int, weighted: bool, relax: float
 ) -> None:
     x, fed = random_rows(n_users, n_items, seed), random_rows(5, n_items, seed + 1)
     fed[4] = 0
     if weighted:
         x = x * np.random.default_rng(seed).integers(1, 6, x.shape)
-    found = solve(csr_matrix(x), regularization, "users")
+    found = solve(csr_matrix(x), regularization, "users", relax)
     assert isinstance(found, UserForm)
-    expected = fed @ oracle.ease_weights(x, regularization)
+    expected = fed @ oracle.relaxed_ease_weights(x, regularization, relax)
     # scores are divided by 1 - q, which falls as lambda does, and rounding errors with it grow
     near = {"atol": 1e-9 * max(1.0, 10 / regularization)}
     for rows in (csr_matrix(fed), csr_matrix(fed, dtype=np.float32)):
@@ -165,21 +187,22 @@ def test_the_estimate_of_the_error_is_the_error(form: ease_forms.Form) -> None:
     """An inverse that is off by a known amount: its scores, and its diagonal alone."""
     rows = gs.simulate(n_users=90, n_items=120, rows_per_user=20, seed=2).log.matrix()
     kind = ItemForm if form == "items" else UserForm
-    found = kind.fit(rows, 5.0, np.float64)
+    found = kind.fit(rows, 5.0, 0.0, np.float64)
     assert found is not None
-    solution, left = found
-    assert ease_forms.score_error(solution, left, rows, 5.0) < 1e-6
+    solution, h = found
+    assert ease_forms.score_error(solution, h, rows, 5.0) < 1e-6
     exact = oracle.ease_scores(rows.toarray(), 5.0)
     matrix = solution.weights if isinstance(solution, ItemForm) else solution.inverse
     matrix += 1e-4 * np.random.default_rng(0).standard_normal(matrix.shape)
     error = np.abs(solution.scores(rows) - exact).max(axis=1) / np.abs(exact).max(axis=1)
     assert error.max() > 1e-4
     # never far below; above it where the rows of single items suffer most
-    assert 0.3 * error.max() < ease_forms.score_error(solution, left, rows, 5.0) < 6 * error.max()
-    solution, left = kind.fit(rows, 5.0, np.float64) or (solution, left)
+    assert 0.3 * error.max() < ease_forms.score_error(solution, h, rows, 5.0) < 6 * error.max()
+    solution, h = kind.fit(rows, 5.0, 0.0, np.float64) or (solution, h)
     popular = np.argmax(rows.sum(0))
-    left[popular] *= 1.01
-    assert 0.003 < ease_forms.score_error(solution, left, rows, 5.0) < 0.03
+    h = h.copy()  # the form over users reads it, too
+    h[popular] *= 1.01
+    assert 0.003 < ease_forms.score_error(solution, h, rows, 5.0) < 0.03
 
 
 def test_a_matrix_that_is_no_number_is_refused() -> None:
@@ -220,3 +243,18 @@ def test_a_model_over_users_is_the_model_over_items(kind: Any, tmp_path: Path) -
     again = kind(form="users").fit(log)
     again.config = again.config.model_copy(update={"form": "items"})
     again.fit(log).save(tmp_path / "no rows", include_history=False)
+
+
+@pytest.mark.parametrize(("protocol", "learned"), [("paper", "train"), ("strict", "train gate")])
+def test_the_rows_a_model_learns_from_have_their_weights(protocol: str, learned: str) -> None:
+    rng = np.random.default_rng(0)
+    users, items = np.nonzero(rng.random((12, 9)) < 0.7)
+    frame = pl.DataFrame({"user_id": users, "item_id": items, "weight": rng.integers(1, 9, len(users)) / 2})
+    parts = gs.split(gs.Interactions.read(frame), protocol)
+    kept = np.isin(parts.part, [PARTS.index(name) for name in learned.split()])
+    expected, log = np.zeros((12, 9)), parts.log
+    expected[log.users[kept], log.items[kept]] = log.weights[kept]
+    np.testing.assert_array_equal(gs.EASE().fit(parts).fit_rows.toarray(), expected)
+    with pytest.warns(GreysheepWarning, match="binary"):
+        binary = gs.MultVAE(latent=2, epochs=1, progress=False).fit(parts)
+    np.testing.assert_array_equal(binary.fit_rows.toarray(), expected > 0)

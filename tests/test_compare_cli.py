@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import inspect
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ import polars as pl
 import pytest
 
 import greysheep as gs
+from greysheep.cli import compare as command
 from greysheep.cli import run
 from greysheep.comparison import progress, run_folder, splits, worker
 from greysheep.comparison.run_folder import Run
@@ -201,6 +204,57 @@ def test_ctrl_c_leaves_finished_runs(desk: Path, capfd: Capture):
     assert len(results()["runs"]) == 3 and not results()["missing"]
 
 
+STARTER = """
+import sys
+from greysheep.comparison import compare
+from greysheep.system import jobs
+from greysheep.comparison.run_folder import Run
+from pathlib import Path
+compare.COMMAND = [sys.executable, "-S", "stub.py"]
+dumps = jobs.json.dumps
+class Told:
+    @staticmethod
+    def dumps(job):
+        return dumps(job | {"stem": str(Run(job["label"], job["seed"], Path(job["out"])).file(""))})
+jobs.json = Told
+from greysheep.cli import main
+main()
+"""
+
+
+def killed(number: int, models: str) -> int:
+    """Exit code of a comparison that gets a signal while the run that waits is under way."""
+    known = len(calls())
+    words = ["compare", "log.parquet", "--models", models, "--seeds", "1", "-o", "out"]
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, *words], stderr=subprocess.DEVNULL)
+    while not any(call[0] == "ease[regularization=6]" for call in calls()[known:]):
+        assert starter.poll() is None
+        time.sleep(0.01)
+    starter.send_signal(number)
+    code = starter.wait(30)
+    with suppress(ProcessLookupError):
+        os.kill(int(calls()[-1][2]), signal.SIGKILL)  # a real run ends with its starter, a stub does not
+    return code
+
+
+def test_killed_it_goes_on_to_the_results_of_one_that_was_not(desk: Path):
+    models = "popular,ease[regularization=6],ease"
+    assert killed(signal.SIGTERM, models) == 143
+    assert not Path("out/splits").exists() and not list(Path("out/runs").glob("*.log"))
+    assert killed(signal.SIGKILL, models) == -9
+    assert Path("out/splits").exists()  # nobody could clear up
+    kept = {path: path.read_bytes() for path in Path("out/runs").glob("popular*")}
+    Path("go").touch()
+    assert compare(models, "--seeds", "1") == 0
+    after = results()
+    assert len(kept) == 2 and all(path.read_bytes() == content for path, content in kept.items())
+    assert [call[0] for call in calls()].count("popular") == 1
+    names = sorted(path.name for path in Path("out").rglob("*"))
+    shutil.rmtree("out")
+    assert compare(models, "--seeds", "1") == 0
+    assert results() == after and sorted(path.name for path in Path("out").rglob("*")) == names
+
+
 def test_one_that_fails_fails_alone(desk: Path, capfd: Capture):
     names = [f"ease[regularization={n}]" for n in (2, 3, 4, 5)]
     assert compare(",".join(["popular", *names, "ease"]), "--seeds", "1") == 3
@@ -372,7 +426,7 @@ def test_a_run_measures_as_evaluate_does(tmp_path: Path):
             "seed": 1,
             "out": str(tmp_path),
             "split": str(folder),
-            "k": 7,
+            "k": [3, 7],
             "threads": 1,
         }
     )
@@ -381,7 +435,7 @@ def test_a_run_measures_as_evaluate_does(tmp_path: Path):
     split = gs.split(log, seed=1)
     with pytest.warns(GreysheepWarning, match="binary"):
         model = gs.MultVAE(epochs=2, latent=4, seed=1, threads=1).fit(split)
-    by_hand = gs.evaluate(model, split, k=7)
+    by_hand = gs.evaluate(model, split, k=[3, 7])
     assert found is not None and len(found.history) == 2
     assert (found.overall, found.label, found.seed, found.k) == (by_hand.overall, "small", 1, 7)
     assert found.by_group.equals(by_hand.by_group)
@@ -436,6 +490,14 @@ def test_a_real_run(tmp_path: Path):
     assert found.runs[0].per_user["ndcg@20"].equals(by_hand.per_user["ndcg@20"])
     assert 5e7 < found.runs[0].peak_memory_bytes < 8e8
     assert found.facts["Log"] == "simulated: 1,260 rows, 90 users, 50 items"
+
+
+def test_the_command_and_the_function_have_the_same_defaults():
+    ours, theirs = (inspect.signature(one).parameters for one in (gs.compare, command.compare))
+    shared = [name for name in ours if name in theirs and ours[name].default is not inspect.Parameter.empty]
+    assert {"protocol", "seeds", "k", "margin", "jobs"} <= set(shared)
+    for name in shared:
+        assert str(ours[name].default) == str(theirs[name].default), name
 
 
 # Progress

@@ -270,16 +270,19 @@ def test_candidates_of_each_user_from_a_file(desk: Path, capfd: pytest.CaptureFi
 def test_numbers_are_checked_at_one_door(world: dict[str, Any]) -> None:
     model, split, log = world["model"], world["split"], world["log"]
     recs = model.recommend(k=3)
+    measured = (lambda k: gs.evaluate(model, k=k), lambda k: gs.evaluate(recs, split, k=k))
     for call in (
-        lambda k: gs.evaluate(model, k=k),
-        lambda k: gs.evaluate(recs, split, k=k),
+        *measured,
         lambda k: model.rank([0], k=k),
         lambda k: model.recommend(k=k),
         lambda k: model.recommend([], k=k),
         lambda k: model.similar_items([1], k=k),
     ):
         call(np.int64(3))
-        for k in (0, -1, True, 2.5, "3", None, np.bool_(True), 10**400, [3]):
+        several = (
+            [3, 0] if call in measured else [3]
+        )  # lists are measured at several lengths, but made at one
+        for k in (0, -1, True, 2.5, "3", None, np.bool_(True), 10**400, several):
             with pytest.raises(ConfigError, match=r"^k=.* is not a whole number of at least 1"):
                 call(k)
     for call in (
@@ -417,6 +420,7 @@ def walks(world: dict[str, Any], folder: Path) -> dict[str, Callable[[Any], obje
     """Public calls, each with one argument left open."""
     log, split, model, text, index = (world[name] for name in ("log", "split", "model", "text", "index"))
     report, rows = gs.evaluate(model, k=3), log.matrix()
+    lists = model.recommend(k=3)
     known = gs.Mainstream.fit(rows, log.user_ids)
     calls: dict[str, Callable[[Any], object]] = {
         "split": gs.split,
@@ -430,6 +434,14 @@ def walks(world: dict[str, Any], folder: Path) -> dict[str, Callable[[Any], obje
         "evaluate split": lambda x: gs.evaluate(model, x),
         "test": lambda x: gs.evaluate(model, test=x),
         "draws": lambda x: gs.evaluate(model, draws=x),
+        "groups": lambda x: gs.evaluate(model, k=3, groups=x),
+        "groups of a split": lambda x: gs.split(log, groups=x),
+        "groups of a search": lambda x: gs.tune("popular", log, groups=x),
+        "beyond": lambda x: gs.evaluate(model, k=3, beyond=x),
+        "items of evaluate": lambda x: gs.evaluate(model, k=3, items=x),
+        "audit": lambda x: gs.audit(x, lists, split=split, k=3),
+        "audit recs": lambda x: gs.audit(log, x, split=split, k=3),
+        "audit named recs": lambda x: gs.audit(log, {"a": x}, split=split, k=3),
         "load": gs.load,
         "create": gs.models.create,
         "parse": gs.models.parse,
@@ -492,7 +504,11 @@ def walks(world: dict[str, Any], folder: Path) -> dict[str, Callable[[Any], obje
         "min_user_items",
     ):
         calls[f"read {name}"] = lambda x, name=name: gs.Interactions.read(ROWS, **{name: x})
-    for name in ("seeds", "k", "out", "reference", "margin", "jobs", "protocol"):
+    for name in ("k", "test", "split", "groups", "items", "reference", "margin"):
+        calls[f"audit {name}"] = lambda x, name=name: gs.audit(
+            log, lists, **{"split": split, "k": 3, name: x}
+        )
+    for name in ("seeds", "k", "out", "reference", "margin", "jobs", "protocol", "groups"):
         more = {"out": folder / "d", "max_minutes": 0, "progress": False}
         calls[f"compare {name}"] = lambda x, name=name, more=more: gs.compare(
             log, ["popular"], **{**more, name: x}

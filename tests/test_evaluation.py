@@ -135,6 +135,35 @@ def test_what_the_model_says_of_itself_is_carried_over(report):
     assert (report.protocol, report.seed, report.k) == ("strict", 1, 5)
 
 
+def test_several_list_lengths_in_one_call(parts, tmp_path):
+    model = Popularity(parts)
+    found = evaluate(model, k=[5, 3, 1], draws=10)
+    assert (found.k, found.lengths, found.metric) == (5, [1, 3, 5], "ndcg@5")
+    assert json.loads(found.to_json())["k"] == [1, 3, 5]
+    assert json.loads(evaluate(model, k=5, draws=10).to_json())["k"] == [5]
+    back = Report.from_dict(json.loads(found.to_json()))
+    assert (back.k, back.lengths) == (5, [1, 3, 5]) and back.gap("recall@1") == found.gap("recall@1")
+    lists = model.rank(np.arange(parts.log.n_users), k=5, stage="test")
+    frame = pl.DataFrame(
+        {
+            USER: parts.log.user_ids.gather(np.repeat(np.arange(len(lists)), 5)),
+            "item_id": parts.log.item_ids.gather(lists.ravel()),
+            "rank": np.tile(np.arange(1, 6), len(lists)),
+        }
+    )
+    theirs = evaluate(frame, parts, k=(1, 3, 5), draws=10)
+    for k in (1, 3, 5):
+        alone = evaluate(model, k=k, draws=10)
+        for name in METRICS:
+            for one in (found, theirs):
+                assert one.overall[f"{name}@{k}"] == pytest.approx(alone.overall[f"{name}@{k}"], rel=1e-12)
+                assert (one.per_user[f"{name}@{k}"] == alone.per_user[f"{name}@{k}"]).drop_nulls().all()
+        assert found.gap(f"ndcg@{k}") == pytest.approx(alone.gap())
+    for wrong in ([], [5, 0], [5, 2.0], "5,10", {}, None):
+        with pytest.raises(ConfigError, match="k="):
+            evaluate(model, k=wrong)
+
+
 def test_overall_interval_resamples_within_groups():
     """Groups that differ a lot but have no spread inside leave no uncertainty; 43 users: unequal groups."""
     parts = split(log_of(n_users=43), "strict", seed=1)

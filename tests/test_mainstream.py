@@ -21,8 +21,8 @@ import greysheep as gs
 from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import split
 from greysheep.errors import ConfigError, DataError, GreysheepWarning, MissingExtraError
-from greysheep.mainstream import jaccard as _jaccard
 from greysheep.mainstream import scores as mainstream
+from greysheep.mainstream import similarities
 from greysheep.mainstream.groups import GROUPS, Mainstream, activity_groups
 from greysheep.mainstream.scores import density_scores, distribution_scores, mainstream_scores, sampled_scores
 from greysheep.report.pages import html as report_html
@@ -54,15 +54,44 @@ def oracle(rows):
     ]
 
 
+FORMS = {"dense": {"_CELL": 0}, "sparse": {"_CELL": 10**9}, "all dense": {"_CELL": 0, "_GAIN": 10**9}}
+"""How the common items are counted: some items by dense products, none, or all."""
+
+
 @quick
-@given(st.integers(0, 10_000), st.integers(1, 3), st.sampled_from([1, 5, 1000]))
-def test_scores_are_the_double_loop_whatever_the_blocks_and_threads(seed, threads, pairs):
-    rows = random_log(seed)
+@given(
+    st.integers(0, 10_000), st.integers(1, 3), st.sampled_from([1, 5, 1000]), st.sampled_from(sorted(FORMS))
+)
+def test_scores_are_the_double_loop_whatever_the_blocks_and_threads(seed, threads, pairs, form):
+    rows = random_log(seed, n_users=seed % 40 + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_jaccard, "_PAIRS_AT_ONCE", pairs)
+        patch.setattr(similarities, "_PAIRS_AT_ONCE", pairs)
+        patch.setattr(similarities, "_CELLS", 7 * pairs)
+        for constant, value in FORMS[form].items():
+            patch.setattr(similarities, constant, value)
         scores = mainstream_scores(rows, threads=threads)
     np.testing.assert_allclose(scores, oracle(rows), rtol=1e-12, atol=1e-15)
     np.testing.assert_array_equal(scores, mainstream_scores(rows))
+
+
+@pytest.mark.parametrize("cells", [0, 40, 100])
+def test_the_matrix_of_dense_products_has_a_limit(cells, monkeypatch):
+    rows = random_log(3, n_users=20)
+    scores = mainstream_scores(rows)
+    for constant, value in {"_DENSE_CELLS": cells, "_CELL": 0, "_GAIN": 10**9}.items():
+        monkeypatch.setattr(similarities, constant, value)
+    often = similarities._often(rows, rows)
+    kept = cells // (2 * 20)
+    popularity = np.diff(rows.tocsc().indptr)
+    assert often.sum() == kept and popularity[often].sum() == sum(sorted(popularity)[9 - kept :])
+    np.testing.assert_array_equal(mainstream_scores(rows), scores)
+
+
+def test_dense_products_are_for_dense_logs_only():
+    dense = random_log(1, n_users=200)
+    assert similarities._often(dense, dense) is not None
+    alone = sparse.eye_array(200, format="csr", dtype=np.float32)
+    assert similarities._often(alone, alone) is None
 
 
 @quick
@@ -79,7 +108,7 @@ def test_scores_follow_users_and_ignore_the_order_of_items(seed):
     rows = random_log(seed)
     rng = np.random.default_rng(seed)
     users, items = rng.permutation(rows.shape[0]), rng.permutation(rows.shape[1])
-    np.testing.assert_allclose(mainstream_scores(rows[users][:, items]), mainstream_scores(rows)[users])
+    np.testing.assert_array_equal(mainstream_scores(rows[users][:, items]), mainstream_scores(rows)[users])
 
 
 @quick
@@ -120,7 +149,7 @@ def test_sampled_scores_are_means_over_the_drawn_others(seed, sample, new_people
     if new_people:
         rows = random_log(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_jaccard, "_PAIRS_AT_ONCE", 40)
+        patch.setattr(similarities, "_PAIRS_AT_ONCE", 40)
         scores, bounds = sampled_scores(rows, sample, against, threads=threads, seed=seed)
     means, wanted = sample_oracle(rows, sample, seed, against)
     np.testing.assert_allclose(scores, means, rtol=1e-12, atol=1e-15)

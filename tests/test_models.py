@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import pytest
 
 import greysheep as gs
-from contract import ModelContract
+from contract import ModelContract, text_of
 from greysheep.errors import DataError
 
 QUICK = {"latent": 16, "epochs": 60, "batch_size": 16, "learning_rate": 1e-2, "patience": 30, "dropout": 0.0}
@@ -22,6 +22,19 @@ class TestPopular(ModelContract):
         loaded = gs.load(fitted.save(tmp_path / "model", include_history=False))
         with pytest.raises(DataError, match="saved without its rows"):
             loaded.similar_items(["0002"])
+
+
+class NeedsItsRows(ModelContract):
+    """A model that compares people with stored rows whenever it is asked."""
+
+    def test_saved_without_rows(self, fitted: Any, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=f"{self.kind.name} cannot be saved without its rows"):
+            fitted.save(tmp_path / "model", include_history=False)
+        assert not list(tmp_path.iterdir())
+
+
+class TestUserKNN(NeedsItsRows):
+    kind = gs.UserKNN
 
 
 class TestItemKNN(ModelContract):
@@ -42,17 +55,20 @@ class TestIALS(ModelContract):
     keywords: ClassVar[dict[str, Any]] = {"factors": 8, "regularization": 1.0, "n_seeds": 2}
 
 
-class TestBlend(ModelContract):
-    kind = gs.Blend
-    keywords: ClassVar[dict[str, Any]] = {"ials.factors": 8, "ials.regularization": 1.0}
+class TestEnsemble(ModelContract):
+    kind = gs.Ensemble
+    keywords: ClassVar[dict[str, Any]] = {"members": "ease-weighted+ials[factors=8,regularization=1]"}
 
 
-class TestBlendOfGates(ModelContract):
-    kind = gs.Blend
+class TestEnsembleOfGates(ModelContract):
+    kind = gs.Ensemble
     keywords: ClassVar[dict[str, Any]] = {
-        "models": "multvae+itemknn+tall",
-        "grid": 4,
-        "settings": {"multvae": {**QUICK, "epochs": 6}, "tall": {**QUICK, "epochs": 6, "n_experts": 3}},
+        "members": (
+            text_of("multvae", {**QUICK, "epochs": 6}),
+            "itemknn",
+            text_of("tall", {**QUICK, "epochs": 6, "n_experts": 3}),
+        ),
+        "weights": (1, 1, 1),
     }
 
 
@@ -69,15 +85,6 @@ class TestWL(ModelContract):
 class TestLOCA(ModelContract):
     kind = gs.LOCA
     keywords: ClassVar[dict[str, Any]] = {**QUICK, **LOCAL}
-
-
-class NeedsItsRows(ModelContract):
-    """A model that compares people with stored rows whenever it is asked."""
-
-    def test_saved_without_rows(self, fitted: Any, tmp_path: Path) -> None:
-        with pytest.raises(DataError, match=f"{self.kind.name} cannot be saved without its rows"):
-            fitted.save(tmp_path / "model", include_history=False)
-        assert not list(tmp_path.iterdir())
 
 
 class TestEnLFT(NeedsItsRows):

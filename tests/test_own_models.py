@@ -96,11 +96,11 @@ def test_an_installed_model_is_compared_and_tuned(installed: Path, tmp_path: Pat
         gs.compare(log, {"cooccurrence": "ease"}, out=tmp_path / "other", progress=False)
 
 
-def test_a_blend_takes_an_installed_model(installed: Path) -> None:
-    blend = gs.Blend(models="ease+cooccurrence", progress=False).fit(world(24))
-    assert blend.recommend(k=2).height == 48
-    assert sources("blend[models=ease+cooccurrence]") == [("cooccurrence", str(installed.resolve()))]
-    assert sources("blend") == sources("tall") == []
+def test_an_ensemble_takes_an_installed_model(installed: Path) -> None:
+    ensemble = gs.Ensemble(members="ease+cooccurrence", weights="1+1", progress=False).fit(world(24))
+    assert ensemble.recommend(k=2).height == 48
+    assert sources("ensemble[members=ease+cooccurrence]") == [("cooccurrence", str(installed.resolve()))]
+    assert sources("ensemble") == sources("tall") == []
 
 
 def test_a_class_that_is_gone_is_named(

@@ -89,19 +89,19 @@ def test_bfloat16_reaches_models_that_know_two_types_only(log: gs.Interactions) 
     gs.models.IALS(factors=4, iterations=1, precision="bfloat16", progress=False).fit(log)
 
 
-def test_a_blend_with_lft_refits_reloads_and_trains_it_once(
+def test_an_ensemble_with_lft_refits_reloads_and_trains_it_once(
     log: gs.Interactions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fits: list[str] = []
     fit = gs.models.LFT._fit
     monkeypatch.setattr(gs.models.LFT, "_fit", lambda self, split: fits.append("") or fit(self, split))
-    own = {"lft": {"latent": 6, "epochs": 2, "steps": 2}}
-    blend = gs.models.Blend(models="lft+ease", settings=own, grid=2, progress=False).fit(log, refit=True)
+    members = "lft[latent=6,epochs=2,steps=2]+ease"
+    ensemble = gs.Ensemble(members=members, weights="1+1", progress=False).fit(log, refit=True)
     assert len(fits) == 1
-    blend.save(tmp_path / "blend")
+    ensemble.save(tmp_path / "ensemble")
     users = list(log.user_ids[:9])
-    again = gs.load(tmp_path / "blend").recommend(users, k=5)
-    assert again["item_id"].to_list() == blend.recommend(users, k=5)["item_id"].to_list()
+    again = gs.load(tmp_path / "ensemble").recommend(users, k=5)
+    assert again["item_id"].to_list() == ensemble.recommend(users, k=5)["item_id"].to_list()
 
 
 def test_half_a_fit_is_none(log: gs.Interactions, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,8 +177,8 @@ def test_local_models_count_their_memory_first(log: gs.Interactions, monkeypatch
 
 
 @pytest.mark.usefixtures("runs_here")
-def test_a_finished_blend_is_found_again(log: gs.Interactions, tmp_path: Path) -> None:
-    models = ["popular", "blend[models=popular+ease,grid=2]"]
+def test_a_finished_ensemble_is_found_again(log: gs.Interactions, tmp_path: Path) -> None:
+    models = ["popular", "ensemble[members=popular+ease]"]
     ask: dict[str, Any] = {"seeds": [0], "out": tmp_path, "jobs": 1, "progress": False}
     assert len(gs.compare(log, models, **ask).runs) == 2
     again = gs.compare(log, models, max_minutes=0, **ask)  # may start nothing

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import subprocess
-import sys
 from itertools import pairwise
 from typing import Any
 
@@ -20,12 +17,13 @@ from scipy.sparse import csr_matrix
 import greysheep as gs
 from greysheep.errors import ConfigError, DataError, GreysheepError
 from greysheep.metrics.ranking import hits, per_user, tie_order, top_n
-from greysheep.models import REGISTRY, create
-from greysheep.models.blend import standardised
+from greysheep.models import REGISTRY, create, parse
+from greysheep.models.scale import standardised
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.validation import Validation
 
-LINEAR = ("popular", "itemknn", "ease", "ease-weighted", "ials", "blend")
+MIX = "ensemble[members=ease-weighted+ials]"
+LINEAR = ("popular", "itemknn", "userknn", "ease", "ease-weighted", "ials", MIX)
 
 
 def frame_of(rows: list[tuple[Any, ...]], *more: str) -> pl.DataFrame:
@@ -158,7 +156,7 @@ def test_extreme_weights_give_finite_scores_or_one_line(name: str, scale: float,
     log = gs.Interactions.read(weighted_log(scale, spread))
     parts = gs.split(log, "strict", seed=0)
     try:
-        model = create(name, progress=False).fit(parts)
+        model = parse(name, progress=False).fit(parts)
         recs = model.recommend(k=8)
         similar = model.similar_items(log.item_ids, k=4)
         gs.evaluate(model, parts, k=5, draws=5)
@@ -173,13 +171,13 @@ def test_extreme_weights_give_finite_scores_or_one_line(name: str, scale: float,
 @pytest.mark.parametrize("name", LINEAR)
 def test_extreme_weights_in_a_history(name: str) -> None:
     log = gs.Interactions.read(weighted_log(1.0))
-    model = create(name, progress=False).fit(log)
+    model = parse(name, progress=False).fit(log)
     rows = [("big", 0, 3e38), ("big", 2, 3e38), ("small", 1, 1e-8), ("small", 3, 1e-8), ("plain", 0, 0.3)]
     recs = model.recommend(history=frame_of(rows, "weight"), k=8)
     assert recs["score"].is_finite().all() and recs.height == 24
     alone = model.recommend(history=frame_of(rows[-1:], "weight"), k=8)
     beside = recs.filter(pl.col("user_id") == "plain")
-    if name in ("popular", "itemknn", "ease", "ease-weighted"):
+    if name in ("popular", "itemknn", "userknn", "ease", "ease-weighted"):
         assert beside.equals(alone)  # others' weights change nothing
     np.testing.assert_allclose(beside["score"], alone["score"], rtol=1e-5, atol=1e-5)
 
@@ -263,7 +261,7 @@ SMALL: dict[str, Any] = {
 SIZES = {"latent", "n_experts", "epochs", "local_epochs", "steps", "factors", "iterations", "n_seeds", "grid",
          "active_experts", "window", "batch_size"}  # fmt: skip
 """Settings whose largest value is refused for want of memory or takes for ever."""
-QUICK = (*LINEAR, "multvae", "lft")
+QUICK = (*LINEAR, "ensemble", "multvae", "lft")
 """Models whose settings are tried in the default run; the others by `make matrix`."""
 
 
@@ -292,73 +290,3 @@ def test_settings_at_their_bounds_give_finite_scores_or_one_line(name: str) -> N
                 assert "\n" not in str(error), (key, value)
                 continue
             assert recs["score"].is_finite().all() and recs.height == 96, (key, value)
-
-
-def test_a_blend_of_too_many_points_is_refused() -> None:
-    models = "+".join(("popular", "itemknn", "ease", "ease-weighted", "ials"))
-    with pytest.raises(ConfigError, match=r"grid=1000 is too fine for 5 models: grid=99 can be tried"):
-        create("blend", models=models, grid=1000)
-    create("blend", models=models, grid=99)
-
-
-# Forked processes
-
-
-FORK = """
-import multiprocessing as mp, os, sys
-import polars as pl, greysheep as gs
-log = gs.Interactions.read(pl.DataFrame({"user_id": ["a", "b", "a", "b"] * 3, "item_id": [*"xyzxyzxyzyzx"]}))
-model = gs.Popular().fit(log)
-model.recommend(["a"], k=2)
-calls = {
-    "recommend": lambda: model.recommend(["a"]), "rank": lambda: model.rank([0]),
-    "similar": lambda: model.similar_items(["x"]), "fit": lambda: gs.Popular().fit(log),
-    "save": lambda: model.save(sys.argv[1] + "/new"), "load": lambda: gs.load(sys.argv[1] + "/m"),
-    "split": lambda: gs.split(log), "read": lambda: gs.Interactions.read(log.frame()),
-    "read file": lambda: gs.Interactions.read("log.csv"), "frame": lambda: log.frame(),
-    "encode": lambda: log.encode_users(["a"]), "evaluate": lambda: gs.evaluate(model),
-    "simulate": lambda: gs.simulate(n_users=60, n_items=40),
-    "compare": lambda: gs.compare(log, ["popular"], out="o"),
-    "groups": lambda: gs.Mainstream.fit(log.matrix(), log.user_ids), "fingerprint": lambda: log.fingerprint(),
-}
-def work(name):
-    try:
-        calls[name]()
-    except gs.GreysheepError as error:
-        os.write(1, f"{name} | {type(error).__name__} | {error}\\n".encode())
-if __name__ == "__main__":
-    model.save(sys.argv[1] + "/m")
-    own = [mp.get_context("fork").Process(target=work, args=(name,)) for name in calls]
-    for process in own: process.start()
-    for process in own: process.join(10)
-    for process in own: process.kill()
-"""
-
-
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
-def test_a_forked_process_is_told_to_be_spawned(tmp_path: Any) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORK, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    lines = [line.split(" | ") for line in done.stdout.splitlines()]
-    assert len(lines) == FORK.count("lambda:"), done.stderr
-    for name, kind, message in lines:
-        assert kind == "ForkedProcessError" and "use spawn" in message, name
-
-
-def test_a_process_forked_before_polars_has_run_may_work() -> None:
-    code = """
-import os
-import greysheep as gs
-from greysheep.data.interactions import Interactions
-import polars as pl
-child = os.fork()
-if child == 0:
-    log = Interactions.read(pl.DataFrame({"user_id": ["a", "b"] * 3, "item_id": [*"xyzxyz"]}))
-    os._exit(0 if log.encode_users(["b"]).tolist() == [1] else 1)
-raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], timeout=60).returncode == 0

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,7 @@ def placed(s):
     }
 
 
+@pytest.mark.filterwarnings("ignore:protocol 'global-time")
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @settings(max_examples=30, deadline=None)
 @given(frame=logs(), seed=SEEDS, random=st.randoms())
@@ -65,11 +67,12 @@ def test_parts_are_disjoint_complete_repeatable_and_leave_a_train_row(protocol, 
     log = Interactions.read(frame)
     s = split(log, protocol, seed)
     assert s.part.dtype == np.int8
-    assert s.part.shape == (len(log),)
+    assert s.part.shape == (len(s.log),)
     assert set(s.part.tolist()) <= {0, 1, 2, 3}
     together = sum(s.rows(p) for p in PARTS)
-    assert (together != log.matrix()).nnz == 0
-    assert together.nnz == len(log)
+    assert s.log is log or protocol == "global-time"  # which leaves out who has no row before its cut
+    assert (together != s.log.matrix()).nnz == 0
+    assert together.nnz == len(s.log)
     assert (counts(s)[:, TRAIN] >= 1).all()
     assert (split(log, protocol, seed).part == s.part).all()
     order = list(range(frame.height))
@@ -208,6 +211,100 @@ def test_temporal_orders_equal_times_by_seed():
 def test_temporal_takes_any_kind_of_time(times):
     frame = pl.DataFrame({"user_id": [1] * 10, "item_id": range(10), "timestamp": times})
     assert split(Interactions.read(frame), "temporal").part.tolist() == [0] * 6 + [1, 2, 3, 3]
+
+
+def naive_leave_last(log, seed, n):
+    """Oracle: user by user with lists; equal times in the library's shuffled order."""
+    shuffled = np.random.default_rng(seed).permutation(len(log))
+    part = [TRAIN] * len(log)
+    for user in range(log.n_users):
+        mine = [row for row in range(len(log)) if log.users[row] == user]
+        mine.sort(key=lambda row: (log.times[row], shuffled[row]))
+        if len(mine) <= n:
+            continue
+        held = quota(0.05, len(mine))
+        for code, size in ((TEST, n), (VALIDATION, held), (GATE, held)):
+            for _ in range(min(size, len(mine) - 1)):
+                part[mine.pop()] = code
+    return part
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@settings(max_examples=30, deadline=None)
+@given(frame=logs(), seed=SEEDS)
+def test_leave_last_is_what_a_loop_would_do(n, frame, seed):
+    log = Interactions.read(frame)
+    s = split(log, f"leave-last[n={n}]", seed)
+    assert s.part.tolist() == naive_leave_last(log, seed, n)
+
+
+@pytest.mark.filterwarnings("ignore:protocol 'global-time")
+@settings(max_examples=50, deadline=None)
+@given(frame=logs(), seed=SEEDS, share=st.sampled_from([0.05, 0.2, 0.5, 0.97]))
+def test_global_time_has_one_cut_for_everybody(frame, seed, share):
+    log = Interactions.read(frame)
+    s = split(log, f"global-time[test={share}]", seed)
+    times, test = s.log.times.to_numpy(), s.part == TEST
+    if log.times.n_unique() == 1:
+        assert not test.any() and s.log is log
+        return
+    cut = times[~test].max()
+    early = frame.filter(pl.col("timestamp") <= cut)
+    assert test.tolist() == (times > cut).tolist()
+    # no other cut comes closer to the share
+    later = [(frame["timestamp"] > other).mean() for other in frame["timestamp"].unique()]
+    assert abs((frame["timestamp"] > cut).mean() - share) <= min(abs(one - share) for one in later if one > 0)
+    assert sorted(s.log.user_ids) == sorted(early["user_id"].unique())
+    kept = frame.filter(pl.col("user_id").is_in(s.log.user_ids.implode()))
+    assert (
+        s.log.frame()
+        .sort("user_id", "item_id")
+        .equals(Interactions.read(kept).frame().sort("user_id", "item_id"))
+    )
+    for user in range(s.log.n_users):
+        mine = s.log.users == user
+        assert times[mine & (s.part == TRAIN)].min() == times[mine].min()
+    bounds = [times[s.part == code] for code in (GATE, VALIDATION, TEST) if (s.part == code).any()]
+    for earlier, later in pairwise(bounds):
+        assert earlier.max() < later.min()
+
+
+def test_global_time_counts_whom_it_leaves_out():
+    rows = {"user_id": ["old"] * 4 + ["new"] * 2, "item_id": [1, 2, 3, 4, 8, 9], "timestamp": range(6)}
+    with pytest.warns(gs.GreysheepWarning, match="leaves out 1 of 2 users, who have no row .* 2 rows"):
+        s = split(pl.DataFrame(rows), "global-time[test=0.5]")
+    assert (s.log.user_ids.to_list(), s.log.item_ids.to_list()) == (["old"], [1, 2, 3, 4])
+    assert s.part.tolist() == [TRAIN, TRAIN, GATE, TEST]
+    same = pl.DataFrame(rows | {"timestamp": [7] * 6})
+    with pytest.raises(DataError, match="'global-time' left no test rows: no user has rows before and after"):
+        gs.evaluate(gs.Popular().fit(split(same, "global-time")))
+    with pytest.raises(
+        DataError, match="left no test rows: no user has more than 4 rows, and only one with 10"
+    ):
+        gs.evaluate(gs.Popular().fit(split(same, "leave-last[n=9]")))
+
+
+def test_protocols_with_a_setting(tmp_path, ten):
+    assert split(ten, "leave-last[n=1]").protocol == split(ten, "leave-last").protocol == "leave-last"
+    s = split(ten, " leave-last[ n = 3 ]".strip())
+    assert s.protocol == "leave-last[n=3]" and s.summary()["rows"].to_list() == [5, 1, 1, 3]
+    s.write(tmp_path)
+    assert Split.read(tmp_path).protocol == "leave-last[n=3]"
+    gs.Popular().fit(s).save(tmp_path / "model")
+    assert gs.load(tmp_path / "model").split.protocol == "leave-last[n=3]"
+    for wrong, why in {
+        "leave-last[n=0]": "leave-last: n=0 is not a whole number of at least 1",
+        "leave-last[n=1.5]": "n='1.5' is not a whole number",
+        "leave-last[last=3]": "leave-last has one setting, n",
+        "global-time[test=1]": "global-time: test=1.0 is not a number .* below 1",
+        "global-time[test=0]": "test=0.0 is not a number",
+        "global-time[test=nan]": "test=nan is not a number",
+        "strict[n=1]": "strict has no settings",
+        "leave-last[n=1": "there is no protocol",
+        7: "there is no protocol 7",
+    }.items():
+        with pytest.raises(ConfigError, match=why):
+            split(ten, wrong)
 
 
 def test_mistakes():

@@ -15,10 +15,10 @@ from greysheep.models import parse
 
 QUICK = {"latent": 4, "epochs": 2, "batch_size": 8, "progress": False}
 LONELY = {"lonely-test": TEST, "lonely-validation": VALIDATION, "lonely-gate": GATE}
-CLOSED = ("popular", "itemknn", "ease", "ease-weighted", "ials[factors=4]")
+CLOSED = ("popular", "itemknn", "userknn", "ease", "ease-weighted", "ials[factors=4]")
 TRAINED = ("multvae", "moe[n_experts=2]", "loca[n_experts=2,local_epochs=1]", "lft[steps=1]")
 GATED = ("tall[n_experts=2]", "lmoe[n_experts=2]")
-MIXED = ("blend[models=ease+multvae]",)
+MIXED = ("ensemble[members=ease+multvae[latent=4,epochs=2,batch_size=8],weights=1+1]",)
 
 
 def split_with_lonely_items(protocol: str) -> gs.Split:
@@ -35,10 +35,6 @@ def split_with_lonely_items(protocol: str) -> gs.Split:
 
 
 def model_of(text: str, split: gs.Split) -> Any:
-    name = text.partition("[")[0]
-    own = {"blend": {"multvae": {k: v for k, v in QUICK.items() if k != "progress"}}}.get(name)
-    if own:
-        return parse(text, settings=own, progress=False).fit(split)
     return parse(text, **(QUICK if text in (*TRAINED, *GATED) else {"progress": False})).fit(split)
 
 

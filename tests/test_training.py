@@ -13,12 +13,14 @@ import greysheep as gs
 from contract import assert_same_state, world
 from greysheep.data.splitting import TRAIN, VALIDATION, Split
 from greysheep.errors import ConfigError, GreysheepWarning
+from greysheep.mainstream.groups import GROUPS as FIVE
+from greysheep.mainstream.groups import UserGroups
 from greysheep.models.autoencoders.trainer import MixtureTrainer
 from greysheep.models.training.loop import Outcome, run
 from greysheep.models.training.objective import Objective
 from greysheep.models.training.progress import Progress
 
-GROUPS = np.array([0, 0, 1, 2, 3, 4], dtype=np.int8)
+GROUPS = UserGroups(FIVE, np.array([0, 0, 1, 2, 3, 4], dtype=np.int8), "mainstream")
 
 
 class FakeTrainer:
@@ -113,7 +115,7 @@ def test_bad_objectives(text: str) -> None:
 def test_mean_ndcg_is_the_mean_of_four() -> None:
     objective = Objective.parse("mean-ndcg")
     values = {f"ndcg@{n}": np.array([float(n), np.nan]) for n in (1, 5, 10, 20)}
-    assert objective.value(values, np.zeros(2, np.int8)) == 9.0
+    assert objective.value(values, GROUPS) == 9.0
 
 
 def test_lines_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:

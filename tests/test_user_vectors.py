@@ -119,11 +119,11 @@ def test_vectors_are_left_out_with_the_rows(tmp_path: Path) -> None:
     assert "user_vectors" in load_file(model.save(tmp_path / "whole") / "model.safetensors")
 
 
-def test_a_blend_with_vectors_in_it_serves_known_and_new_people_alike(tmp_path: Path) -> None:
+def test_an_ensemble_with_vectors_in_it_serves_known_and_new_people_alike(tmp_path: Path) -> None:
     log = world()
-    blend = gs.Blend(**{"ials.factors": 4, "progress": False}).fit(log)
-    loaded = gs.load(blend.save(tmp_path / "blend"))
-    lists = blend.recommend(["003", "004"], k=5)
+    ensemble = gs.Ensemble(members="ials[factors=4]+ease", weights="1+1", progress=False).fit(log)
+    loaded = gs.load(ensemble.save(tmp_path / "ensemble"))
+    lists = ensemble.recommend(["003", "004"], k=5)
     assert loaded.recommend(["003", "004"], k=5).equals(lists)
     assert loaded.recommend(history=rows_of(log, ["003", "004"]), k=5)["item_id"].equals(lists["item_id"])
 

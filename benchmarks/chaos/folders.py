@@ -31,7 +31,7 @@ MODELS = (
     "ease",
     "lft[latent=8,epochs=3]",
     "ials[factors=8]",
-    "blend[models=tall+ease,tall.n_experts=3,tall.latent=8,tall.epochs=3]",
+    "ensemble[members=tall[n_experts=3,latent=8,epochs=3]+ease,weights=1+1]",
 )
 MOST_SECONDS, MOST_MB = 1.0, 200
 FORBIDDEN = ("subprocess", "os.system", "os.exec", "os.fork", "os.posix_spawn", "socket", "pickle.find_class")
@@ -151,7 +151,12 @@ def main() -> None:
         good.mkdir()
         prepare(good)
         rows = strangers(good, desk)
-        facts = {"seed": ask.seed, **damage(good, ask.flips, ask.cuts, ask.seed), "hostile": rows}
+        facts = {
+            "seed": ask.seed,
+            "models": MODELS,
+            **damage(good, ask.flips, ask.cuts, ask.seed),
+            "hostile": rows,
+        }
     ask.out.parent.mkdir(parents=True, exist_ok=True)
     ask.out.write_text(json.dumps(facts, indent=1) + "\n")
     bad = [row for row in rows if not row["ok"]]

@@ -1,4 +1,5 @@
 from . import models as models
+from .comparison.audit import audit as audit
 from .comparison.compare import compare as compare
 from .comparison.result import Comparison as Comparison
 from .data import datasets as datasets
@@ -18,17 +19,21 @@ from .models import LFT as LFT
 from .models import LOCA as LOCA
 from .models import TALL as TALL
 from .models import WL as WL
-from .models import Blend as Blend
 from .models import EnLFT as EnLFT
+from .models import Ensemble as Ensemble
 from .models import ItemKNN as ItemKNN
 from .models import LMoE as LMoE
 from .models import MoE as MoE
 from .models import MultVAE as MultVAE
 from .models import Popular as Popular
+from .models import UserKNN as UserKNN
 from .models import WeightedEASE as WeightedEASE
 from .models import load as load
 from .models.autoencoders.index import compile_index as compile_index
+from .models.upkeep import update as update
 from .report.pages import write_html as write_html
+from .serving.batch import write_lists as write_lists
+from .tuning.auto import auto as auto
 from .tuning.tune import Tuning as Tuning
 from .tuning.tune import tune as tune
 

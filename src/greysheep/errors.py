@@ -45,6 +45,14 @@ class ForkedProcessError(GreysheepError):
     """A forked process cannot work, as the threads of the one it was forked from are not in it."""
 
 
+class ServiceError(GreysheepError):
+    """A request to the service cannot be answered; `status` is the reply's HTTP code."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class MissingExtraError(GreysheepError):
     """An optional dependency is not installed."""
 

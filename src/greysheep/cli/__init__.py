@@ -15,7 +15,20 @@ from typing import Annotated, TextIO
 
 import typer
 
-from greysheep.cli import compare, compile, data, demo, doctor, evaluate, fit, logs, tune
+from greysheep.cli import (
+    audit,
+    compare,
+    compile,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    fit,
+    logs,
+    serve,
+    tune,
+    update,
+)
 from greysheep.errors import GreysheepError, GreysheepWarning
 from greysheep.system.machine import own_version
 from greysheep.system.signals import TERMINATED, terminate
@@ -29,7 +42,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 commands: list[Callable[..., None]] = [demo.demo, logs.mainstream, logs.split, fit.fit, evaluate.evaluate]
-commands += [evaluate.recommend, compare.compare, tune.tune, compile.compile, doctor.doctor]
+commands += [evaluate.recommend, update.update, audit.audit, compare.compare, tune.tune]
+commands += [compile.compile, serve.serve, doctor.doctor]
 for command in commands:
     app.command()(command)
 app.add_typer(data.app, name="data")

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from greysheep.cli.options import ListLength, Log, LogOptions, TestedProtocol, output_option, with_log_options
+from greysheep.cli.options import (
+    Groups,
+    ListLengths,
+    Log,
+    LogOptions,
+    TestedProtocol,
+    output_option,
+    read_lengths,
+    with_log_options,
+)
 from greysheep.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +42,8 @@ def compare(
     seeds: Annotated[
         str, typer.Option(help="How many (3 = 0, 1, 2) or a list (4,7); each drives split and training.")
     ] = "3",
-    k: ListLength = 20,
+    k: ListLengths = "20",
+    groups: Groups = None,
     reference: Annotated[
         str | None, typer.Option(help="Model to compare with; the first one if not given.")
     ] = None,
@@ -51,16 +61,19 @@ def compare(
     earlier one was interrupted. A model that fails does so alone.
     """
     output = output.expanduser()
+    from greysheep.cli.ids import read_own_groups
     from greysheep.comparison.compare import run_request
     from greysheep.comparison.request import CompareRequest, read_seeds, read_texts
     from greysheep.comparison.run_folder import check_place
 
-    check_place(output, inputs=[log])
+    check_place(output, inputs=[log, groups])
+    *shorter, longest = read_lengths(k)
     request = CompareRequest(
         models=read_texts(models),
         protocol=protocol,
         seeds=read_seeds(seeds),
-        k=k,
+        k=longest,
+        shorter=shorter,
         reference=reference,
         margin=margin,
         max_minutes=max_minutes,
@@ -69,8 +82,11 @@ def compare(
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
     try:
-        command = _command(log, request, options, seeds, output)
-        comparison = run_request(request, interactions, output, progress=progress, command=command)
+        command = _command(log, request, options, seeds, groups, output)
+        own = read_own_groups(groups, options, interactions)
+        comparison = run_request(
+            request, interactions, output, groups=own, progress=progress, command=command
+        )
     except KeyboardInterrupt:
         typer.echo(f"finished runs are kept in {output}: the same command goes on", err=True)
         raise
@@ -92,14 +108,24 @@ def _finish(comparison: "Comparison", output: Path) -> None:
         raise typer.Exit(3)
 
 
-def _command(log: Path, request: "CompareRequest", options: LogOptions, seeds: str, output: Path) -> str:
+def _command(
+    log: Path, request: "CompareRequest", options: LogOptions, seeds: str, groups: Path | None, output: Path
+) -> str:
     """The command that repeats a comparison, with those options of the log that are not the default."""
     from greysheep.comparison.request import joined
 
     texts = ",".join(joined(request.models))
     command = ["greysheep", "compare", str(log), "--models", texts, "--protocol", request.protocol]
-    command += ["--seeds", seeds, "-k", str(request.k), "--reference", request.reference]
+    command += [
+        "--seeds",
+        seeds,
+        "-k",
+        ",".join(map(str, (*request.shorter, request.k))),
+        "--reference",
+        request.reference,
+    ]
     command += ["--margin", str(request.margin)]
+    command += [] if groups is None else ["--groups", str(groups)]
     defaults = asdict(LogOptions())
     for name, value in asdict(options).items():
         flag = name.replace("_", "-")

@@ -6,9 +6,8 @@ from typing import Annotated
 import typer
 
 from greysheep.cli.options import Seed, output_option
-from greysheep.cli.outputs import write_table
 from greysheep.system.drafts import no_empty_folders
-from greysheep.system.files import check_parent
+from greysheep.system.files import check_parent, refused, write_together
 
 app = typer.Typer(help="Named data sets, and simulated ones.", rich_markup_mode=None)
 
@@ -70,8 +69,10 @@ def simulate(
         noise=noise,
         seed=seed,
     )
-    files = {"interactions.parquet": dataset.log.frame(), "items.parquet": dataset.titles}
-    for file, frame in files.items():
-        if frame is not None:
-            write_table(frame, output / dataset.name / file)
-            typer.echo(f"wrote {output / dataset.name / file}: {frame.height:,} rows")
+    folder = output / dataset.name
+    tables = {"interactions.parquet": dataset.log.frame(), "items.parquet": dataset.titles}
+    frames = {folder / name: frame for name, frame in tables.items() if frame is not None}
+    with refused(folder):
+        write_together({path: frame.write_parquet for path, frame in frames.items()})
+    for path, frame in frames.items():
+        typer.echo(f"wrote {path}: {frame.height:,} rows")

@@ -8,6 +8,7 @@ import yaml
 
 from greysheep.cli import options as shared
 from greysheep.errors import ConfigError, ModelFolderError, warn
+from greysheep.system.drafts import no_empty_folders
 from greysheep.system.files import check_folder, check_mount
 from greysheep.system.signals import ctrl_c_waits
 
@@ -28,7 +29,11 @@ def fit(
         Path | None, typer.Option(help="YAML file of settings by name, `model` and `preset` included.")
     ] = None,
     settings: Annotated[list[str] | None, shared.set_option("One setting, over --config; repeat it.")] = None,
-    protocol: Annotated[str, typer.Option(help="all, strict, paper or temporal.")] = "all",
+    protocol: Annotated[
+        str,
+        typer.Option(help="all, strict, paper, temporal, leave-last[n=1] or global-time[test=0.2]."),
+    ] = "all",
+    groups: shared.Groups = None,
     refit: Annotated[
         bool, typer.Option("--refit", help="Train once more on all rows for the best number of epochs.")
     ] = False,
@@ -50,7 +55,7 @@ def fit(
     killed leaves checkpoints beside the output, in .NAME.checkpoints: the same command with --resume goes on
     from them, and without it is refused, unless --overwrite throws them away.
     """
-    check_folder(output, marker="manifest.json", overwrite=overwrite, inputs=[log, config])
+    check_folder(output, marker="manifest.json", overwrite=overwrite, inputs=[log, config, groups])
     check_mount(output)
     output = output.expanduser()
     place = output.resolve()
@@ -62,6 +67,7 @@ def fit(
     keywords |= read_settings(settings or [])
     keywords |= {name: value for name, value in options_given.items() if value is not None}
 
+    from greysheep.cli.ids import read_own_groups
     from greysheep.data.splitting import split
     from greysheep.models import parse
     from greysheep.models.training.checkpoints import remove
@@ -74,11 +80,13 @@ def fit(
         _make_way(checkpoints, overwrite)
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
-    parts = split(interactions, protocol=protocol, seed=recommender.options.seed)
+    own = read_own_groups(groups, options, interactions)
+    parts = split(interactions, protocol=protocol, seed=recommender.options.seed, groups=own)
     try:
-        recommender.fit(parts, refit=refit, checkpoints=checkpoints, resume=resume)
-        with ctrl_c_waits(unless=recommender.interrupted) as pressed:
-            recommender.save(output, include_history=history)
+        with no_empty_folders(place.parent):  # which the checkpoints may have made
+            recommender.fit(parts, refit=refit, checkpoints=checkpoints, resume=resume)
+            with ctrl_c_waits(unless=recommender.interrupted) as pressed:
+                recommender.save(output, include_history=history)
     except (KeyboardInterrupt, SystemExit, ModelFolderError):
         _say_what_is_left(checkpoints, "--resume")
         raise

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from greysheep.data.columns import ITEM, RANK, SCORE, USER
+from greysheep.data.columns import GROUP, ITEM, RANK, SCORE, USER
 from greysheep.data.interactions import Interactions
+from greysheep.data.item_features import GENRES, VECTOR
 from greysheep.data.reading import read_id_column
 from greysheep.data.sources import open_source
 from greysheep.errors import DataError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from greysheep.cli.options import LogOptions
     from greysheep.models import Model
 
+TITLE = "title"
 NO_ID = pl.Series([2**126], dtype=pl.Int128)
 """Integers from here up are in no log."""
 
@@ -110,6 +112,32 @@ def read_log(path: Path | None, options: "LogOptions", known: Interactions) -> I
     return replace(log, user_ids=users, item_ids=as_stored(log.item_ids, known.item_ids.dtype, path))
 
 
+def read_additions(path: Path, options: "LogOptions", known: Interactions) -> Interactions:
+    """Read rows to be stored; an id that cannot be of the stored type must not be passed over.
+
+    Raises:
+        DataError: The log cannot be used, or an id is of another type.
+    """
+    log = options.read(path)
+    if _has_types(path):
+        return log
+    users, items = (
+        _storable(*pair, path)
+        for pair in ((log.user_ids, known.user_ids.dtype), (log.item_ids, known.item_ids.dtype))
+    )
+    return replace(log, user_ids=users, item_ids=items)
+
+
+def _storable(ids: pl.Series, dtype: pl.DataType, path: Path) -> pl.Series:
+    fits = _convert(ids, dtype if dtype == pl.String else pl.Int128())  # a wider integer finds its place
+    if bad := fits.null_count():
+        raise DataError(
+            f"{path}: {bad} of {len(ids)} ids cannot be stored in this model, whose ids are {dtype}; "
+            f"the first is {ids.filter(fits.is_null())[0]!r}: correct or remove them"
+        )
+    return fits
+
+
 def read_people(
     model: "Model",
     named: list[str] | None,
@@ -168,6 +196,79 @@ def read_lists(path: Path, options: "LogOptions", known: Interactions) -> pl.Dat
     if bad := numbers.null_count():
         raise DataError(f"column '{order[0]}' of {path} has {bad} values that are not numbers")
     return pl.DataFrame([*ids, numbers])
+
+
+def read_own_groups(path: Path | None, options: "LogOptions", known: Interactions) -> pl.DataFrame | None:
+    """Read groups of one's own: a column of users and a column `group`.
+
+    Raises:
+        DataError: A column is missing or of the wrong type.
+    """
+    if path is None:
+        return None
+    text = options.text()
+    source = open_source(path, text)
+    if GROUP not in source.columns:
+        there = ", ".join(repr(name[:40]) for name in source.columns[:8])
+        raise DataError(f"{path} has no column {GROUP!r}, which names each user's group; it has {there}")
+    users = as_stored(read_id_column(path, options.user_col, text), known.user_ids.dtype, path)
+    return pl.DataFrame([users.alias(USER), source.load([GROUP])[GROUP]])
+
+
+def read_items(path: Path | None, options: "LogOptions", known: Interactions) -> pl.DataFrame | None:
+    """Read what is known of items: the whole file, its ids `as_stored`.
+
+    Raises:
+        DataError: The file cannot be used.
+    """
+    if path is None:
+        return None
+    text = options.text()
+    source = open_source(path, text)
+    ids = as_stored(read_id_column(path, options.item_col, text), known.item_ids.dtype, path)
+    rest = [name for name in source.columns if name != options.item_col]
+    return pl.DataFrame([ids.alias(ITEM), *source.load(rest).get_columns()])
+
+
+def has_features(items: pl.DataFrame | None) -> bool:
+    """Whether a file of items is to say how alike they are; one of titles alone is not."""
+    return items is not None and (TITLE not in items.columns or bool({GENRES, VECTOR} & set(items.columns)))
+
+
+def titles_of(items: pl.DataFrame) -> pl.DataFrame | None:
+    """item_id and title of a file of items; None where it has no titles.
+
+    Raises:
+        DataError: An item stands there twice.
+    """
+    if TITLE not in items.columns:
+        return None
+    if twice := items.height - items[ITEM].n_unique():
+        first = items[ITEM].filter(items[ITEM].is_duplicated())[0]
+        raise DataError(f"{twice} rows of the file of items repeat an item, among them {first!r}: keep one")
+    return items.select(ITEM, pl.col(TITLE).cast(pl.String, strict=False))
+
+
+def read_titles(path: Path | None, options: "LogOptions", known: Interactions) -> pl.DataFrame | None:
+    """Read the titles of items: item_id and title.
+
+    Raises:
+        DataError: The file cannot be used, or has no titles.
+    """
+    items = read_items(path, options, known)
+    titles = None if items is None else titles_of(items)
+    if items is not None and titles is None:
+        there = ", ".join(repr(name[:40]) for name in items.columns[:8])
+        raise DataError(f"{path} has no column {TITLE!r}; its columns are {there}")
+    return titles
+
+
+def titled(lists: pl.DataFrame, titles: pl.DataFrame) -> pl.DataFrame:
+    """Lists with the title of each item behind its id; null where it has none."""
+    known = titles.with_columns(pl.col(ITEM).cast(lists[ITEM].dtype, strict=False)).drop_nulls(ITEM)
+    frame = lists.join(known, on=ITEM, how="left", maintain_order="left")
+    rest = [name for name in lists.columns if name not in (USER, ITEM)]
+    return frame.select(USER, ITEM, TITLE, *rest)
 
 
 def _ids_in(path: Path, column: str) -> pl.Series:

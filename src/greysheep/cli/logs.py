@@ -8,7 +8,7 @@ import typer
 from greysheep.cli.options import Log, LogOptions, Overwrite, Seed, output_option, with_log_options
 from greysheep.cli.outputs import TABLES, write_table
 from greysheep.data.columns import GROUP, SCORE, USER
-from greysheep.system.files import check_file, check_folder, check_mount, new_folder, refused
+from greysheep.system.files import check_file, check_folder, check_mount
 
 
 @with_log_options
@@ -54,7 +54,10 @@ def split(
     *,
     log: Log,
     output: Annotated[Path, output_option("Folder for the parts.")],
-    protocol: Annotated[str, typer.Option(help="strict, paper, temporal or all.")] = "strict",
+    protocol: Annotated[
+        str,
+        typer.Option(help="all, strict, paper, temporal, leave-last[n=1] or global-time[test=0.2]."),
+    ] = "strict",
     seed: Seed = 0,
     overwrite: Overwrite = False,
     options: LogOptions,
@@ -68,7 +71,6 @@ def split(
     interactions = options.read(log)
     typer.echo(str(interactions.summary))
     parts = cut(interactions, protocol=protocol, seed=seed)
-    with refused(output), new_folder(output) as draft:
-        parts.write(draft)
+    parts.write(output)
     show(parts.summary())
     typer.echo(f"wrote the parts to {output}")

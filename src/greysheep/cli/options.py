@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from greysheep.data.columns import ITEM, USER
+from greysheep.errors import ConfigError
+from greysheep.system.checks import list_lengths
 
 if TYPE_CHECKING:
     from greysheep.data.formats import TextFormat
@@ -29,9 +31,48 @@ Verify = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output folder if it exists.")]
 ListLength = Annotated[int, typer.Option("--k", "-k", min=1, help="Length of the lists.")]
-TestedProtocol = Annotated[str, typer.Option(help="strict, paper or temporal.")]
+ListLengths = Annotated[
+    str,
+    typer.Option(
+        "--k",
+        "-k",
+        metavar="N[,N...]",
+        help="Length of the lists, or several: 5,10,20; the tables show the longest.",
+    ),
+]
+Items = Annotated[
+    Path | None, typer.Option(help="File of item_id and genres (A|B) or vector: for the diversity of lists.")
+]
+Groups = Annotated[
+    Path | None,
+    typer.Option(help="Groups of your own: a file of user_id and group, in place of the five by taste."),
+]
+TestedProtocol = Annotated[
+    str, typer.Option(help="strict, paper, temporal, leave-last[n=1] or global-time[test=0.2].")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; one per core if not given.")]
+Engine = Annotated[
+    str, typer.Option(help="Where the work is done: local, or ray (the machines of a Ray cluster).")
+]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes on Ray; one a core if not given.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+
+
+def read_lengths(text: str) -> list[int]:
+    """Read `--k`: one length of lists, or several with commas.
+
+    >>> read_lengths("20"), read_lengths("5,20,10")
+    ([20], [5, 10, 20])
+
+    Raises:
+        ConfigError: one of them is no whole number from 1 up.
+    """
+    try:
+        return list_lengths([int(part) for part in text.split(",") if part.strip()])
+    except (ValueError, ConfigError):
+        raise ConfigError(
+            f"--k {text}: give the length of the lists, from 1 up, or several: 5,10,20"
+        ) from None
 
 
 def output_option(help: str) -> Any:

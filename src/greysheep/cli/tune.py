@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from greysheep.cli import options as shared
-from greysheep.cli.outputs import write_table
 from greysheep.system.drafts import no_empty_folders
-from greysheep.system.files import check_folder, write_text
+from greysheep.system.files import check_folder, refused, write_together
 
 if TYPE_CHECKING:
     from greysheep.tuning.tune import Tuning
@@ -34,6 +33,7 @@ def tune(
         str | None, typer.Option(help="For no-harm: the model that no group may fall below.")
     ] = None,
     margin: Annotated[float, typer.Option(help="For no-harm: the relative loss still allowed.")] = 0.02,
+    groups: shared.Groups = None,
     settings: Annotated[list[str] | None, shared.set_option("One setting, kept fixed; repeat it.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="The most epochs of a trial.")] = None,
     protocol: shared.TestedProtocol = "strict",
@@ -48,7 +48,8 @@ def tune(
     Ctrl-C keeps what is finished; the same command goes on from there.
     """
     output = output.expanduser()
-    check_folder(output, marker=STUDY, overwrite=True, inputs=[log])
+    check_folder(output, marker=STUDY, overwrite=True, inputs=[log, groups])
+    from greysheep.cli.ids import read_own_groups
     from greysheep.models.config import read_settings
     from greysheep.tuning.plan import TuneRequest
     from greysheep.tuning.tune import run_request
@@ -73,7 +74,8 @@ def tune(
     typer.echo(str(interactions.summary))
     with no_empty_folders(output):
         output.mkdir(parents=True, exist_ok=True)
-        tuning = run_request(request, interactions, output / STUDY, progress=True)
+        own = read_own_groups(groups, options, interactions)
+        tuning = run_request(request, interactions, output / STUDY, groups=own, progress=True)
     _write(tuning, output)
     if tuning.interrupted:
         typer.echo("the same command goes on from here")
@@ -88,8 +90,11 @@ def _write(tuning: "Tuning", output: Path) -> None:
     from greysheep.errors import MissingExtraError
     from greysheep.report.tuning import write_picture
 
-    write_text(output / "best.yaml", tuning.to_yaml())
-    write_table(tuning.trials, output / "trials.csv")
+    with refused(output):
+        write_together({
+            output / "best.yaml": tuning.to_yaml(),
+            output / "trials.csv": tuning.trials.write_csv(quote_style="non_numeric"),
+        })  # fmt: skip
     with suppress(MissingExtraError):  # the picture is a by-product
         write_picture(tuning, output / "trials.svg")
     best = tuning.top().drop("value", "message", "best_epoch")

@@ -17,12 +17,14 @@ from greysheep.comparison.request import CompareRequest, joined
 from greysheep.comparison.result import Comparison
 from greysheep.comparison.run_folder import Key, Run, check_place, claim, locked
 from greysheep.comparison.splits import Splits
+from greysheep.data.interactions import Interactions
+from greysheep.data.own_groups import read_groups
 from greysheep.data.splitting import TEST, split, why_no_test_rows
 from greysheep.errors import DataError, GreysheepWarning
 from greysheep.evaluation.report import Report
 from greysheep.models.registry import sources
 from greysheep.system import jobs
-from greysheep.system.checks import a_path
+from greysheep.system.checks import a_path, list_lengths
 from greysheep.system.machine import threads_each
 
 COMMAND = jobs.command("greysheep.comparison.worker")
@@ -36,12 +38,13 @@ def compare(
     *,
     protocol: str = "strict",
     seeds: int | Sequence[int] = 3,
-    k: int = 20,
+    k: int | Sequence[int] = 20,
     out: str | Path,
     reference: str | None = None,
     margin: float = 0.02,
     max_minutes: float | None = None,
     jobs: int = 1,
+    groups: Any = None,
     progress: bool = True,
     command: str | None = None,
 ) -> Comparison:
@@ -54,15 +57,18 @@ def compare(
         log: a log, or anything `Interactions.read` takes.
         models: registry names or variants such as `tall[gate=uniform]`; the text is the label. Or names of
             your own: `{"flat gate": "tall[gate=uniform]"}`, or texts such as `flat gate=tall[gate=uniform]`.
-        protocol: strict, paper or temporal (docs/method.md, "Protocols").
+        protocol: one with test rows, such as strict or temporal (docs/method.md, "Protocols").
         seeds: how many (3 = 0, 1, 2), or a list. Seed s drives both the split and the training, and groups
             are cut anew for each split.
-        k: length of the lists that NDCG and the other metrics are about.
+        k: length of the lists that NDCG and the other metrics are about, or several: the tables are about
+            the longest, the runs in results.json have all.
         out: folder for the runs and the results. It holds personal data: ids.
         reference: label of the model to compare with; the first one if not given.
         margin: relative loss that still counts as no harm.
         max_minutes: start no run later than this; those under way are finished. None: no limit.
         jobs: runs at a time, each with its share of the cores.
+        groups: a file or frame of user_id and group: groups of your own to stop, measure and test by, in
+            place of the five by mainstream taste, which stand beside them then.
         progress: show on stderr which runs are done: live on a terminal, else as plain lines.
         command: what to write down as the command that made it.
 
@@ -72,31 +78,34 @@ def compare(
 
     Raises:
         ConfigError: an unknown model or setting, equal labels, a number out of range, or an `out` that was
-            made for another log, protocol, k or version.
+            made for another log, protocol, k, groups or version.
         DataError: the protocol needs times and the log has none.
     """
+    *shorter, longest = list_lengths(k)
     request = CompareRequest(
-        models=models, protocol=protocol, seeds=seeds, k=k, reference=reference, margin=margin,
-        max_minutes=max_minutes, jobs=jobs,
+        models=models, protocol=protocol, seeds=seeds, k=longest, shorter=shorter, reference=reference,
+        margin=margin, max_minutes=max_minutes, jobs=jobs,
     )  # fmt: skip
     texts = joined(request.models)
-    call = f"greysheep.compare(log, {texts!r}, protocol={protocol!r}, seeds={seeds!r}, k={k})"
-    return run_request(request, log, out, progress=progress, command=command or call)
+    call = f"greysheep.compare(log, {texts!r}, protocol={protocol!r}, seeds={seeds!r}, k={k!r})"
+    return run_request(request, log, out, groups=groups, progress=progress, command=command or call)
 
 
 def run_request(
-    request: CompareRequest, log: Any, out: str | Path, *, progress: bool, command: str
+    request: CompareRequest, log: Any, out: str | Path, *, groups: Any = None, progress: bool, command: str
 ) -> Comparison:
     """Make the runs of a request that are not in `out` yet, and the tables of all; see `compare`."""
     deadline = time.monotonic() + 60 * (math.inf if request.max_minutes is None else request.max_minutes)
     folder = a_path("out", out)
     check_place(folder)
     protocol, seeds = request.protocol, request.seeds
+    log = Interactions.of(log)
+    own = None if groups is None else read_groups(groups, log)
     first = split(log, protocol, seeds[0])
-    log = first.log
     if not (first.part == TEST).any():
         raise DataError(f"nothing can be compared: {why_no_test_rows(first)}")
-    claim(folder, {"fingerprint": log.fingerprint(), "protocol": protocol, "k": request.k})
+    claim(folder, {"fingerprint": log.fingerprint(), "protocol": protocol, "k": _listed(request),
+                   "groups": None if own is None else own.fingerprint()[:8]})  # fmt: skip
     # Seed by seed, so that the models can be compared wherever the time is over.
     runs = [Run(label, seed, folder, text) for seed in seeds for label, text in request.models.items()]
     with locked(folder), Progress(list(request.models), seeds, f"ndcg@{request.k}", progress) as display:
@@ -106,7 +115,7 @@ def run_request(
         for report in reports.values():
             display.finished_before(report)
         waiting = [run for run in runs if run.key not in reports]
-        new, failed = carry_out(waiting, Splits(log, protocol, folder), display, request, deadline)
+        new, failed = carry_out(waiting, Splits(log, protocol, folder, own), display, request, deadline)
         display.busy("making the tables")
         comparison = _summed_up(request, reports | new, failed)
         groupings = set(comparison.summary["grouping"])
@@ -116,6 +125,11 @@ def run_request(
         comparison.write(folder)
     _repeat_warnings([run for run in runs if run.key in new])
     return comparison
+
+
+def _listed(request: CompareRequest) -> str:
+    """The lengths of the lists as a text."""
+    return ", ".join(map(str, (*request.shorter, request.k)))
 
 
 def _summed_up(
@@ -145,14 +159,14 @@ class Process:
     job: jobs.Process
 
     @classmethod
-    def start(cls, run: Run, folder: Path, k: int, threads: int) -> Process:
+    def start(cls, run: Run, folder: Path, lengths: list[int], threads: int) -> Process:
         """Start a run; what it says goes to <stem>.log."""
         for suffix in (".json", ".parquet"):  # of another version of the model
             run.file(suffix).unlink(missing_ok=True)
         run.file(".log").parent.mkdir(parents=True, exist_ok=True)
         text = run.text or run.label
         job = {"label": run.label, "text": text, "seed": run.seed, "out": str(run.out), "split": str(folder),
-               "k": k, "threads": threads, "sources": sources(text)}  # fmt: skip
+               "k": lengths, "threads": threads, "sources": sources(text)}  # fmt: skip
         return cls(run, jobs.Process.start(COMMAND, job, run.file(".log"), threads))
 
     def progress(self) -> str:
@@ -189,7 +203,7 @@ def carry_out(
                 folder = splits.of(run.seed)
                 display.busy("")
                 display.started(run.key)
-                under_way.append(Process.start(run, folder, request.k, threads))
+                under_way.append(Process.start(run, folder, [*request.shorter, request.k], threads))
             if not under_way:
                 break
             time.sleep(POLL)

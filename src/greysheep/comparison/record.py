@@ -7,9 +7,9 @@ from functools import cached_property
 
 import polars as pl
 
-from greysheep.comparison.tables import paired_tests, summarise
-from greysheep.comparison.verdicts import verdict
-from greysheep.evaluation.report import Report
+from greysheep.comparison.tables import groupings_of, paired_tests, summarise
+from greysheep.comparison.verdicts import FOCUS, verdict, worst_group
+from greysheep.evaluation.report import LISTS, Report
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Record:
     def summary(self) -> pl.DataFrame:
         """Means by group: one row per label, grouping and group.
 
-        Groupings: mainstream, activity, density, distribution (the first the default, the last two where
-        every run has them); groups: overall, then the five names, niche or fewest rows first. Columns: label,
+        Groupings: own (where groups were given), mainstream, activity, density, distribution (the last two
+        where every run has them); groups: overall, then the names, niche or fewest first. Columns: label,
         grouping, group, n_users (different users over all seeds), mean_train_rows, mean_test_rows, mean (over
         seeds, of the groups' means), sd (over seeds; null with one), ci_low, ci_high (95 % percentile
         bootstrap over users, each drawn with all her seeds; for overall from all users, whereas a report of
@@ -75,8 +75,8 @@ class Record:
 
     @cached_property
     def tests(self) -> pl.DataFrame:
-        """Every other model against the reference: one row per label and group (overall and the five of
-        mainstream), over the seeds that both have finished.
+        """Every other model against the reference: one row per label and group (overall, and one's own or
+        the five of mainstream), over the seeds that both have finished.
 
         A user's value is her mean over the seeds in which she is in the group, and mean, reference_mean,
         difference and ratio are about these values (so `mean` may differ from the summary's a little).
@@ -88,9 +88,39 @@ class Record:
         """
         return paired_tests(self.runs, self.metric, self.reference, self.margin)
 
+    @property
+    def of_lists(self) -> bool:
+        """Whether lists of other recommenders were measured: nothing was trained, and there is one split."""
+        return bool(self.runs) and all(run.model == LISTS for run in self.runs)
+
+    @property
+    def grouping(self) -> str:
+        """What the tested groups are: `mainstream`, or `own`."""
+        return next(iter(groupings_of(self.runs)))
+
+    @property
+    def groups(self) -> list[str]:
+        """The tested groups, of the mainstream ones niche first."""
+        return list(groupings_of(self.runs)[self.grouping][1])
+
+    @cached_property
+    def focus(self) -> str:
+        """The group that sentences are about first: `low`; of one's own the worst under the reference."""
+        if self.grouping == "mainstream":
+            return FOCUS
+        mine = self.summary.filter(pl.col("label") == self.reference, pl.col("grouping") == "own")
+        rows = mine.rename({"mean": "reference_mean"}).to_dicts()
+        return worst_group(rows) if rows else self.groups[0]
+
+    @property
+    def notes(self) -> list[str]:
+        """Of groups of one's own: what those of a few users can show, a sentence each."""
+        first = next((run for run in self.runs if run.label == self.reference), None)
+        return first.notes if first is not None else []
+
     @cached_property
     def verdicts(self) -> dict[str, str]:
-        """A sentence for each label but the reference: what happens to `low`, and which groups lose."""
+        """A sentence for each label but the reference: what happens to `focus`, and which groups lose."""
         rows = self.tests.partition_by("label", as_dict=True) if self.tests.height else {}
         measured = {run.label for run in self.runs}
         sentences = {}
@@ -98,7 +128,7 @@ class Record:
             if label == self.reference:
                 continue
             if (label,) in rows:
-                sentences[label] = verdict(rows[label,].to_dicts(), self.margin)
+                sentences[label] = verdict(rows[label,].to_dicts(), self.margin, self.focus)
             elif label in measured:
                 sentences[label] = f"no verdict: {self.reference} has no finished run on the same split"
             else:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from greysheep.data.splitting import TESTED
+from greysheep.data.protocols import TESTED, Protocol, has_test_rows
 from greysheep.errors import ConfigError
 from greysheep.models import parse
 from greysheep.models.config import Request
@@ -41,6 +41,9 @@ class CompareRequest(Request):
     seeds: list[int] = Field(default_factory=lambda: [0, 1, 2], strict=False)
     """Given as how many (3 = 0, 1, 2), or as a list."""
     k: int = Field(20, ge=1)
+    """Length of the lists that the tables are about."""
+    shorter: list[int] = Field(default_factory=list)
+    """Further lengths that each run is measured at."""
     reference: str = Field("", strict=False, validate_default=True)
     """Label of the model to compare with; the first one if not given."""
     margin: float = Field(0.02, ge=0, lt=1)
@@ -101,9 +104,9 @@ class CompareRequest(Request):
     @field_validator("protocol")
     @classmethod
     def _with_test_rows(cls, protocol: str) -> str:
-        if protocol not in TESTED:
+        if not has_test_rows(protocol):
             raise ConfigError(f"compare needs test rows: protocol {' or '.join(TESTED)}, not {protocol!r}")
-        return protocol
+        return str(Protocol.parse(protocol))
 
     @field_validator("reference", mode="before")
     @classmethod

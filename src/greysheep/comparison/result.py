@@ -12,7 +12,7 @@ from greysheep.comparison.run_folder import Run
 from greysheep.errors import DataError
 from greysheep.evaluation.report import Report, jsonable
 from greysheep.system.checks import a_path
-from greysheep.system.files import write_text
+from greysheep.system.files import refused, write_together
 
 RESULTS = "results.json"
 
@@ -32,14 +32,19 @@ class Comparison(Record):
         return dict(jsonable(content))
 
     def write(self, out: str | Path) -> list[Path]:
-        """Write results.json, results.csv and results.md."""
+        """Write results.json, results.csv and results.md, all or none.
+
+        Raises:
+            ConfigError: they cannot be written.
+        """
         folder = a_path("out", out)
         texts = {
             RESULTS: json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n",
             "results.csv": text.flat(self).write_csv(quote_style="non_numeric"),
             "results.md": text.markdown(self),
         }
-        return [write_text(folder / name, content) for name, content in texts.items()]
+        with refused(folder):
+            return write_together({folder / name: content for name, content in texts.items()})
 
     @classmethod
     def read(cls, out: str | Path) -> Comparison:

@@ -57,7 +57,7 @@ class Run:
         config: the one before the fit, which may have written choices of its own into it.
         """
         more = {"asked": dict(config), "history": report.history, "warnings": warnings}
-        with files.new_file(self.file(".parquet")) as draft:
+        with files.written_or_refused(self.file(".parquet")) as draft:
             report.per_user.write_parquet(draft)
         files.write_text(self.file(".json"), json.dumps(report.to_dict() | more) + "\n")
 
@@ -90,10 +90,10 @@ def check_place(out: Path, inputs: Iterable[Path | None] = ()) -> None:
 def claim(out: Path, facts: Mapping[str, Any]) -> None:
     """Mark a new folder with the facts that all its runs share, or check that they are those of an old one.
 
-    facts: fingerprint, protocol, k.
+    facts: fingerprint, protocol, k, groups.
 
     Raises:
-        ConfigError: the folder was made for another log, protocol, k or version.
+        ConfigError: the folder was made for another log, protocol, k, groups or version.
     """
     check_place(out)
     wanted = {"format": 1, "version": own_version(), **facts}
@@ -112,6 +112,8 @@ def _other(key: str, known: Any, wanted: Any) -> str:
         return f"holds runs of another log (fingerprint {str(known)[:8]}, this one {str(wanted)[:8]})"
     if key == "version":
         return f"was made by greysheep {known}, this is {wanted}"
+    if key == "groups":
+        return "was made for other groups of users"
     return f"was made for {key} {known}, not {wanted}"
 
 

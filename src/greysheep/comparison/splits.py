@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
-from greysheep.data.columns import USER
+from greysheep.data.columns import GROUP, USER
 from greysheep.data.interactions import Interactions
+from greysheep.data.own_groups import read_groups
 from greysheep.data.splitting import Split, split
-from greysheep.errors import DataError, MissingExtraError
-from greysheep.mainstream.groups import Mainstream
+from greysheep.errors import DataError, GreysheepWarning, MissingExtraError
+from greysheep.mainstream.groups import Mainstream, UserGroups
 from greysheep.mainstream.scores import density_scores, distribution_scores
-from greysheep.system.files import new_file, new_folder
+from greysheep.system.files import written_or_refused
 
-SCORES = "groups.parquet"
+SCORES, OWN = "groups.parquet", "own.parquet"
 
 
 def scores_of(parts: Split) -> pl.DataFrame:
@@ -40,6 +42,10 @@ def read_split(folder: Path) -> tuple[Split, pl.DataFrame]:
     parts = Split.read(folder)
     scores = pl.read_parquet(folder / SCORES, glob=False)
     known = Mainstream.from_scores(scores["mainstream"].to_numpy(), parts.log.user_ids)
+    if (file := folder / OWN).is_file():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", GreysheepWarning)  # given when the groups were first read
+            parts = replace(parts, groups=read_groups(pl.read_parquet(file, glob=False), parts.log))
     known = replace(known, sampled=scores["sampled"][0], bound=scores["bound"][0])
     return parts.with_mainstream(known), scores
 
@@ -47,8 +53,8 @@ def read_split(folder: Path) -> tuple[Split, pl.DataFrame]:
 class Splits:
     """One split per seed, written once for all models and kept while they need it."""
 
-    def __init__(self, log: Interactions, protocol: str, out: Path):
-        self.log, self.protocol = log, protocol
+    def __init__(self, log: Interactions, protocol: str, out: Path, groups: UserGroups | None = None):
+        self.log, self.protocol, self.groups = log, protocol, groups
         self.folder, self.scores = out / "splits", out / "groups"
         self.clear()  # left by a comparison that was killed
 
@@ -59,17 +65,24 @@ class Splits:
         """The folder of a seed's split, with the users' scores."""
         folder = self.folder / f"s{seed}"
         if seed not in self:
-            parts = split(self.log, self.protocol, seed)
-            with new_folder(folder) as draft:
-                parts.write(draft)
-                self._scores(parts).write_parquet(draft / SCORES)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", GreysheepWarning)  # given when the log was first split
+                parts = split(self.log, self.protocol, seed)
+            scores = self._scores(parts)
+            parts.write(folder)
+            with written_or_refused(folder / SCORES) as draft:
+                scores.write_parquet(draft)
+            if self.groups is not None:
+                own = pl.DataFrame({USER: self.log.user_ids, GROUP: self.groups.named()})
+                with written_or_refused(folder / OWN) as draft:
+                    own.write_parquet(draft)
         return folder
 
     def _scores(self, parts: Split) -> pl.DataFrame:
         """Scores take longer than the split: they outlive an interruption."""
         known = self.scores / f"s{parts.seed}.parquet"
         if not known.is_file():
-            with new_file(known) as draft:
+            with written_or_refused(known) as draft:
                 scores_of(parts).write_parquet(draft)
         return pl.read_parquet(known, glob=False)
 

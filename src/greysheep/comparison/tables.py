@@ -1,4 +1,8 @@
-"""The two tables of a comparison: means by group with intervals, and paired tests with verdicts."""
+"""The two tables of a comparison: means by group with intervals, and paired tests with verdicts.
+
+Rows are grouped in their order (`maintain_order`): else threads sum them as they come, and the same runs give
+means that differ in their last bit.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import polars as pl
 
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import DataError
-from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, compared
+from greysheep.evaluation.report import MAINSTREAM_GROUP, N_USERS, TRAIN_ROWS, Report, compared
 from greysheep.mainstream.groups import ACTIVITY, GROUPS, OVERALL
 from greysheep.metrics.statistics import bootstrap_means, holm, interval
 
@@ -20,7 +24,16 @@ GROUPINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "density": ("density", GROUPS),
     "distribution": ("distribution", GROUPS),
 }
-"""Grouping -> (its column in a report's values per user, its groups)."""
+"""Grouping -> (its column in a report's values per user, its groups), without groups of one's own."""
+
+
+def groupings_of(runs: Sequence[Report]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """The groupings that runs may have, the one that is tested first."""
+    own = next((run for run in runs if run.grouping == "own"), None)
+    if own is None:
+        return GROUPINGS
+    return {"own": (GROUP, tuple(own.groups)), **GROUPINGS, "mainstream": (MAINSTREAM_GROUP, GROUPS)}
+
 
 _NUMBERS = (TRAIN_ROWS, TEST_ROWS, "mean", "sd", "ci_low", "ci_high")
 SUMMARY = {
@@ -42,11 +55,11 @@ def measured(runs: Sequence[Report], metric: str) -> pl.DataFrame:
     Raises:
         DataError: a report has no values per user.
     """
-    parts = []
+    parts, groupings = [], groupings_of(runs)
     for run in runs:
         if metric not in run.per_user.columns:
             raise DataError(f"the run {run.label}, seed {run.seed}, has no values of {metric} per user")
-        known = [column for column, _ in GROUPINGS.values() if column in run.per_user.columns]
+        known = [column for column, _ in groupings.values() if column in run.per_user.columns]
         rows = run.per_user.filter(pl.col("n_test") > 0)
         parts.append(
             rows.select(
@@ -68,7 +81,7 @@ def summarise(runs: Sequence[Report], metric: str, *, draws: int = 2000) -> pl.D
     labels = values["label"].unique(maintain_order=True).to_list()
     cells: dict[tuple[str, str, str], dict[str, Any]] = {}
     all_users = _cells(values, draws)
-    for grouping, (column, groups) in GROUPINGS.items():
+    for grouping, (column, groups) in groupings_of(runs).items():
         if column in values.columns:
             for group in (OVERALL, *groups):
                 by_label = (
@@ -86,8 +99,9 @@ _EMPTY: dict[str, Any] = {N_USERS: 0, **dict.fromkeys(_NUMBERS)}
 
 def _cells(part: pl.DataFrame, draws: int) -> dict[str, dict[str, Any]]:
     """Return, for each label, means over seeds of the seeds' means, and the interval over users."""
-    seeds = part.group_by("label", "seed").agg(pl.col("value", "n_train", "n_test").mean()).sort("seed")
-    over = seeds.group_by("label").agg(
+    columns = ("value", "n_train", "n_test")
+    by_seed = part.group_by("label", "seed", maintain_order=True).agg(pl.col(columns).mean()).sort("seed")
+    over = by_seed.group_by("label", maintain_order=True).agg(
         pl.col("n_train").mean().alias(TRAIN_ROWS),
         pl.col("n_test").mean().alias(TEST_ROWS),
         pl.col("value").mean().alias("mean"),
@@ -106,7 +120,7 @@ def _intervals(part: pl.DataFrame, draws: int) -> dict[str, dict[str, Any]]:
     """
     share = (1 / pl.len().over("label", "seed")).alias("w")
     sums = ((pl.col("value") * pl.col("w")).sum().alias("a"), pl.col("w").sum())
-    users = part.with_columns(share).group_by(USER, "label").agg(sums)
+    users = part.with_columns(share).group_by(USER, "label", maintain_order=True).agg(sums)
     wide = users.pivot(on="label", index=USER, values=["a", "w"]).sort(USER).drop(USER)
     by_users: dict[bytes, list[str]] = {}
     for label in part["label"].unique(maintain_order=True):
@@ -132,7 +146,7 @@ def paired_tests(
     """
     rows: list[dict[str, Any]] = []
     if any(run.label == reference for run in runs):
-        values = measured(runs, metric)
+        values, tested = measured(runs, metric), next(iter(groupings_of(runs).values()))[1]
         theirs = values.filter(pl.col("label") == reference)
         for (label,), mine in values.group_by("label", maintain_order=True):
             if label != reference and set(mine["seed"]) & set(theirs["seed"]):
@@ -140,7 +154,7 @@ def paired_tests(
                 names = {"label": label, "reference": reference}
                 rows += [
                     {**names, GROUP: group, **_test(pairs, group, margin, draws)}
-                    for group in (OVERALL, *GROUPS)
+                    for group in (OVERALL, *tested)
                 ]
     frame = pl.DataFrame(rows, schema=TESTS)
     return frame.with_columns(pl.Series("p_holm", holm(frame["p_value"].to_list()))).fill_nan(None)
@@ -160,8 +174,9 @@ def _paired(mine: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
 def _test(pairs: pl.DataFrame, group: str, margin: float, draws: int) -> Mapping[str, Any]:
     """One row of the tests: a user's value is her mean over the seeds in which she is in the group."""
     pairs = pairs if group == OVERALL else pairs.filter(pl.col(GROUP) == group)
-    users = pairs.group_by(USER).agg(pl.col("mine", "theirs").mean()).sort(USER)
-    seeds = pairs.group_by("seed").agg((pl.col("mine") - pl.col("theirs")).mean().alias("difference"))
+    users = pairs.group_by(USER, maintain_order=True).agg(pl.col("mine", "theirs").mean()).sort(USER)
+    by_seed = pairs.group_by("seed", maintain_order=True)
+    seeds = by_seed.agg((pl.col("mine") - pl.col("theirs")).mean().alias("difference"))
     row = compared(users["mine"].to_numpy(), users["theirs"].to_numpy(), margin, draws)
     row["reference_mean"] = row.pop("reference")
     return {N_USERS: users.height, "difference_sd": seeds.sort("difference")["difference"].std(), **row}

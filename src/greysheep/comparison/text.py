@@ -9,25 +9,31 @@ from typing import Any
 import polars as pl
 
 from greysheep.comparison.record import Record
-from greysheep.comparison.tables import GROUPINGS
+from greysheep.comparison.tables import groupings_of
 from greysheep.data.columns import GROUP
+from greysheep.evaluation.beyond_text import beyond_table
 from greysheep.evaluation.numbers import number, percent, seconds, short
 from greysheep.evaluation.text import aligned, markdown_table
-from greysheep.mainstream.groups import GROUPS, OVERALL
+from greysheep.mainstream.groups import OVERALL
 from greysheep.metrics.statistics import LEVEL
 from greysheep.system.machine import readable
 
 LEFT_OUT = "Groupings left out"
-HEAD = ("model", *GROUPS, "mean", "gap", "worst group", "seconds", "memory")
+KINDS = {"mainstream": "mainstream group", "own": "group of one's own"}
+"""What a grouping is called in titles."""
 
 
 def text(comparison: Record) -> str:
     """What the command prints: the table, its legend, one verdict per model, what failed or is missing."""
     lines = [title(comparison), ""]
     if comparison.runs:
-        lines += aligned([list(HEAD), *_rows(comparison, best="*")])
+        lines += aligned([_head(comparison), *_rows(comparison, best="*")])
         lines += ["", legend(comparison, best="*")]
     lines += ["", *(f"{label}: {sentence}" for label, sentence in comparison.verdicts.items())]
+    lines += [""] * bool(comparison.notes) + comparison.notes
+    if comparison.of_lists:
+        for run in comparison.runs:
+            lines += ["", f"{run.label}, beside accuracy:", *beyond_table(run)]
     if left_out := comparison.facts.get(LEFT_OUT):
         lines += ["", f"groupings left out: {left_out}"]
     return "\n".join([*lines, *_absent(comparison)]).rstrip()
@@ -37,9 +43,19 @@ def title(comparison: Record) -> str:
     """What was measured."""
     seeds = ", ".join(map(str, comparison.seeds))
     many = "s" if len(comparison.seeds) > 1 else ""
-    return (
-        f"NDCG@{comparison.k}, protocol {comparison.protocol}, seed{many} {seeds}: means by mainstream group"
-    )
+    kind = KINDS[comparison.grouping]
+    if comparison.of_lists:
+        rows = (
+            "later rows" if comparison.protocol == "all" else f"test rows of protocol {comparison.protocol}"
+        )
+        return f"NDCG@{comparison.k} of lists on {rows}: means by {kind}"
+    return f"NDCG@{comparison.k}, protocol {comparison.protocol}, seed{many} {seeds}: means by {kind}"
+
+
+def _head(comparison: Record) -> list[str]:
+    if comparison.of_lists:
+        return ["lists", *comparison.groups, "mean", "gap", "worst group"]
+    return ["model", *comparison.groups, "mean", "gap", "worst group", "seconds", "memory"]
 
 
 def legend(comparison: Record, best: str) -> str:
@@ -50,14 +66,15 @@ def legend(comparison: Record, best: str) -> str:
             f"; + or - above or below {comparison.reference}, p < .05 in a paired test over users (Holm over "
             f"the table), ! harm: certainly worse by more than {percent(comparison.margin, 1)}"
         )
-    return f"low = the users whose taste fewest share; {best} best of its column{against}."
+    low = "low = the users whose taste fewest share; " if comparison.grouping == "mainstream" else ""
+    return f"{low}{best} best of its column{against}."
 
 
 def _rows(comparison: Record, best: str, spread: bool = False) -> list[list[str]]:
     """One row per model: groups niche first, mean, gap, worst group, seconds, memory; or why it failed."""
     lines = {label: numbers(comparison, label) for label in comparison.labels}
     tests = {(row["label"], row[GROUP]): row for row in comparison.tests.to_dicts()}
-    columns = (*GROUPS, OVERALL, "gap")
+    columns = (*comparison.groups, OVERALL, "gap")
     seeds = [frozenset(run.seed for run in comparison.runs if run.label == label) for label in lines]
     even = len({mine for mine in seeds if mine}) == 1  # means over other splits are not ranked
     tops = {
@@ -79,19 +96,20 @@ def _rows(comparison: Record, best: str, spread: bool = False) -> list[list[str]
             bold = best == "**"
             cell = f"**{cell}**" if top and bold else cell
             cells.append(cell + (f" {mark}" if bold and mark else mark) + (best if top and not bold else ""))
-        rows.append([label, *cells, line["worst"], seconds(line["seconds"]), readable(line["memory"])])
+        cost = [seconds(line["seconds"]), readable(line["memory"])]
+        rows.append([label, *cells, line["worst"], *([] if comparison.of_lists else cost)])
     return rows
 
 
 def numbers(comparison: Record, label: str) -> dict[str, Any]:
     """Means of one model over its finished seeds, and what they cost: mean seconds, most memory."""
-    mine = comparison.summary.filter(pl.col("label") == label, pl.col("grouping") == "mainstream")
+    mine = comparison.summary.filter(pl.col("label") == label, pl.col("grouping") == comparison.grouping)
     means = {row[GROUP]: number(row["mean"]) for row in mine.iter_rows(named=True)}
     sd = {row[GROUP]: row["sd"] for row in mine.iter_rows(named=True) if row["sd"] is not None}
-    known = {group: means[group] for group in GROUPS if math.isfinite(means.get(group, math.nan))}
+    known = {group: means[group] for group in comparison.groups if math.isfinite(means.get(group, math.nan))}
     runs = [run for run in comparison.runs if run.label == label]
     return {
-        **dict.fromkeys((*GROUPS, OVERALL), math.nan),
+        **dict.fromkeys((*comparison.groups, OVERALL), math.nan),
         **means,
         "sd": sd,
         "gap": max(known.values()) - min(known.values()) if known else math.nan,
@@ -138,13 +156,14 @@ def markdown(comparison: Record) -> str:
     lines = [f"# {title(comparison)}", ""]
     if comparison.runs:
         rows = [[f"`{row[0]}`", *row[1:]] for row in _rows(comparison, best="**", spread=True)]
-        lines += markdown_table(HEAD, rows)
+        lines += markdown_table(_head(comparison), rows)
         lines += ["", legend(comparison, best="bold:") + " ± standard deviation over seeds.", ""]
+        lines += [f"- {note}" for note in comparison.notes] + [""] * bool(comparison.notes)
     if comparison.verdicts:
         lines += [f"## Against `{comparison.reference}`", ""]
         lines += [f"- `{label}` {sentence}" for label, sentence in comparison.verdicts.items()]
         lines += ["", *_tests(comparison), ""]
-    for grouping in GROUPINGS:
+    for grouping in groupings_of(comparison.runs):
         lines += _grouping(comparison, grouping)
     absent = [line for line in _absent(comparison) if line]
     if absent:
@@ -155,7 +174,7 @@ def markdown(comparison: Record) -> str:
 
 def _tests(comparison: Record) -> list[str]:
     """One row per model, one cell per group: relative difference, p after Holm, verdict."""
-    head = ["model", *GROUPS, OVERALL]
+    head = ["model", *comparison.groups, OVERALL]
     rows = []
     for (label,), mine in comparison.tests.group_by("label", maintain_order=True):
         cells = {
@@ -163,7 +182,7 @@ def _tests(comparison: Record) -> list[str]:
             f"{row['verdict']}"
             for row in mine.iter_rows(named=True)
         }
-        rows.append([f"`{label}`", *(cells[group] for group in (*GROUPS, OVERALL))])
+        rows.append([f"`{label}`", *(cells[group] for group in (*comparison.groups, OVERALL))])
     return markdown_table(head, rows) if rows else []
 
 
@@ -172,7 +191,7 @@ def _grouping(comparison: Record, grouping: str) -> list[str]:
     mine = comparison.summary.filter(pl.col("grouping") == grouping)
     if mine.is_empty():
         return []
-    groups = list(GROUPINGS[grouping][1])
+    groups = list(groupings_of(comparison.runs)[grouping][1])
     rows = []
     for (label,), rows_of_label in mine.group_by("label", maintain_order=True):
         means = dict(zip(rows_of_label[GROUP], rows_of_label["mean"], strict=True))
@@ -187,5 +206,5 @@ def _grouping(comparison: Record, grouping: str) -> list[str]:
 
 def flat(comparison: Record) -> pl.DataFrame:
     """One row per model, grouping and group: the summary, and the paired test where there is one."""
-    tests = comparison.tests.drop("n_users", "mean").with_columns(grouping=pl.lit("mainstream"))
+    tests = comparison.tests.drop("n_users", "mean").with_columns(grouping=pl.lit(comparison.grouping))
     return comparison.summary.join(tests, on=["label", "grouping", GROUP], how="left", maintain_order="left")

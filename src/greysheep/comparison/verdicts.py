@@ -53,16 +53,29 @@ def state(row: Mapping[str, Any], margin: float) -> str:
     return "same" if number(row["ratio_high"]) < margin else "kept"
 
 
-def verdict(rows: Sequence[Mapping[str, Any]], margin: float) -> str:
+def worst_group(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The group that the reference serves worst, by rows of `Comparison.tests` about one model.
+
+    Groups of too few users for a verdict only where there are no others; empty where nobody has test rows.
+    """
+    groups = [row for row in rows if row[GROUP] != OVERALL and row["n_users"]]
+    large = [row for row in groups if row["n_users"] >= LEAST_USERS]
+    worst = min(large or groups, key=lambda row: number(row["reference_mean"]), default=None)
+    return "" if worst is None else str(worst[GROUP])
+
+
+def verdict(rows: Sequence[Mapping[str, Any]], margin: float, focus: str = FOCUS) -> str:
     """Return one sentence about a model from its rows of `Comparison.tests`.
 
     rows: one for `overall` and one for each group, in any order. margin: relative loss that is no harm.
+    focus: the group that it is about first.
     """
     by_group = {row[GROUP]: row for row in rows if row["n_users"]}
-    if FOCUS not in by_group:
-        return f"no verdict: {FOCUS} has no users with test rows"
-    low = by_group[FOCUS]
-    others = [by_group[group] for group in GROUPS[1:] if group in by_group]
+    if focus not in by_group:
+        return f"no verdict: {focus or 'no group'} has {'no ' if focus else ''}users with test rows"
+    low = by_group[focus]
+    names = dict.fromkeys((*GROUPS, *by_group))
+    others = [by_group[group] for group in names if group in by_group and group not in (focus, OVERALL)]
     harmed = [row for row in others if row["verdict"] == "harm"]
     if not harmed and OVERALL in by_group and by_group[OVERALL]["verdict"] == "harm":
         harmed = [by_group[OVERALL]]
@@ -70,7 +83,7 @@ def verdict(rows: Sequence[Mapping[str, Any]], margin: float) -> str:
     rest = "harm" if harmed else "undecided" if unsure else "none"
     outcome = state(low, margin)
     text = SENTENCES[outcome, rest].format(
-        low=FOCUS,
+        low=focus,
         share=_share(low).lstrip("+\N{MINUS SIGN}"),
         change=_share(low),
         limit=_too_few(low, " are too few to tell") or f"this log can resolve {_resolved(low)}",

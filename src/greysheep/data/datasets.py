@@ -22,7 +22,7 @@ from greysheep.data.reading import nearest
 from greysheep.data.text import UNREADABLE
 from greysheep.errors import ConfigError, DataError, first_line
 from greysheep.system.checks import a_path, number, seed_number, shown, whole_number
-from greysheep.system.files import new_file
+from greysheep.system.files import write_together
 
 __all__ = ["ABOUT", "Dataset", "get", "load", "names", "simulate"]
 
@@ -114,7 +114,8 @@ def get(name: str, output: str | Path) -> list[Path]:
     try:
         return _put(name, target)
     except UNREADABLE as error:
-        raise DataError(f"{target} cannot be written: {first_line(error)}") from error
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise DataError(f"{target} cannot be written: {why}") from error
 
 
 def _put(name: str, target: Path) -> list[Path]:
@@ -125,7 +126,7 @@ def _put(name: str, target: Path) -> list[Path]:
     if file is None:
         return _write(target, *_fetch(name, None))
     files = [f for f in (file, file.parent / TITLE_FILE) if f.is_file()]
-    return [_whole(target / f.name, partial(shutil.copyfile, f)) for f in files]
+    return write_together({target / f.name: partial(shutil.copyfile, f) for f in files})
 
 
 def _check_options(function: Callable[..., Any], options: dict[str, Any]) -> None:
@@ -179,15 +180,8 @@ def _local_titles(file: Path, dtype: pl.DataType) -> pl.DataFrame | None:
 
 
 def _write(target: Path, rows: pl.DataFrame, titles: pl.DataFrame | None) -> list[Path]:
-    written = [_whole(target / LOG_FILES[0], rows.write_parquet)]
-    return written if titles is None else [*written, _whole(target / TITLE_FILE, titles.write_parquet)]
-
-
-def _whole(target: Path, fill: Callable[[Path], object]) -> Path:
-    """Make a file by `fill(path)`: whole or not at all."""
-    with new_file(target) as draft:
-        fill(draft)
-    return target
+    frames = {target / LOG_FILES[0]: rows, target / TITLE_FILE: titles}
+    return write_together({path: frame.write_parquet for path, frame in frames.items() if frame is not None})
 
 
 def simulate(

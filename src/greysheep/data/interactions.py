@@ -199,6 +199,14 @@ class Interactions:
             raise DataError(f"a mask must be a list of {len(self)} truth values, one a row of the log")
         return mask
 
+    def take(self, rows: NDArray[np.int64]) -> Interactions:
+        """A log of some rows ([m] positions, ascending), and of the users and items that they name."""
+        user_ids, users = _drop_unused(self.user_ids, self.users[rows])
+        item_ids, items = _drop_unused(self.item_ids, self.items[rows])
+        weights = None if self.weights is None else self.weights[rows]
+        times = None if self.times is None else self.times.gather(rows)
+        return Interactions(user_ids, item_ids, users, items, weights, times, self.summary)
+
     def encode_users(self, ids: Any) -> NDArray[np.int64]:
         """Codes of user ids (anything like a list); -1 for unknown ones, ids of another type included."""
         return lookup(self.user_ids, ids, USER)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,20 +16,23 @@ from numpy.typing import NDArray
 
 from greysheep.data.columns import ITEM, PART, USER
 from greysheep.data.interactions import Interactions
+from greysheep.data.own_groups import read_groups
+from greysheep.data.protocols import GATE as GATE
+from greysheep.data.protocols import OUTSIDE, Parts, Protocol, has_test_rows, rank_within
+from greysheep.data.protocols import PROTOCOLS as PROTOCOLS
+from greysheep.data.protocols import TEST as TEST
+from greysheep.data.protocols import TRAIN as TRAIN
+from greysheep.data.protocols import VALIDATION as VALIDATION
 from greysheep.data.text import UNREADABLE
-from greysheep.errors import ConfigError, DataError, first_line
-from greysheep.mainstream.groups import Mainstream
-from greysheep.system.checks import a_path, one_of, seed_number, shown
+from greysheep.errors import ConfigError, DataError, first_line, warn
+from greysheep.mainstream.groups import Mainstream, UserGroups
+from greysheep.system.checks import a_path, one_of, seed_number
 from greysheep.system.files import check_folder, new_folder, refused
 from greysheep.system.forks import refuse_forked
 
 PARTS = ("train", "gate", "validation", "test")
-TRAIN, GATE, VALIDATION, TEST = 0, 1, 2, 3
-TESTED = ("strict", "paper", "temporal")
-"""Protocols with test rows; `all` has none."""
 Stage = Literal["validation", "test", "serving"]
 STAGES: tuple[Stage, ...] = ("validation", "test", "serving")
-Parts = NDArray[np.int8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,8 @@ class Split:
     """[n] TRAIN, GATE, VALIDATION or TEST, in the row order of the log."""
     protocol: str
     seed: int
+    groups: UserGroups | None = None
+    """Groups of one's own, by which models are stopped and measured in place of the mainstream ones."""
 
     def rows(self, *parts: str, weighted: bool = False) -> sp.csr_matrix:
         """The rows of the named parts as a [U, I] matrix."""
@@ -52,6 +56,16 @@ class Split:
     def mainstream(self) -> Mainstream:
         """Mainstream scores and groups of the users, by the train rows."""
         return Mainstream.fit(self.rows("train"), self.log.user_ids)
+
+    @cached_property
+    def serving_mainstream(self) -> Mainstream:
+        """The same by every row."""
+        return Mainstream.fit(self.rows(*PARTS), self.log.user_ids)
+
+    @property
+    def user_groups(self) -> UserGroups:
+        """The groups that means are taken of: one's own, else those by mainstream taste."""
+        return self.mainstream.user_groups if self.groups is None else self.groups
 
     def with_mainstream(self, known: Mainstream) -> Split:
         """The same split, which need not compute the scores any more."""
@@ -160,9 +174,12 @@ class Split:
 
 def why_no_test_rows(split: Split) -> str:
     """Why a split has no test rows."""
-    if split.protocol not in TESTED:
+    protocol = Protocol.parse(split.protocol)
+    if not has_test_rows(split.protocol):
         return f"protocol {split.protocol!r} left no test rows: it keeps none back"
-    least = 4 if split.protocol == "temporal" else 3
+    if protocol.name == "global-time":
+        return f"protocol {split.protocol!r} left no test rows: no user has rows before and after the cut"
+    least = {"temporal": 4, "leave-last": (protocol.value or 0) + 1}.get(protocol.name, 3)
     most = int(np.bincount(split.log.users).max())
     who = "every user has one row" if most == 1 else f"no user has more than {most} rows"
     spare = f"only one with {least} is sure to spare one"
@@ -179,7 +196,8 @@ def _read_facts(folder: Path) -> dict[str, Any]:
         facts = json.loads(file.read_text(encoding="utf-8"))
         if facts["format"] != 1 or set(facts["rows"]) != set(PARTS) or not any(facts["rows"].values()):
             raise ValueError("of another format")
-        if facts["protocol"] not in PROTOCOLS or not isinstance(facts["fingerprint"], str):
+        Protocol.parse(facts["protocol"])
+        if not isinstance(facts["fingerprint"], str):
             raise ValueError("no split of this version")
         facts["seed"] = seed_number(facts["seed"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ConfigError) as error:
@@ -187,7 +205,7 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     return dict(facts)
 
 
-def split(log: Any, protocol: str = "strict", seed: int = 0) -> Split:
+def split(log: Any, protocol: str = "strict", seed: int = 0, *, groups: Any = None) -> Split:
     """Deal the rows of a log into parts; the log is one, or anything `Interactions.read` takes.
 
     - `all`: 5 % of each user's rows to gate and 5 % to validation, at least one each where that leaves her at
@@ -199,6 +217,16 @@ def split(log: Any, protocol: str = "strict", seed: int = 0) -> Split:
       validation, the first by a coin.
     - `temporal`: each user's rows in order of time to train, gate (5 %), validation (5 %) and test (20 %), at
       least one each; fewer than 4 rows: all train. Equal times are ordered by the seed.
+    - `leave-last`: the latest row of each user with more than one to test; before it, as far as a row is left
+      to train, validation and gate as in `temporal`. `leave-last[n=5]`: the latest five, of each user with
+      more than five rows.
+    - `global-time`: one cut for everybody, between two instants: rows after it, as close to 20 % as the times
+      allow (`global-time[test=0.1]`: 10 %), to test, and by two more cuts the 5 % before them to validation
+      and the 5 % before those to gate. A user's first row is always a train row; users who have no row before
+      the cut are left out of the split, and a warning counts them.
+
+    groups: a file or frame of user_id and group, by which models are stopped and measured in place of the
+    five groups by mainstream taste (docs/audit.md); it does not change the parts.
 
     The result depends on the log's rows, the protocol and the seed, not on the row order of the source.
 
@@ -208,108 +236,22 @@ def split(log: Any, protocol: str = "strict", seed: int = 0) -> Split:
 
     Raises:
         ConfigError: If there is no such protocol, or the seed is no whole number from 0 to 2**64 - 1.
-        DataError: If the log cannot be used, or `temporal` is asked for and the log has no times.
+        DataError: If the log cannot be used, or the protocol goes by time and the log has no times.
     """
     refuse_forked()
-    if not isinstance(protocol, str) or protocol not in PROTOCOLS:
-        raise ConfigError(f"there is no protocol {shown(protocol)}; choose one of {', '.join(PROTOCOLS)}")
-    seed = seed_number(seed)
+    chosen, seed = Protocol.parse(protocol), seed_number(seed)
     if isinstance(log, Split):
         raise DataError("split takes a log, not a split: the log behind one is its .log")
     log = Interactions.of(log)
-    return Split(log, PROTOCOLS[protocol](log, seed).astype(np.int8), protocol, seed)
-
-
-def _paper(log: Interactions, seed: int) -> Parts:
-    n = len(log)
-    order = np.random.default_rng(seed).permutation(n)
-    n_validation, n_test = round(0.1 * n), round(0.2 * n)
-    part = np.full(n, TRAIN, dtype=np.int8)
-    part[order[:n_validation]] = VALIDATION
-    part[order[n_validation : n_validation + n_test]] = TEST
-    place = np.empty(n, dtype=np.int64)
-    place[order] = np.arange(n)
-    sizes = np.bincount(log.users, minlength=log.n_users)
-
-    def move(target: int, source: int, when: Callable[[NDArray[np.int64]], NDArray[np.bool_]]) -> None:
-        """Give each user for whom `when(counts [U, 4])` her first row of `source` in shuffled order."""
-        counts = np.bincount(log.users.astype(np.int64) * 4 + part, minlength=log.n_users * 4).reshape(-1, 4)
-        mine = np.flatnonzero((part == source) & when(counts)[log.users])
-        mine = mine[np.lexsort((place[mine], log.users[mine]))]
-        _, first = np.unique(log.users[mine], return_index=True)
-        part[mine[first]] = target
-
-    # Every user gets a train row: without one she has no input.
-    move(TRAIN, TEST, lambda c: (c[:, TRAIN] == 0) & (c[:, TEST] >= c[:, VALIDATION]))
-    move(TRAIN, VALIDATION, lambda c: c[:, TRAIN] == 0)
-    move(VALIDATION, TRAIN, lambda c: (c[:, VALIDATION] == 0) & (c[:, TRAIN] > 1))
-    move(TEST, TRAIN, lambda c: (c[:, TEST] == 0) & (c[:, TRAIN] > 1))
-    # Her train row is the last one, but the other held-out part has rows to spare.
-    move(VALIDATION, TEST, lambda c: (c[:, VALIDATION] == 0) & (c[:, TEST] > 1) & (sizes > 2))
-    move(TEST, VALIDATION, lambda c: (c[:, TEST] == 0) & (c[:, VALIDATION] > 1) & (sizes > 2))
-    return part
-
-
-def _strict(log: Interactions, seed: int) -> Parts:
-    part = _paper(log, seed)
-    held = np.flatnonzero(part == VALIDATION)
-    rng = np.random.default_rng([seed, 1])
-    users = log.users[held]
-    turn = _rank_within(users, rng.permutation(len(held))) + rng.integers(0, 2, log.n_users)[users]
-    part[held[turn % 2 == 0]] = GATE
-    return part
-
-
-def _all(log: Interactions, seed: int) -> Parts:
-    rng = np.random.default_rng(seed)
-    n = np.bincount(log.users, minlength=log.n_users)
-    quota = np.maximum(1, np.rint(0.05 * n)).astype(np.int64)
-    held = np.minimum(2 * quota, n // 2)  # at least half of her rows stay in train
-    coin = rng.integers(0, 2, log.n_users)
-    rank = _rank_within(log.users, rng.permutation(len(log)))
-    part = np.where((rank + coin[log.users]) % 2 == 0, GATE, VALIDATION)
-    return np.where(rank < held[log.users], part, TRAIN).astype(np.int8)
-
-
-def _temporal(log: Interactions, seed: int) -> Parts:
-    if log.times is None:
-        raise DataError("the protocol 'temporal' needs times: name their column with time_col (--time-col)")
-    n = np.bincount(log.users, minlength=log.n_users)
-    n_test = np.maximum(1, np.rint(0.2 * n)).astype(np.int64)
-    n_held = np.maximum(1, np.rint(0.05 * n)).astype(np.int64)
-    times = log.times.rank("dense").to_numpy().astype(np.int64)
-    shuffled = np.random.default_rng(seed).permutation(len(log))
-    # From the end: rank 0 is the user's latest row.
-    rank = _rank_within(log.users, times, shuffled)
-    left = n[log.users] - 1 - rank
-    test, validation = n_test[log.users], (n_test + n_held)[log.users]
-    gate = (n_test + 2 * n_held)[log.users]
-    part = np.select([left < test, left < validation, left < gate], [TEST, VALIDATION, GATE], TRAIN)
-    return np.where(n[log.users] < 4, TRAIN, part).astype(np.int8)
-
-
-def _rank_within(groups: NDArray[np.integer], *keys: NDArray[np.integer]) -> NDArray[np.int64]:
-    """[n] place of each row among the rows of its group, ordered by the keys, the first key first.
-
-    No two rows of a group have the same keys; a single key is 0 or more.
-    """
-    if len(keys) == 1:  # with its group in one number it is sorted three times as fast
-        order = np.argsort(groups.astype(np.int64) * (int(keys[0].max(initial=0)) + 1) + keys[0])
-    else:
-        order = np.lexsort((*reversed(keys), groups))
-    rank = np.empty(len(groups), dtype=np.int64)
-    counts = np.bincount(groups) if len(groups) else np.zeros(0, dtype=np.int64)
-    starts = np.cumsum(counts) - counts
-    rank[order] = np.arange(len(groups)) - np.repeat(starts, counts)
-    return rank
-
-
-PROTOCOLS: dict[str, Callable[[Interactions, int], Parts]] = {
-    "all": _all,
-    "paper": _paper,
-    "strict": _strict,
-    "temporal": _temporal,
-}
+    part = chosen.deal(log, seed)
+    if len(kept := np.flatnonzero(part != OUTSIDE)) < len(log):
+        whole, log, part = log, log.take(kept), part[kept]
+        warn(
+            f"protocol {str(chosen)!r} leaves out {whole.n_users - log.n_users} of {whole.n_users} users, "
+            f"who have no row before the cut: {len(whole) - len(log)} rows",
+            2,
+        )
+    return Split(log, part, str(chosen), seed, None if groups is None else read_groups(groups, log))
 
 
 def unseen_gate_mask(
@@ -340,7 +282,7 @@ def unseen_gate_mask(
     if times is not None:
         keys = (-times.rank("dense").fill_null(0).to_numpy().astype(np.int64), order)
     quota = np.where(counts < 2, 0, -(-counts // 8))
-    return _rank_within(groups, *keys) < quota[groups]
+    return rank_within(groups, *keys) < quota[groups]
 
 
 def _hash(text: str) -> int:

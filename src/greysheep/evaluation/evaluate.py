@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,28 @@ from scipy import sparse
 from greysheep.data.columns import GROUP, ITEM, USER
 from greysheep.data.ids import ids_like
 from greysheep.data.interactions import Interactions
-from greysheep.data.splitting import PARTS, TESTED, Split, Stage, why_no_test_rows
+from greysheep.data.item_features import read_vectors
+from greysheep.data.own_groups import read_groups
+from greysheep.data.protocols import has_test_rows
+from greysheep.data.splitting import PARTS, Split, Stage, why_no_test_rows
 from greysheep.errors import DataError, GreysheepWarning, NotFittedError
+from greysheep.evaluation.beyond import Lists, figures
+from greysheep.evaluation.beyond import by_item_popularity as item_popularity
 from greysheep.evaluation.lists import ranked_lists
-from greysheep.evaluation.report import N_USERS, TRAIN_ROWS, Report, frame_of, mean_of
-from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, activity_groups
+from greysheep.evaluation.report import (
+    LISTS,
+    MAINSTREAM_GROUP,
+    N_USERS,
+    TRAIN_ROWS,
+    Report,
+    frame_of,
+    mean_of,
+)
+from greysheep.mainstream.groups import ACTIVITY, GROUPS, Mainstream, UserGroups, activity_groups
+from greysheep.metrics.beyond import auc
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.metrics.statistics import bootstrap_means, interval
-from greysheep.system.checks import MOST_DRAWS, seed_number, whole_number
+from greysheep.system.checks import MOST_DRAWS, flag, list_lengths, seed_number, whole_number
 from greysheep.system.machine import peak_memory_bytes
 
 LISTED_CELLS = 1 << 24
@@ -30,7 +44,16 @@ LISTED_CELLS = 1 << 24
 
 
 def evaluate(
-    model: Any, split: Split | None = None, *, k: int = 20, test: Any = None, seed: int = 0, draws: int = 2000
+    model: Any,
+    split: Split | None = None,
+    *,
+    k: int | Sequence[int] = 20,
+    test: Any = None,
+    groups: Any = None,
+    beyond: bool = False,
+    items: Any = None,
+    seed: int = 0,
+    draws: int = 2000,
 ) -> Report:
     """Rank the items for every user with test rows and report means by mainstream group.
 
@@ -40,9 +63,15 @@ def evaluate(
         model: a fitted model, or a pandas, polars or Arrow frame of any other library's lists with user_id,
             item_id and rank (from 1) or score.
         split: needed with a frame; a model brings its own.
-        k: length of the lists.
+        k: length of the lists, or several: `k=[5, 10, 20]`; gap, ratio and tests are about the longest.
         test: a log of rows to be found (anything `Interactions.read` takes) in place of the split's test
             rows; every stored row is then input, and rows already stored are left out.
+        groups: a file or frame of user_id and group: groups of your own, in place of the five by mainstream
+            taste, whose means stand beside them then. A split may have its own.
+        beyond: also coverage, Gini, popularity, novelty, of models AUC, and what was found by popularity of
+            the item (docs/audit.md); a model's scores are computed twice then.
+        items: a file or frame of item_id and `genres` or `vector`, for the diversity of the lists; with it,
+            `beyond` is implied.
         seed: of the bootstrap.
         draws: resamples of users for the 95 % percentile intervals; users are resampled within their group,
             also for the overall mean.
@@ -51,7 +80,8 @@ def evaluate(
         DataError: there are no test rows, the split is not the one the model was trained on, or a frame or
             log cannot be used.
         NotFittedError: the model is not fitted.
-        ConfigError: k or draws is no whole number from 1 up, or the seed none from 0 to 2**64 - 1.
+        ConfigError: k (or one of them) or draws is no whole number from 1 up, or the seed none from 0 to
+            2**64 - 1.
 
     >>> from greysheep.data.splitting import split
     >>> rows = {"user_id": [u for u in range(8) for _ in range(6)],
@@ -63,25 +93,56 @@ def evaluate(
     >>> report.overall["n_users"], report.overall["recall@3"]["mean"]
     (8, 1.0)
     """
-    k, draws = whole_number("k", k), whole_number("draws", draws, most=MOST_DRAWS)
-    seed = seed_number(seed)
+    lengths, draws = list_lengths(k), whole_number("draws", draws, most=MOST_DRAWS)
+    longest, seed = lengths[-1], seed_number(seed)
     split = _split_of(model, split)
-    truth = _test_rows(split) if test is None else _rows_of(test, split)
+    own = split.groups if groups is None else read_groups(groups, split.log)
+    truth = _test_rows(split) if test is None else rows_to_find(test, split)
     users = np.flatnonzero(np.diff(truth.indptr) > 0)
     n_test = np.diff(truth.indptr)
     stage: Stage = "test" if test is None else "serving"
-    if is_model(model):
-        # a list may be as long as there are items: a part of the users at a time
-        size = max(1, LISTED_CELLS // min(k, split.log.n_items))
-        parts = [users[start : start + size] for start in range(0, len(users), size)]
-        ranked = (model.rank(part, k=k, stage=stage) for part in parts)
-        found = [per_user(hits(lists, truth[part]), n_test[part], k)
-                 for lists, part in zip(ranked, parts, strict=True)]  # fmt: skip
-        values = {name: np.concatenate([one[name] for one in found]) for name in found[0]}
-    else:
-        lists = ranked_lists(model, split.log, users, k, split.input_rows(stage))
-        values = per_user(hits(lists, truth[users]), n_test[users], k)
-    return _report(model if is_model(model) else None, split, k, users, n_test, values, draws, seed)
+    vectors = None if items is None else read_vectors(items, split.log)
+    beyond = flag("beyond", beyond) or items is not None
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    kept: list[NDArray[np.int64]] = []
+    for ranked, part in _lists(model, split, users, longest, stage):
+        for name, one in per_user(hits(ranked, truth[part]), n_test[part], lengths).items():
+            found.setdefault(name, []).append(one)
+        kept += [ranked] if beyond else []
+    values = {name: np.concatenate(parts) for name, parts in found.items()}
+    lists = None
+    if beyond:
+        areas = _areas(model, users, truth, stage) if is_model(model) else None
+        seen = split.input_rows(stage)
+        lists = Lists(np.concatenate(kept), seen, users, truth[users], lengths, vectors, areas)
+    measured = model if is_model(model) else None
+    return _report(measured, split, own, lengths, users, n_test, values, lists, draws, seed)
+
+
+def _lists(
+    model: Any, split: Split, users: NDArray[np.int64], k: int, stage: Stage
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Ranked item codes of a part of the users, and which: a list may be as long as there are items."""
+    if not is_model(model):
+        yield ranked_lists(model, split.log, users, k, split.input_rows(stage)), users
+        return
+    size = max(1, LISTED_CELLS // min(k, split.log.n_items))
+    for start in range(0, len(users), size):
+        part = users[start : start + size]
+        yield model.rank(part, k=k, stage=stage), part
+
+
+def _areas(
+    model: Any, users: NDArray[np.int64], truth: sparse.csr_matrix, stage: Stage
+) -> NDArray[np.float64] | None:
+    """[n] AUC of each user; None of a model that does not hand out its scores."""
+    if not hasattr(model, "stage_scores"):
+        return None
+    areas, done = [], 0
+    for scores in model.stage_scores(users, stage):
+        areas.append(auc(scores, truth[users[done : done + len(scores)]]))
+        done += len(scores)
+    return np.concatenate(areas)
 
 
 def is_model(candidate: Any) -> bool:
@@ -114,14 +175,22 @@ def _test_rows(split: Split) -> sparse.csr_matrix:
     truth = split.rows("test")
     if truth.nnz == 0:
         advice = "give new rows with test= (--test)"
-        if split.protocol not in TESTED:
+        if not has_test_rows(split.protocol):
             advice = f"fit on greysheep.split(log, protocol='strict'), or {advice}"
         raise DataError(f"{why_no_test_rows(split)}: {advice}")
     return truth
 
 
-def _rows_of(test: Any, split: Split) -> sparse.csr_matrix:
-    """Return the rows of a new log that can be found, [U, I]; what leaves is counted in one warning."""
+def rows_to_find(test: Any, split: Split) -> sparse.csr_matrix:
+    """The rows of a new log that can be found, [U, I]; what leaves is counted in one warning.
+
+    test: a log, anything `Interactions.read` takes, or what this function returned before.
+
+    Raises:
+        DataError: the log cannot be used, or none of its rows can be found.
+    """
+    if sparse.issparse(test):
+        return test
     new, log = Interactions.of(test), split.log
     ids_like(new.user_ids, "the test log", USER, log.user_ids)
     ids_like(new.item_ids, "the test log", ITEM, log.item_ids)
@@ -149,22 +218,32 @@ def _rows_of(test: Any, split: Split) -> sparse.csr_matrix:
 def _report(
     model: Any,
     split: Split,
-    k: int,
+    own: UserGroups | None,
+    lengths: list[int],
     users: NDArray[np.int64],
     n_test: NDArray[Any],
     values: dict[str, NDArray[np.float64]],
+    lists: Lists | None,
     draws: int,
     seed: int,
 ) -> Report:
     log = split.log
     rows = split.rows(*PARTS) if split.protocol == "all" else split.rows("train")
-    mainstream = _mainstream(model, split, rows)
+    mainstream = _mainstream(model, split)
     n_train = np.diff(rows.indptr)
     activity = activity_groups(n_train, log.user_ids)
     table = np.column_stack(list(values.values()))
     columns = (n_train[users], table, [*values], draws, seed)
-    by_group, overall = _means(GROUPS, mainstream.groups[users], *columns)
+    members = mainstream.user_groups if own is None else own
+    by_group, overall = _means(members.names, members.codes[users], *columns)
     by_activity, _ = _means(ACTIVITY, activity[users], *columns)
+    by_item_popularity = pl.DataFrame()
+    if lists is not None:
+        more, mine = lists.per_user(), members.of(users)
+        figures_by_group, of_all = figures(lists, more, mine, draws, seed)
+        by_group, overall = by_group.hstack(figures_by_group), overall | of_all
+        by_item_popularity = item_popularity(lists, draws, seed)
+        values = values | more
     everyone = {name: np.full(log.n_users, math.nan) for name in values}
     for name, column in values.items():
         everyone[name][users] = column
@@ -172,34 +251,39 @@ def _report(
         {
             USER: log.user_ids,
             "mainstream": mainstream.scores,
-            GROUP: pl.Series(GROUPS).gather(mainstream.groups),
+            GROUP: members.named(),
             "activity": pl.Series(ACTIVITY).gather(activity),
             "n_train": n_train.astype(np.int64),
             "n_test": n_test.astype(np.int64),
             **{name: pl.Series(column, nan_to_null=True) for name, column in everyone.items()},
         }
     )
+    by_mainstream = pl.DataFrame()
+    if own is not None:
+        by_mainstream, _ = _means(GROUPS, mainstream.groups[users], *columns)
+        frame = frame.with_columns(mainstream.user_groups.named().alias(MAINSTREAM_GROUP))
     peak = peak_memory_bytes() if model is not None else 0
-    name = "recommendations" if model is None else str(getattr(model, "name", type(model).__name__))
+    name = LISTS if model is None else str(getattr(model, "name", type(model).__name__))
     return Report(
         model=name, label=str(getattr(model, "label", None) or name), config=_config(model),
-        protocol=split.protocol, seed=split.seed, k=k,
+        protocol=split.protocol, seed=split.seed, k=lengths[-1], lengths=lengths,
         overall=overall, by_group=by_group, by_activity=by_activity, per_user=frame,
         gate_entropy=getattr(model, "gate_entropy", None),
         train_seconds=float(getattr(model, "train_seconds", 0.0)),
         peak_memory_bytes=int(getattr(model, "peak_memory_bytes", 0) or peak),
         epochs=int(getattr(model, "epochs", 0)), best_epoch=int(getattr(model, "best_epoch", 0)),
         history=list(getattr(model, "history", ())),
+        grouping=members.grouping, by_mainstream=by_mainstream, by_item_popularity=by_item_popularity,
         mainstream_sample=mainstream.sampled, mainstream_bound=mainstream.bound,
     )  # fmt: skip
 
 
-def _mainstream(model: Any, split: Split, rows: sparse.csr_matrix) -> Mainstream:
+def _mainstream(model: Any, split: Split) -> Mainstream:
     """Return the groups; a model may have them already, from its folder or from training."""
     own = getattr(model, "serving_mainstream" if split.protocol == "all" else "mainstream", None)
     if isinstance(own, Mainstream):
         return own
-    return Mainstream.fit(rows, split.log.user_ids) if split.protocol == "all" else split.mainstream
+    return split.serving_mainstream if split.protocol == "all" else split.mainstream
 
 
 def _config(model: Any) -> dict[str, Any]:
@@ -209,7 +293,7 @@ def _config(model: Any) -> dict[str, Any]:
 
 def _means(
     groups: Sequence[str],
-    member: NDArray[np.int8],
+    member: NDArray[np.integer],
     n_train: NDArray[Any],
     table: NDArray[np.float64],
     metrics: Sequence[str],
@@ -218,17 +302,19 @@ def _means(
 ) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Return means and intervals of each group, and overall with users resampled within their group.
 
-    member: [n] group of each measured user. table: [n, M] her values.
+    member: [n] group of each measured user, -1 = in none. table: [n, M] her values.
     """
     lines: list[dict[str, Any]] = []
     drawn_overall = np.zeros((draws, len(metrics)))
-    for code, group in enumerate(groups):
-        mine = member == code
+    for code in range(len(groups) + 1):
+        mine = member == (code if code < len(groups) else -1)
         drawn = bootstrap_means(table[mine], draws=draws, seed=[seed, code])
         size = int(mine.sum())
         if size:
             drawn_overall += drawn * (size / len(table))
-        line = {GROUP: group, N_USERS: size, TRAIN_ROWS: mean_of(n_train[mine])}
+        if code == len(groups):
+            break
+        line = {GROUP: groups[code], N_USERS: size, TRAIN_ROWS: mean_of(n_train[mine])}
         for name, triple in _triples(metrics, table[mine], drawn).items():
             line |= {name: triple["mean"], f"{name}_low": triple["ci_low"], f"{name}_high": triple["ci_high"]}
         lines.append(line)

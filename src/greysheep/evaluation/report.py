@@ -17,12 +17,18 @@ from numpy.typing import NDArray
 from greysheep.data.columns import GROUP, USER
 from greysheep.errors import ConfigError, DataError
 from greysheep.evaluation.numbers import DASH, seconds, short
-from greysheep.mainstream.groups import GROUPS, OVERALL
+from greysheep.evaluation.small_groups import notes_on_small_groups
+from greysheep.mainstream.groups import OVERALL
 from greysheep.metrics.statistics import holm, no_harm, sign_flip_test
 from greysheep.system.checks import MOST_DRAWS, a_path, a_text, number, seed_number, whole_number
 from greysheep.system.files import write_text
 
+LISTS = "recommendations"
+"""What stands for the model where another library's lists were measured."""
 N_USERS, TRAIN_ROWS = "n_users", "mean_train_rows"
+COUNTS = (N_USERS, "n_items", "n_test_rows")
+MAINSTREAM_GROUP = "mainstream_group"
+"""Column of the mainstream group where `group` holds one's own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +44,11 @@ class Report:
     seed: int
     """Seed of the split."""
     k: int
+    """Length of the lists that gap, ratio, worst group and tests are about: the longest that was measured."""
     overall: dict[str, Any]
     """{"n_users": int, "ndcg@20": {"mean", "ci_low", "ci_high"}, ...}."""
     by_group: pl.DataFrame
-    """One row per mainstream group, niche first: group, n_users, mean_train_rows, ndcg@20, ndcg@20_low..."""
+    """One row per group, mainstream ones niche first: group, n_users, mean_train_rows, ndcg@20, ..."""
     by_activity: pl.DataFrame
     """The same by quintile of train rows, fewest first: the score is confounded with activity."""
     per_user: pl.DataFrame
@@ -57,11 +64,33 @@ class Report:
     """How many others each user was compared with for the groups; 0 = all of them."""
     mainstream_bound: float = 0.0
     """How far a mainstream score may be from the exact one, see `Mainstream.bound`; 0 = exact."""
+    grouping: str = "mainstream"
+    """What `by_group` is about: `mainstream`, or `own`, the groups that were given."""
+    by_mainstream: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """Beside groups of one's own, the same by mainstream group; else empty, as `by_group` has it."""
+    by_item_popularity: pl.DataFrame = field(default_factory=pl.DataFrame)
+    """Of `evaluate(..., beyond=True)`, rarest items first: group, n_items, n_test_rows, recall@20, ..."""
+    lengths: list[int] = field(default_factory=list)
+    """Every length that was measured, k the last of them; only k if not given."""
+
+    def __post_init__(self) -> None:
+        if not self.lengths:
+            self.lengths.append(self.k)
 
     @property
     def metric(self) -> str:
         """The metric that `gap`, `ratio` and `worst_group` are about."""
         return f"ndcg@{self.k}"
+
+    @property
+    def groups(self) -> list[str]:
+        """Names of the groups of `by_group`."""
+        return [str(group) for group in self.by_group[GROUP]] if GROUP in self.by_group.columns else []
+
+    @property
+    def notes(self) -> list[str]:
+        """Of groups of one's own: what those of a few users can show, a sentence each."""
+        return notes_on_small_groups(self.by_group, self.metric) if self.grouping == "own" else []
 
     @property
     def worst_group(self) -> str | None:
@@ -124,7 +153,7 @@ class Report:
         metric = self._named(metric)
         users = _paired(self, reference, metric)
         rows: list[dict[str, Any]] = []
-        for group in (OVERALL, *GROUPS):
+        for group in (OVERALL, *self.groups):
             pair = users if group == OVERALL else users.filter(pl.col(GROUP) == group)
             tested = compared(pair["mine"].to_numpy(), pair["theirs"].to_numpy(), margin, draws, seed)
             rows.append({GROUP: group, N_USERS: pair.height, **tested})
@@ -134,14 +163,19 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """All but per-user values and history as plain types: unrounded, None where there is no value."""
         exact = () if self.mainstream_sample else ("mainstream_sample", "mainstream_bound")
-        left_out = ("history", *exact)
+        left_out = ("history", "lengths", "by_mainstream", "by_item_popularity", *exact)
         content: dict[str, Any] = {}
         for one in fields(self):
             if one.name == "per_user":  # what is computed from the means stands in its place
                 content |= {"gap": self.gap(), "ratio": self.ratio(), "worst_group": self.worst_group}
             elif one.name not in left_out:
                 content[one.name] = getattr(self, one.name)
+        content["k"] = self.lengths
         content |= {"by_group": _nested(self.by_group), "by_activity": _nested(self.by_activity)}
+        if self.grouping == "own":
+            content["by_mainstream"] = _nested(self.by_mainstream)
+        if self.by_item_popularity.height:
+            content["by_item_popularity"] = _nested(self.by_item_popularity)
         return dict(jsonable(content))
 
     def to_json(self, path: str | Path | None = None) -> str:
@@ -159,9 +193,12 @@ class Report:
             DataError: a key is missing.
         """
         try:
-            values = {key: content[key] for key in ("model", "config", "protocol", "seed", "k", "overall")}
+            values = {key: content[key] for key in ("model", "config", "protocol", "seed", "overall")}
+            values |= {"k": max(content["k"]), "lengths": list(content["k"])}
             values["by_group"] = _flat(content["by_group"])
             values["by_activity"] = _flat(content.get("by_activity", []))
+            values["by_mainstream"] = _flat(content.get("by_mainstream", []))
+            values["by_item_popularity"] = _flat(content.get("by_item_popularity", []))
             values["label"] = content.get("label", content["model"])
         except (LookupError, TypeError, AttributeError, ValueError, pl.exceptions.PolarsError) as error:
             raise DataError(f"this is no report of greysheep: {error} is missing or odd") from None
@@ -170,7 +207,7 @@ class Report:
         return cls(per_user=pl.DataFrame(), **values)
 
     def __str__(self) -> str:
-        return text_table([self])
+        return "\n".join([text_table([self]), *self.notes])
 
 
 def text_table(reports: Sequence[Report]) -> str:
@@ -279,7 +316,7 @@ def frame_of(lines: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     if not lines:
         return pl.DataFrame()
     types: dict[str, Any] = {name: pl.Float64 for name in lines[0]}
-    types |= {GROUP: pl.String, N_USERS: pl.Int64}
+    types |= {GROUP: pl.String} | {name: pl.Int64 for name in COUNTS if name in types}
     return pl.DataFrame([dict(line) for line in lines], schema=types).fill_nan(None)
 
 
@@ -288,7 +325,7 @@ def _nested(frame: pl.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for line in frame.to_dicts():
         metrics = [name for name in line if f"{name}_low" in line]
-        row = {key: line[key] for key in (GROUP, N_USERS, TRAIN_ROWS) if key in line}
+        row = {key: line[key] for key in (GROUP, *COUNTS, TRAIN_ROWS) if key in line}
         for name in metrics:
             row[name] = {"mean": line[name], "ci_low": line[f"{name}_low"], "ci_high": line[f"{name}_high"]}
         rows.append(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,31 @@ OVERALL = "overall"
 """Everybody, in tables with one row per group."""
 ACTIVITY = ("fewest", "few", "medium", "many", "most")
 """Quintiles of users by their number of train rows."""
+
+
+@dataclass(frozen=True)
+class UserGroups:
+    """Users in groups, by mainstream taste or somebody's own."""
+
+    names: tuple[str, ...]
+    codes: NDArray[np.integer]
+    """[U] place of each user's group among the names, -1 = in none."""
+    grouping: str
+    """`mainstream` or `own`."""
+
+    def of(self, users: NDArray[np.integer]) -> UserGroups:
+        """The same groups of some users, [n] codes."""
+        return UserGroups(self.names, self.codes[users], self.grouping)
+
+    def named(self) -> pl.Series:
+        """[U] name of each user's group, null where she is in none."""
+        names = np.array([*self.names, None], dtype=object)
+        return pl.Series(names[self.codes], dtype=pl.String)  # -1 is the last place
+
+    def fingerprint(self) -> str:
+        """SHA-256 of names and members."""
+        text = repr((self.grouping, self.names)).encode()
+        return hashlib.sha256(text + self.codes.astype("<i4").tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -72,6 +98,11 @@ class Mainstream:
         if automatic:
             warnings.warn(sampled.describe(), GreysheepWarning, stacklevel=2)
         return sampled
+
+    @property
+    def user_groups(self) -> UserGroups:
+        """The five groups, niche first."""
+        return UserGroups(GROUPS, self.groups, "mainstream")
 
     def describe(self) -> str:
         """One line on how the scores were made.

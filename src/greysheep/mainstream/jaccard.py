@@ -1,14 +1,8 @@
-"""Mean Jaccard similarity of each user with all others, or with a sample of them and a bound on the error.
-
-No U x U matrix is ever built: the common items are counted by sparse products over blocks of users, and each
-block is reduced to one or two numbers a user before the next one starts.
-"""
+"""Mean Jaccard similarity of each user with all others, or with a sample of them and a bound on the error."""
 
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,12 +10,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from greysheep.errors import DataError
+from greysheep.mainstream.similarities import Users, sums_among, sums_of, sums_with
 from greysheep.system.checks import MOST_THREADS, seed_number, whole_number
+from greysheep.system.machine import usable_cores
 
 Floats = NDArray[np.float64]
-
-# Pairs of users with a common item that may be in memory at once, over all threads: about 32 bytes each.
-_PAIRS_AT_ONCE = 1 << 23
 
 # Chances of error spent on the two bounds of `_error_bounds`: 5 % together, each two-sided.
 _BY_RANGE, _BY_SPREAD = 0.01, 0.04
@@ -40,7 +33,7 @@ def mean_jaccard(
     if mine.shape[1] != theirs.shape[1]:
         raise DataError(f"rows have {mine.shape[1]} items, the users to compare with {theirs.shape[1]}")
     sample = None if sample is None else whole_number("sample", sample)
-    threads = None if threads is None else whole_number("threads", threads, most=MOST_THREADS)
+    threads = usable_cores() if threads is None else whole_number("threads", threads, most=MOST_THREADS)
     seed = seed_number(seed)
     n_users = mine.shape[0]
     others = theirs.shape[0] - (against is None)
@@ -53,13 +46,16 @@ def mean_jaccard(
         chosen = np.sort(np.random.default_rng(seed).choice(theirs.shape[0], size, replace=False))
         theirs = theirs[chosen]
         herself &= np.isin(np.arange(n_users), chosen)
-    sums, squares = _sums(mine, theirs, threads, squared=sampled)
+    if against is None and not sampled:
+        sums, squares = sums_among(mine, threads), np.zeros(n_users)
+    else:
+        sums, squares = sums_with(mine, theirs, threads)
     # The sums hold a user's similarity with herself, 1; without it users with equal rows stay exactly equal.
     met_herself = herself & (np.diff(mine.indptr) > 0)
     sums -= met_herself
     met = np.maximum(theirs.shape[0] - herself, 1)
     means = sums / met
-    if squares is None:
+    if not sampled:
         return means, np.zeros(n_users)
     return means, _error_bounds(means, (squares - met_herself) / met, met, others)
 
@@ -107,58 +103,17 @@ def as_rows(rows: Any) -> sparse.csr_matrix:
     return rows if rows.format == "csr" else sparse.csr_matrix(rows)  # others index otherwise
 
 
-def _sums(
-    mine: sparse.csr_matrix, theirs: sparse.csr_matrix, threads: int | None, *, squared: bool
-) -> tuple[Floats, Floats | None]:
-    """Sums over V users of similarities and, if asked for, of their squares, [U] each."""
-    if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, threads)
-    sizes, their_sizes = (np.diff(m.indptr).astype(np.float64) for m in (mine, theirs))
-    columns = theirs.T.tocsr()
-    sums: Floats = np.zeros(mine.shape[0])
-    squares = np.zeros(mine.shape[0]) if squared else None
+class Crowd:
+    """The users [V, I] whom people are compared with, made ready once for many calls.
 
-    def fill(block: slice) -> None:
-        common = _similarities(mine[block], columns, sizes[block], their_sizes)
-        sums[block] = _row_sums(common)
-        if squares is not None:
-            np.square(common.data, out=common.data)
-            squares[block] = _row_sums(common)
+    >>> crowd = Crowd(sparse.csr_matrix([[1, 1, 0], [0, 1, 1], [0, 0, 0]]))
+    >>> crowd.mean_similarity(sparse.csr_matrix([[1, 1, 0]])).round(3)
+    array([0.444])
+    """
 
-    blocks = _blocks(mine, columns, _PAIRS_AT_ONCE // threads)
-    with ThreadPoolExecutor(threads) as pool:  # scipy's sparse product releases the GIL
-        list(pool.map(fill, blocks))
-    return sums, squares
+    def __init__(self, rows: sparse.csr_matrix):
+        self.users = Users.of(binary(rows), None)
 
-
-def _blocks(mine: sparse.csr_matrix, columns: sparse.csr_matrix, pairs: int) -> list[slice]:
-    """Cut the users into blocks with about `pairs` pairs of users with a common item at most."""
-    popularity = np.diff(columns.indptr).astype(np.float64)
-    meets = np.minimum(mine @ popularity, columns.shape[1])
-    if not len(meets):
-        return []
-    number = np.floor(np.cumsum(meets) / max(1, pairs))
-    starts = np.unique(number, return_index=True)[1]
-    return [slice(a, b) for a, b in zip(starts, [*starts[1:], mine.shape[0]], strict=True)]
-
-
-def _similarities(
-    block: sparse.csr_matrix, columns: sparse.csr_matrix, sizes: Floats, their_sizes: Floats
-) -> sparse.csr_matrix:
-    """Jaccard similarities [b, V], stored where the two share an item."""
-    common = block @ columns
-    union = their_sizes[common.indices]
-    union += np.repeat(sizes, np.diff(common.indptr))
-    union -= common.data
-    np.divide(common.data, union, out=union)
-    common.data = union
-    return common
-
-
-def _row_sums(matrix: sparse.csr_matrix) -> Floats:
-    sums = np.zeros(matrix.shape[0])
-    some = np.diff(matrix.indptr) > 0
-    if some.any():
-        sums[some] = np.add.reduceat(matrix.data, matrix.indptr[:-1][some])
-    return sums
+    def mean_similarity(self, rows: sparse.csr_matrix) -> Floats:
+        """[B] means over all V users of the similarity with rows [B, I]: few people at a time."""
+        return sums_of(Users.of(binary(rows), None), self.users, 1)[0] / max(1, len(self.users))

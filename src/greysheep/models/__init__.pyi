@@ -5,12 +5,13 @@ from .autoencoders.tall import TALL as TALL
 from .autoencoders.wl import WL as WL
 from .base import REGISTRY as REGISTRY
 from .base import Model as Model
-from .blend import Blend as Blend
+from .ensemble import Ensemble as Ensemble
 from .linear.ease import EASE as EASE
 from .linear.ease_weighted import WeightedEASE as WeightedEASE
 from .linear.ials import IALS as IALS
 from .linear.itemknn import ItemKNN as ItemKNN
 from .linear.popular import Popular as Popular
+from .linear.userknn import UserKNN as UserKNN
 from .local.enlft import EnLFT as EnLFT
 from .local.lft import LFT as LFT
 from .local.loca import LOCA as LOCA

@@ -22,12 +22,12 @@ from scipy.sparse import csr_matrix
 
 from greysheep.data.splitting import TRAIN, VALIDATION, Split, split
 from greysheep.errors import ConfigError, DataError, warn
-from greysheep.mainstream.groups import GROUPS
 from greysheep.models import folder
 from greysheep.models.config import ModelConfig, divide
 from greysheep.models.fitted import Fitted
 from greysheep.models.folder_checks import check_gates
 from greysheep.models.known import Registry
+from greysheep.models.move import Move, Upkeep
 from greysheep.models.origin import module_of
 from greysheep.models.recommender import Recommender, torch_threads
 from greysheep.models.search_space import Dimension
@@ -43,6 +43,8 @@ from greysheep.system.signals import ctrl_c_waits
 if TYPE_CHECKING:
     import torch
 
+LEARNED = "items_learned"
+"""Saved tensor: codes of the items that the weights know, where these are not all."""
 REGISTRY = Registry()
 """Every model class by its name."""
 
@@ -65,11 +67,16 @@ class Model(Recommender):
     """True where `fit` keeps validation rows back under every protocol, to stop or to choose by."""
     needs_rows: str | None = None
     """Why the model cannot be saved without its rows; None where it can."""
+    solved_anew: ClassVar[bool] = True
+    """True where `update` computes the model again from all rows; False where that would be a training: what
+    was learned is kept, and users' states are computed from their rows."""
     search_space: ClassVar[dict[str, Dimension]] = {}
     """What `tune` may change; a condition reads settings that come before it."""
     search_starts: ClassVar[tuple[dict[str, Any], ...]] = ()
     """Changes of the defaults that `tune` tries first, the most effective one first."""
     config: Any
+    upkeep: Upkeep | None = None
+    """What `update` did, of a model that it made."""
     checkpoints: Checkpoints | None = None
     """Those of the fit that is under way."""
 
@@ -146,6 +153,48 @@ class Model(Recommender):
         """Mean entropy of what mixes the experts for a user; None without experts."""
         return None
 
+    # Other rows without training
+
+    def keeps_weights(self) -> list[str]:
+        """Names of the parts whose weights would stay as they are where the rows are others."""
+        return [] if self.solved_anew and self.has_history else [self.name]
+
+    def carried(self, move: Move) -> Self:
+        """This model on other rows, untrained: solved again, or its weights and users' new states."""
+        other = self._twin()
+        if not self.keeps_weights():
+            return other.fit(move.split)
+        other.fitted = move.record(self.fitted)
+        tensors, state = self._kept(move)
+        other._restore({key: np.asarray(own).copy() for key, own in tensors.items()}, len(other.known_items))
+        if state is not None or self.user_state is not None:
+            other.user_state = other._states_after(state, move)
+        return other
+
+    def _twin(self) -> Self:
+        """The same model, not fitted."""
+        return type(self)(label=self.label, **self.config.model_dump(), **self.options.model_dump())
+
+    def _kept(self, move: Move) -> tuple[dict[str, Any], NDArray[Any] | None]:
+        """Learned tensors for the other rows, and users' state of before; None = all have another now."""
+        return self._state(), self.user_state
+
+    def _states_after(self, before: NDArray[Any] | None, move: Move) -> NDArray[Any] | None:
+        """State of every user: kept where her rows are the same, else computed as for people never seen."""
+        stay, rows = move.stay, move.gate_apart(self.fitted.learned).split
+        if before is None:
+            seen = rows.train_rows(gated=self.uses_gate_rows)[stay]
+            kept = self._states(seen, rows.gate_rows()[stay])
+        else:
+            kept = before[move.users[stay]]
+        fresh = self._states(rows.rows("train")[~stay], rows.rows("gate")[~stay])
+        parts = [part for part in (kept, fresh) if part is not None]
+        state = np.empty((len(stay), parts[0].shape[1]), parts[0].dtype)
+        for which, part in ((stay, kept), (~stay, fresh)):
+            if part is not None:
+                state[which] = part
+        return state
+
     # What it gets
 
     def fit(
@@ -206,7 +255,7 @@ class Model(Recommender):
     def _opened(
         self, checkpoints: str | Path | Checkpoints | None, resume: bool
     ) -> AbstractContextManager[Checkpoints | None]:
-        """The checkpoints of a fit on `split`; a blend's parts share its own."""
+        """The checkpoints of a fit on `split`; an ensemble's members share its own."""
         if checkpoints is None and resume:
             raise ConfigError("resume=True goes on from checkpoints: name their folder, checkpoints=FOLDER")
         if checkpoints is None or isinstance(checkpoints, Checkpoints):
@@ -321,15 +370,32 @@ class Model(Recommender):
         kind = REGISTRY[self.name]
         if module := module_of(kind):
             about["class"] = f"{module}:{kind.__qualname__}"
-        tensors = self._saved_state(include_history and self.has_history)
+        tensors = self.tensors(include_history and self.has_history)
         saved = folder.Saved(about, self.fitted, self.user_state, tensors)
         return folder.save(saved, a_path("directory", directory), include_history)
+
+    def tensors(self, with_rows: bool = True) -> dict[str, Any]:
+        """All that is saved of what was learned; with_rows: whether users' rows are saved, too."""
+        learned, state = self.fitted.learned, self._saved_state(with_rows)
+        return state if learned is None else {**state, LEARNED: learned}
+
+    def take_tensors(self, tensors: dict[str, Any]) -> None:
+        """Take what `tensors` gave; ValueError where it does not fit the log or the config."""
+        n_items, state = self.log.n_items, dict(tensors)
+        if LEARNED in state:
+            learned = take(state, LEARNED, len(state[LEARNED]), kind="i").astype(np.int64)
+            if not len(learned) or learned[0] < 0 or learned[-1] >= n_items or (np.diff(learned) <= 0).any():
+                raise ValueError(f"tensor {LEARNED!r} does not name items of the model in order")
+            self.fitted.learned, n_items = learned, len(learned)
+            del state[LEARNED]
+        self._restore(state, n_items)
 
 
 class IterativeModel(Model):
     """A model trained epoch by epoch by the one loop in `training`."""
 
     validates = True
+    solved_anew = False
     watch: Watch | None = None
     """Called after each validated epoch; True ends the training there."""
 
@@ -351,17 +417,19 @@ class IterativeModel(Model):
         """Take what the trainer learned beside the weights."""
 
     def _fit(self, split: Split) -> None:
-        objective: Objective | None = Objective.parse(self.config.objective)
-        groups = split.mainstream.groups
-        judged = np.bincount(groups[split.log.users[split.part == VALIDATION]], minlength=len(GROUPS))
-        if objective is not None and objective.who in GROUPS and not judged[GROUPS.index(objective.who)]:
-            raise ConfigError(
-                f"objective {self.config.objective!r}: no user of that group has validation rows"
-            )
-        if not judged.any():
-            objective = None
+        objective = Objective.parse(self.config.objective)
+        judged = np.unique(split.log.users[split.part == VALIDATION])
+        if objective.who is not None and len(judged):
+            members, place = split.user_groups.of(judged), objective.place(split.user_groups)
+            if not (members.codes >= 0 if place is None else members.codes == place).any():
+                whom = "a group" if place is None else "that group"
+                raise ConfigError(
+                    f"objective {self.config.objective!r}: no user of {whom} has validation rows"
+                )
+        if not len(judged):
             warn(f"no user has a validation row: {self.name} runs all its epochs", 3)
-        outcome, record = self._run(split, objective, self.config.epochs, self.label), self.fitted
+        watched = objective if len(judged) else None
+        outcome, record = self._run(split, watched, self.config.epochs, self.label), self.fitted
         record.history, record.best_epoch = outcome.history, outcome.best_epoch
         record.epochs, record.interrupted = len(outcome.history), outcome.interrupted
         if outcome.interrupted:
@@ -379,7 +447,7 @@ class IterativeModel(Model):
             patience=self.patience,
             start_epoch=self.start_epoch,
             objective=objective,
-            groups=split.mainstream.groups,
+            groups=split.user_groups,
             progress=Progress(label, epochs, self.options.progress),
             watch=None if objective is None else self.watch,
             checkpoints=self.checkpoints,

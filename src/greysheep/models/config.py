@@ -117,6 +117,21 @@ def divide(config: type[ModelConfig], keywords: dict[str, Any], owner: str) -> t
     return build(config, mine, owner), build(RunOptions, run, owner)
 
 
+def split_outside(text: str, mark: str) -> tuple[str, ...]:
+    """The parts of a text between marks that stand in no brackets.
+
+    >>> split_outside("ease[form=items,regularization=9]+userknn", "+")
+    ('ease[form=items,regularization=9]', 'userknn')
+    """
+    parts, depth, start = [], 0, 0
+    for at, sign in enumerate(text):
+        depth += (sign == "[") - (sign == "]")
+        if sign == mark and depth == 0:
+            parts.append(text[start:at].strip())
+            start = at + 1
+    return (*parts, text[start:].strip())
+
+
 def read_settings(texts: Iterable[str]) -> dict[str, Any]:
     """Read `KEY=VALUE` texts; values are YAML, so numbers, true and null mean what they say.
 

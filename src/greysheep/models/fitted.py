@@ -16,6 +16,7 @@ from greysheep.data.interactions import Interactions
 from greysheep.data.splitting import Split
 from greysheep.errors import DataError
 from greysheep.mainstream.groups import Mainstream
+from greysheep.mainstream.jaccard import Crowd
 from greysheep.metrics.ranking import tie_order
 from greysheep.models.derived import SERVING, TRAIN, kept
 
@@ -42,6 +43,8 @@ class Fitted:
     """Whether Ctrl-C ended the training early."""
     trained_items: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     """[I] whether the item had rows to learn from."""
+    learned: NDArray[np.int64] | None = None
+    """Items that the weights know, ascending; None = all. Others came with `update`, after the training."""
     folder: Path | None = None
     """Where the model was read from: scores that are asked for are kept there."""
     cuts: dict[str, list[float | None] | None] = field(default_factory=dict)
@@ -58,6 +61,11 @@ class Fitted:
     def rows(self) -> csr_matrix:
         """Every stored row, [U, I]: input and seen items of known users when recommending."""
         return self.split.input_rows("serving", weighted=self.weighted)
+
+    @cached_property
+    def crowd(self) -> Crowd:
+        """The users whom new people are compared with."""
+        return Crowd(self.rows)
 
     @cached_property
     def item_counts(self) -> NDArray[np.int64]:

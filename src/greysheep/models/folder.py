@@ -133,7 +133,7 @@ def _manifest(record: Fitted, include_history: bool) -> dict[str, Any]:
     }
 
 
-def read(folder: Path, verify: bool) -> Saved:
+def read(folder: Path, verify: bool, mapped: bool = False) -> Saved:
     """Read what `save` wrote: small files first, then headers, then what is large.
 
     Raises:
@@ -152,10 +152,10 @@ def read(folder: Path, verify: bool) -> Saved:
     check_fields(About, folder, CONFIG, about)
     if verify:
         check_contents(folder, manifest)
-    return _read_contents(folder, manifest, about)
+    return _read_contents(folder, manifest, about, mapped)
 
 
-def _read_contents(folder: Path, manifest: dict[str, Any], about: dict[str, Any]) -> Saved:
+def _read_contents(folder: Path, manifest: dict[str, Any], about: dict[str, Any], mapped: bool) -> Saved:
     users = read_table(folder, USERS, USER)
     items = read_table(folder, ITEMS, ITEM, "n_rows", "trained")
     with reading(folder, USERS):
@@ -181,7 +181,7 @@ def _read_contents(folder: Path, manifest: dict[str, Any], about: dict[str, Any]
         refuse(folder, MANIFEST, f"names best epoch {record.best_epoch} of {len(record.history)}")
     # what is computed from the rows was saved, as the rows may not be
     record.item_counts, record.fingerprint = items["n_rows"].to_numpy(), manifest["fingerprint"]
-    return Saved(about, record, state, read_tensors(folder))
+    return Saved(about, record, state, read_tensors(folder, mapped=mapped))
 
 
 def _read_state(users: pl.DataFrame) -> NDArray[Any] | None:

@@ -16,17 +16,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from safetensors.numpy import load_file
 
-from greysheep.data.splitting import PROTOCOLS
-from greysheep.errors import SealError
+from greysheep.data.protocols import Protocol
+from greysheep.errors import ConfigError, SealError
 from greysheep.models.config import RunOptions, one_line
 from greysheep.system.checks import MOST_SEED
 from greysheep.system.seal import MOST_BYTES, open_inside, parse_json, refuse
 
 TENSORS = "model.safetensors"
-_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "U32": 4, "I32": 4, "F32": 4}
-_BYTES |= {"U64": 8, "I64": 8, "F64": 8}
+_KINDS = {"BOOL": "?", "U8": "u1", "I8": "i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "U32": "<u4"}
+_KINDS |= {"I32": "<i4", "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8"}
+"""NumPy's types by those of safetensors."""
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8}
 """Bytes of a value in memory by its type in parquet; 16 for all others."""
 SMALL, GROWTH = 1 << 25, 300
@@ -51,7 +51,8 @@ class Manifest(_Strict):
     protocol: str
     seed: int = Field(ge=0, le=MOST_SEED)
     has_history: bool
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
+    """None where nobody had validation rows."""
     train_seconds: float = Field(ge=0)
     epochs: int = Field(ge=0)
     best_epoch: int = Field(ge=0)
@@ -62,9 +63,10 @@ class Manifest(_Strict):
     @field_validator("protocol")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in PROTOCOLS:
-            raise ValueError(f"the protocols are {', '.join(PROTOCOLS)}")
-        return value
+        try:
+            return str(Protocol.parse(value))
+        except ConfigError as error:
+            raise ValueError(str(error)) from None  # which pydantic gathers
 
 
 class Options(_Strict):
@@ -113,32 +115,50 @@ def check_fields(kind: type[BaseModel], folder: Path, name: str, values: dict[st
         refuse(folder, name, f"cannot be used: {one_line(error, '').removeprefix(': ')}")
 
 
-def read_tensors(folder: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of model.safetensors, finite, once its header says that they lie in the file end to end."""
-    with open_inside(folder, TENSORS) as file:
+def read_tensors(folder: Path, name: str = TENSORS, *, mapped: bool = False) -> dict[str, NDArray[Any]]:
+    """The arrays of a safetensors file, finite, once its header says that they lie in the file end to end.
+
+    mapped: leave them in the file, whose pages all processes that map it share; what one of them writes to
+        such an array is its own. The file must not be changed in place; it may be replaced.
+    """
+    with open_inside(folder, name) as file:
         size = int.from_bytes(file.read(8), "little")
         if size > MOST_BYTES:
-            refuse(folder, TENSORS, f"has a header of {size:,} bytes")
-        header = parse_json(folder, TENSORS, file.read(size))
-        end = file.seek(0, 2) - 8 - size
-    with reading(folder, TENSORS):
-        spans = []
-        for name, facts in header.items():
-            if name == "__metadata__":
-                continue
-            shape, (start, stop) = facts["shape"], facts["data_offsets"]
-            if facts["dtype"] not in _BYTES or not all(type(n) is int and n >= 0 for n in shape):
-                raise ValueError(f"tensor {name!r} is of type {facts['dtype']!r} and shape {shape}")
-            if stop - start != math.prod(shape) * _BYTES[facts["dtype"]]:
-                raise ValueError(f"tensor {name!r} has {stop - start} bytes for shape {shape}")
-            spans.append((start, stop))
-        spans.sort()
-        if [0, *(stop for _, stop in spans)] != [*(start for start, _ in spans), end]:
-            raise ValueError("its tensors overlap, or leave gaps")
-        tensors = load_file(folder / TENSORS)
-        for name, values in tensors.items():
-            check_finite(values, f"tensor {name!r}")
+            refuse(folder, name, f"has a header of {size:,} bytes")
+        header = parse_json(folder, name, file.read(size))
+        begin, end = 8 + size, file.seek(0, 2)
+        with reading(folder, name):
+            header.pop("__metadata__", None)
+            _check_spans(header, end - begin)
+            file.seek(begin)
+            # the mode "c": copy on write
+            content = np.memmap(file, np.uint8, "c")[begin:] if mapped else np.fromfile(file, np.uint8)
+            tensors = {key: _tensor(content, facts) for key, facts in header.items()}
+            for key, values in tensors.items():
+                check_finite(values, f"tensor {key!r}")
     return tensors
+
+
+def _check_spans(header: dict[str, Any], length: int) -> None:
+    """Refuse (ValueError) tensors of another size than their type and shape say, or not end to end."""
+    spans = []
+    for name, facts in header.items():
+        shape, (start, stop) = facts["shape"], facts["data_offsets"]
+        if facts["dtype"] not in _KINDS or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError(f"tensor {name!r} is of type {facts['dtype']!r} and shape {shape}")
+        if stop - start != math.prod(shape) * np.dtype(_KINDS[facts["dtype"]]).itemsize:
+            raise ValueError(f"tensor {name!r} has {stop - start} bytes for shape {shape}")
+        spans.append((start, stop))
+    spans.sort()
+    if [0, *(stop for _, stop in spans)] != [*(start for start, _ in spans), length]:
+        raise ValueError("its tensors overlap, or leave gaps")
+
+
+def _tensor(content: NDArray[np.uint8], facts: dict[str, Any]) -> NDArray[Any]:
+    """One tensor, a view of the file's content."""
+    start, stop = facts["data_offsets"]
+    values = np.asarray(content[start:stop]).view(_KINDS[facts["dtype"]]).reshape(facts["shape"])
+    return values if values.flags.aligned else values.copy()
 
 
 def check_finite(values: NDArray[Any], what: str) -> None:

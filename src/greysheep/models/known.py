@@ -9,10 +9,11 @@ from typing import Any
 OWN = {
     "popular": "linear.popular",
     "itemknn": "linear.itemknn",
+    "userknn": "linear.userknn",
     "ease": "linear.ease",
     "ease-weighted": "linear.ease_weighted",
     "ials": "linear.ials",
-    "blend": "blend",
+    "ensemble": "ensemble",
     "multvae": "autoencoders.multvae",
     "wl": "autoencoders.wl",
     "loca": "local.loca",

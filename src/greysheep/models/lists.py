@@ -62,6 +62,17 @@ class Choice:
             scores[self.of_user[people].toarray() == 0] = -np.inf
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What `recommend` is asked: lists of length k for those at `positions` of the audience."""
+
+    audience: Audience
+    choice: Choice
+    positions: NDArray[np.int64]
+    k: int
+    exclude_seen: bool
+
+
 def named_users(log: Interactions, candidates: Any) -> pl.Series | None:
     """The users whom candidates are given for, each once; None where the candidates are the same to all."""
     pairs = None if candidates is None else ids_by_user(candidates, "candidates", log.user_ids, log.item_ids)
@@ -97,20 +108,20 @@ def choice_of(
 def _candidates_of(log: Interactions, audience: pl.Series, users: pl.Series, items: pl.Series) -> csr_matrix:
     """[n, I] the candidates of each of the audience; whoever is not named has none."""
     place, codes = lookup(audience, users, USER), log.encode_items(items)
-    _count_unknown(codes, "candidates", 5)
+    _count_unknown(codes, "candidates", 6)
     keep = (codes >= 0) & (place >= 0)
     chosen = csr_matrix((np.ones(keep.sum(), bool), (place[keep], codes[keep])), (len(audience), log.n_items))
     without, n = int((np.diff(chosen.indptr) == 0).sum()), len(audience)
     if 0 < without == n:
         raise DataError(f"candidates name no known item for any of the {n} users")
     if without:
-        warn(f"{without} of {n} users have no candidates and get no list", 4)
+        warn(f"{without} of {n} users have no candidates and get no list", 5)
     return chosen
 
 
 def _known_items(log: Interactions, given: Any, what: str) -> NDArray[np.int64]:
     codes = log.encode_items(ids_like(given, what, ITEM, log.item_ids).unique())
-    _count_unknown(codes, what, 5)
+    _count_unknown(codes, what, 6)
     return codes[codes >= 0]
 
 
@@ -170,20 +181,26 @@ def history_items(log: Interactions, new: Interactions, level: int) -> NDArray[n
 
 
 def read_history(
-    log: Interactions, new: Interactions | None, binary: bool
+    log: Interactions, new: Interactions | None, binary: bool, learned: NDArray[np.int64] | None
 ) -> tuple[csr_matrix, csr_matrix, csr_matrix]:
-    """History rows in the log's item codes: all of them, those a gate sees, those held out for it to read."""
+    """History rows in the log's item codes: all of them, those a gate sees, those held out for it to read.
+
+    learned: items that weights know; None = all. A gate does not read rows of others.
+    """
     if new is None:
         none = csr_matrix((0, log.n_items), dtype=np.float32)
         return none, none, none
-    codes = history_items(log, new, 4)
+    codes = history_items(log, new, 5)
     keep = codes[new.items] >= 0
     people, items = new.users[keep], codes[new.items[keep]]
     weights = np.ones(len(items), np.float32)
     if not binary and new.weights is not None:
         weights = new.weights[keep]
     times = None if new.times is None else new.times.filter(pl.Series(keep))
-    probe = unseen_gate_mask(people.astype(np.int64), log.decode_items(items), times)
+    counts = np.ones(len(items), bool) if learned is None else np.isin(items, learned)
+    when = None if times is None else times.filter(pl.Series(counts))
+    probe = np.zeros(len(items), bool)
+    probe[counts] = unseen_gate_mask(people[counts].astype(np.int64), log.decode_items(items[counts]), when)
 
     def rows(which: NDArray[np.bool_]) -> csr_matrix:
         built = csr_matrix((weights[which], (people[which], items[which])), (new.n_users, log.n_items))

@@ -15,7 +15,7 @@ from typing import Any
 from greysheep.errors import ConfigError, ModelFolderError, SealError
 from greysheep.models import folder
 from greysheep.models.base import REGISTRY, Model
-from greysheep.models.config import RunOptions, read_settings
+from greysheep.models.config import RunOptions, read_settings, split_outside
 from greysheep.models.folder_checks import TENSORS, reading
 from greysheep.models.origin import source_of
 from greysheep.system.checks import a_path, flag, shown
@@ -77,7 +77,7 @@ def parse(text: str, /, **keywords: Any) -> Model:
     if bracket and not rest.endswith("]"):
         raise ConfigError(f"{text!r}: a variant is written name[key=value,...]")
     try:
-        own = read_settings(filter(None, rest[:-1].split(",")))
+        own = read_settings(filter(None, split_outside(rest[:-1], ",")))
     except ConfigError as error:
         raise ConfigError(f"model {text!r}: {error}") from None
     given = {**keywords, **own}
@@ -100,7 +100,7 @@ def sources(text: str) -> list[tuple[str, str]]:
     return [source for kind in kinds if (source := source_of(kind)) is not None]
 
 
-def load(directory: str | Path, *, verify: bool = True) -> Model:
+def load(directory: str | Path, *, verify: bool = True, mapped: bool = False) -> Model:
     """Read a saved model; nothing in the folder is executed.
 
     A user's own class is known by its entry point, or once its module was imported: a folder names the
@@ -108,6 +108,8 @@ def load(directory: str | Path, *, verify: bool = True) -> Model:
 
     verify: False skips the SHA-256 of the files, for large models in a place that is trusted; all else that
         is checked stays.
+    mapped: True leaves the weights in their file, whose memory all processes that do so share. Replace the
+        folder as you like, as `save` does; but nobody may write into its files meanwhile.
 
     Raises:
         ModelFolderError: the folder is missing, incomplete, damaged or of another format, or the class
@@ -117,9 +119,9 @@ def load(directory: str | Path, *, verify: bool = True) -> Model:
     place = a_path("directory", directory)
     if not (place / "manifest.json").is_file():
         raise ModelFolderError(f"{place} is no saved model: it has no manifest.json")
-    verify = flag("verify", verify)
+    verify, mapped = flag("verify", verify), flag("mapped", mapped)
     try:
-        saved = folder.read(place, verify)
+        saved = folder.read(place, verify, mapped)
         about = saved.about
         with reading(place, folder.CONFIG):
             _know(about)
@@ -128,7 +130,7 @@ def load(directory: str | Path, *, verify: bool = True) -> Model:
         model.fitted, model.user_state = saved.fitted, saved.user_state
         model.fitted.weighted = not model.binary
         with reading(place, TENSORS):
-            model._restore(saved.tensors, model.log.n_items)
+            model.take_tensors(saved.tensors)
         with reading(place, folder.USERS):
             model._check_user_state(model.user_state)
     except SealError as error:

@@ -27,15 +27,16 @@ def means_charts(view: View, groupings: Sequence[str]) -> list[Figure]:
         head = f"Mean {view.shown} with 95 % intervals by {grouping} group:"
         aria = _aria(view, dots, head, lambda mean: decimal(mean, 3))
         chart = dot_plot(replace(dots, limits=limits), f"means-{grouping}", aria)
-        note = f"{TOP[grouping]} on top, 95 % intervals"
+        note = f"{TOP[grouping]} on top, 95 % intervals" if grouping in TOP else "95 % intervals"
         note += "; rows: mean train rows of a user." if dots.rows[0][1].endswith("rows") else "."
-        heading = "Mean by mainstream group" if grouping == MAINSTREAM else f"Mean by {grouping}"
+        heading = f"Mean by {view.of_groups if grouping == view.main else grouping}"
         figures.append(Figure(chart, heading, note))
     return figures
 
 
-def means_dots(view: View, grouping: str = MAINSTREAM) -> Dots:
+def means_dots(view: View, grouping: str = "") -> Dots:
     """What a chart of means by group shows; labels without this grouping are left out."""
+    grouping = grouping or view.main
     labels = [label for label in view.labels if view.has(label, grouping)]
     rows = _rows(view, grouping)
     values = {label: [view.triple(label, grouping, group) for group, _ in rows] for label in labels}
@@ -47,14 +48,14 @@ def differences_chart(view: View) -> Figure | None:
 
     Both are measured on the same users, so a difference is judged by these intervals.
     """
-    rows = _rows(view, MAINSTREAM)
+    rows = _rows(view, view.main)
     values = {label: [view.share(label, group) for group, _ in rows] for label in view.others}
     known = _bounds(values)
     if not known:
         return None
     limits, levels = _window(known, view.margin), ((0.0, False), (-view.margin, True))
     dots = Dots(rows, values, view.styles, "relative difference", limits, levels, shares=True)
-    head = f"Relative difference in {view.shown} to {view.against} by mainstream group:"
+    head = f"Relative difference in {view.shown} to {view.against} by {view.of_groups}:"
     aria = _aria(view, dots, head, lambda share: percent(share, 1, sign=True))
     chart = dot_plot(dots, "differences", aria)
     note = f"User by user, 90 % intervals. Dashed: a loss of {percent(view.margin)}, where harm begins."

@@ -9,7 +9,7 @@ from greysheep.mainstream.groups import OVERALL
 from greysheep.report.html import Content, Details, Figure, Figures, Name, Part, Section, Table, Text
 from greysheep.report.scatter import Point, front, scatter
 from greysheep.report.sentences import sentence
-from greysheep.report.view import NICHE, View, average
+from greysheep.report.view import MAINSTREAM, View, average
 
 
 def cost_section(view: View) -> Section | None:
@@ -18,7 +18,7 @@ def cost_section(view: View) -> Section | None:
     if view.comparison is None:
         note = Text(sentence("memory_of_process"))
         return Section("What training cost", [note, table]) if table else None
-    charts = [chart for group in (NICHE, OVERALL) if (chart := _chart(view, group))]
+    charts = [chart for group in (view.focus, OVERALL) if (chart := _chart(view, group))]
     if not charts and not table:
         return None
     lead = Text(sentence("cost", even=view.even))
@@ -43,9 +43,9 @@ def _chart(view: View, group: str) -> Figure | None:
         f"{point.label} {decimal(point.mean, 3)} after {duration(point.seconds)}" for point in points
     )
     best = ", ".join(point.label for point in front(points))
-    whom = f"the users of {group}" if group == NICHE else "all users"
+    whom = f"the users of {group}" if group != OVERALL else "all users"
     aria = f"{view.shown} of {whom} against the time of training: {listed}. On the front: {best}."
-    heading = "Most niche users (low)" if group == NICHE else "All users"
+    heading = "All users" if group == OVERALL else _heading(view)
     chart, far = scatter(points, f"mean {view.shown}", f"cost-{group}", aria)
     names = []
     for point in points:
@@ -53,6 +53,10 @@ def _chart(view: View, group: str) -> Figure | None:
         note = f"after {duration(point.seconds)}{where}: {point.mean:.3f}"
         names.append(Name(point.label, point.style, notes=[note]))
     return Figure(chart, heading, f"On the front: {best}.", names)
+
+
+def _heading(view: View) -> str:
+    return "Most niche users (low)" if view.main == MAINSTREAM else f"Users of {view.focus}"
 
 
 def _table(view: View) -> Table | None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LONGEST = 19
+"""Letters of a row's name."""
 EDGE = ("axes fraction", "data")
 
 
@@ -35,9 +37,23 @@ class Dots:
     """Whether the values are shares, which the axis shows as percentages."""
 
     @property
+    def letters(self) -> int:
+        """Letters of the longest name of a row, as it is drawn."""
+        return max((len(shortened(name)) for name, _ in self.rows), default=0)
+
+    @property
     def height(self) -> float:
         """Pixels that keep the lanes of the models apart."""
         return 50 + len(self.rows) * max(46, 14 * len(self.values) + 12)
+
+
+def shortened(name: str) -> str:
+    """A name that leaves room for its row.
+
+    >>> shortened("customers since 2019, north")
+    'customers since 20\u2026'
+    """
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def axis_of(bounds: Sequence[float]) -> tuple[float, float]:
@@ -51,7 +67,7 @@ def axis_of(bounds: Sequence[float]) -> tuple[float, float]:
 def dot_plot(dots: Dots, name: str, aria: str) -> Markup:
     """Inline SVG of a dot plot."""
     with canvas(WIDTH, dots.height) as figure:
-        _draw(figure, dots, left=84, top=8)
+        _draw(figure, dots, left=max(84, dots.letters * 7 + 20), top=8)
         return inline_svg(figure, name, aria)
 
 
@@ -62,7 +78,7 @@ def picture(dots: Dots, kind: str, title: str) -> bytes:
     legend = 22 * math.ceil(len(dots.values) / columns)
     height = 52 + legend + dots.height
     with canvas(width, height, text_as_paths=True) as figure:
-        _draw(figure, dots, left=104, top=50 + legend)
+        _draw(figure, dots, left=max(104, dots.letters * 8 + 20), top=50 + legend)
         figure.text(14 / width, 1 - 16 / height, title, fontsize=14.5, weight="bold", va="top")
         _legend(figure, dots, columns, (4 / width, 1 - 36 / height))
         return file_of(figure, kind)
@@ -74,7 +90,9 @@ def _draw(figure: Figure, dots: Dots, *, left: float, top: float) -> None:
     for row, (name, facts) in enumerate(dots.rows):
         if row % 2 == 0:
             axes.axhspan(row - 0.5, row + 0.5, color=BAND, linewidth=0, zorder=0)
-        note(axes, name, (0, row), (-8, 7 if facts else 0), EDGE, color=INK, fontsize=12, ha="right")
+        note(
+            axes, shortened(name), (0, row), (-8, 7 if facts else 0), EDGE, color=INK, fontsize=12, ha="right"
+        )
         note(axes, facts, (0, row), (-8, -8), EDGE, ha="right")
     lanes = len(dots.values)
     for lane, (label, values) in enumerate(dots.values.items()):

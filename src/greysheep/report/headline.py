@@ -8,7 +8,7 @@ from greysheep.comparison.result import Comparison
 from greysheep.evaluation.numbers import duration, number, p_value, percent
 from greysheep.mainstream.groups import OVERALL
 from greysheep.metrics.statistics import LEVEL
-from greysheep.report.view import MAINSTREAM, NICHE, View, finite
+from greysheep.report.view import View, finite
 
 FIFTHS = {
     "low": "the most niche fifth of users (low)",
@@ -17,12 +17,18 @@ FIFTHS = {
     "med-high": "the second most mainstream fifth of users (med-high)",
     "high": "the most mainstream fifth of users (high)",
 }
-WHO = FIFTHS[NICHE]
+
+
+def _who(view: View) -> str:
+    """The users of the group that sentences are about."""
+    return FIFTHS.get(view.focus, f"the group {view.focus}")
 
 
 def headline(view: View) -> str:
     """The one sentence that a page begins with."""
-    return _worst_served(view) if view.comparison is None else _best_for_niche(view, view.comparison)
+    if view.comparison is None or (view.of_lists and len(view.runs) == 1):
+        return _worst_served(view)
+    return _best_for_niche(view, view.comparison)
 
 
 def _worst_served(view: View) -> str:
@@ -49,14 +55,14 @@ def _worst_served(view: View) -> str:
         count = sum(each == group for each in worst.values())
         how_many = f"all {len(means)}" if count == len(means) else f"{count} of {len(means)}"
         sentence = f"{who} is served worst by {how_many} models: even {name}, best for them, gives {gets}"
-    overlap = view.triple(top, MAINSTREAM, group)[2] >= view.triple(top, MAINSTREAM, best)[1]
+    overlap = view.triple(top, view.main, group)[2] >= view.triple(top, view.main, best)[1]
     unsure = ", though the 95 % intervals overlap" if overlap else ""
     return f"{sentence[0].upper()}{sentence[1:]}{unsure}."
 
 
 def _known(view: View, label: str) -> dict[str, float]:
     """Mean of each group that has one."""
-    means = {group: view.mean(label, group) for group in view.groups(MAINSTREAM)}
+    means = {group: view.mean(label, group) for group in view.groups(view.main)}
     return {group: mean for group, mean in means.items() if math.isfinite(mean)}
 
 
@@ -66,24 +72,25 @@ def _best_for_niche(view: View, comparison: Comparison) -> str:
         return f"No run finished: {_count(len(comparison.failures), 'failure')}, listed below."
     ranked = view.ranked()
     if not ranked:
-        if math.isfinite(view.size(MAINSTREAM, NICHE, "mean")):
+        if math.isfinite(view.size(view.main, view.focus, "mean")):
             return f"Runs are missing, those of the reference, {view.against}, too: no model can be ranked."
-        return f"Nothing can be said about {WHO}: none of them has test rows."
+        return f"Nothing can be said about {_who(view)}: none of them has test rows."
     best, against = ranked[0], view.against
     name = view.short[best]
-    gets = f"{view.shown} {view.mean(best, NICHE):.3f}{_after(view, best)}"
+    gets = f"{view.shown} {view.mean(best, view.focus):.3f}{_after(view, best)}"
     if len(view.runs) == 1:
-        return f"With {name}, {WHO} gets {gets}{_less(view, best, NICHE)}."
+        return f"With {name}, {_who(view)} gets {gets}{_less(view, best, view.focus)}."
     if best == view.reference:
-        first = f"No model serves {WHO} better than the reference, {name}: {gets}."
+        nobody = "None of the others" if view.of_lists else "No model"
+        first = f"{nobody} serves {_who(view)} better than the reference, {name}: {gets}."
         if len(ranked) == 1:
             return first
         second = ranked[1]
         return (
-            f"{first} Next comes {view.short[second]} with {view.mean(second, NICHE):.3f}"
+            f"{first} Next comes {view.short[second]} with {view.mean(second, view.focus):.3f}"
             f"{_verdict(view, second)}"
         )
-    first = f"{name} serves {WHO} best: {gets}."
+    first = f"{name} serves {_who(view)} best: {gets}."
     if view.reference not in view.runs:
         return f"{first} The reference, {against}, did not finish, so no difference was tested."
     return f"{first} Against {against}{_verdict(view, best)}"
@@ -97,7 +104,10 @@ def lead(view: View) -> list[str]:
     comparison = view.comparison
     if comparison is None:
         return []
-    users = view.size(MAINSTREAM, OVERALL)
+    users = view.size(view.main, OVERALL)
+    if view.of_lists:
+        rows = comparison.facts.get("Rows to be found", "")
+        return [f"{_count(len(view.runs), 'file')} of lists, rows to be found: {rows}."]
     counts = [_count(len(view.runs), "model"), _count(len(comparison.seeds), "seed")]
     counts.append(f"protocol {comparison.protocol}")
     if math.isfinite(users):
@@ -132,7 +142,7 @@ def _less(view: View, label: str, group: str) -> str:
 def _verdict(view: View, label: str) -> str:
     """The comparison's own verdict on a label, with the p value behind it."""
     verdict = view.comparison.verdicts.get(label, "").rstrip(".") if view.comparison else ""
-    p_holm = number(view.tests.get((label, NICHE), {}).get("p_holm"))
+    p_holm = number(view.tests.get((label, view.focus), {}).get("p_holm"))
     real = ""
     if math.isfinite(p_holm):
         chance = "" if p_holm < LEVEL else ", so it may be chance"
@@ -146,18 +156,18 @@ def _cheaper(view: View) -> str:
     if len(ranked) < 2 or not view.even:
         return ""
     best, margin = ranked[0], view.margin
-    top, spent = view.mean(best, NICHE), view.seconds(best)
+    top, spent = view.mean(best, view.focus), view.seconds(best)
     near = [
         label
         for label in ranked[1:]
-        if view.mean(label, NICHE) >= (1 - margin) * top and view.seconds(label) <= spent / 2
+        if view.mean(label, view.focus) >= (1 - margin) * top and view.seconds(label) <= spent / 2
     ]
     if not near or not finite([spent]) or not top > 0:
         return ""
     label = min(near, key=view.seconds)
-    short = percent(1 - view.mean(label, NICHE) / top, 1)
+    short = percent(1 - view.mean(label, view.focus) / top, 1)
     return (
-        f"{view.short[label]} comes within {short} of {view.short[best]} for {NICHE} after "
+        f"{view.short[label]} comes within {short} of {view.short[best]} for {view.focus} after "
         f"{duration(view.seconds(label))}."
     )
 

@@ -64,6 +64,13 @@ class Name(Part):
     notes: Sequence[str] = ()
 
 
+def group_head(name: str, notes: Sequence[str] = ()) -> Part:
+    """A group's name above its column; a long one wraps."""
+    if len(name) > 14:
+        return Name(name, None, notes=notes)
+    return Cell(name, notes=[(note, "") for note in notes])
+
+
 @dataclass(frozen=True)
 class Cell(Part):
     """A cell of a table: a text, bold where it is the best, the mark of its significance, small lines.

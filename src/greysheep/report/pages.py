@@ -10,6 +10,7 @@ from greysheep.comparison.result import Comparison
 from greysheep.errors import ConfigError
 from greysheep.evaluation.report import Report
 from greysheep.report import headline as words
+from greysheep.report.beyond import beyond_section
 from greysheep.report.canvas import picture_kind
 from greysheep.report.charts import means_dots
 from greysheep.report.cost import cost_section
@@ -79,6 +80,7 @@ def html(
     sections = [
         *([groups_section(view), verdicts_section(view)] if view.runs else []),
         *([*training, cost] if view.comparison is None else [cost, *training, other_groupings(view)]),
+        beyond_section(view),
         examples_section(view, examples),
         missing_section(view),
         provenance_section(view, facts or {}),
@@ -130,5 +132,6 @@ def chart_by_group(reports: Sequence[Report], path: Path | str) -> Path:
 def _title(view: View) -> str:
     if view.comparison is None:
         return "greysheep report"
+    command = f"greysheep {'audit' if view.of_lists else 'compare'}"
     log = view.comparison.facts.get("Log", "")
-    return f"greysheep compare, {log}" if log else "greysheep compare"
+    return f"{command}, {log}" if log else command

@@ -40,32 +40,47 @@ def provenance_section(view: View, facts: Mapping[str, str]) -> Section:
     comparison = view.comparison
     facts = {**(comparison.facts if comparison is not None else {}), **facts}
     seeds = ", ".join(map(str, view.seeds))
-    users = {view.size(MAINSTREAM, OVERALL)}
+    users = {view.size(view.main, OVERALL)}
     if comparison is None:
-        users = {number(view.means[label, MAINSTREAM, OVERALL][N_USERS]) for label in view.labels}
+        users = {number(view.means[label, view.main, OVERALL][N_USERS]) for label in view.labels}
     known = " or ".join(f"{size:,.0f}" for size in sorted(users) if size > 0)
     counted = f", for the {known} users with test rows" if known else ""
-    pairs = [*((str(term), str(text)) for term, text in facts.items()), ("Protocol", _protocols(view))]
-    if comparison is None:
+    pairs = [*((str(term), str(text)) for term, text in facts.items())]
+    if view.of_lists and comparison is not None and comparison.protocol == "all":
+        pairs.append(("What is found", sentence("later_rows")))
+    else:
+        pairs.append(("Protocol", _protocols(view)))
+    if view.of_lists:
+        pairs += [("Seed", f"{seeds}, of the split")] if comparison and comparison.protocol != "all" else []
+    elif comparison is None:
         pairs.append(("Seed", seeds))
     else:
         pairs += [("Seeds", f"{seeds}; a seed drives both the split and the training"), _runs(comparison)]
     pairs += [
         ("Measured", f"{view.shown} of lists of {view.k}{counted}"),
         ("Groups", _groups(view)),
-        ("Intervals", sentence("intervals", seeds=comparison is not None)),
+        ("Intervals", sentence("intervals", seeds=comparison is not None and not view.of_lists)),
     ]
     if comparison is not None and view.tests:
-        values = {"reference": view.reference, "count": len(view.tests), "margin": percent(view.margin)}
-        pairs += [("Tests", sentence("tests", **values)), ("What p values say", sentence("limits"))]
-    pairs.append(("Caveat", sentence("caveat")))
+        values = {
+            "reference": view.reference,
+            "count": len(view.tests),
+            "margin": percent(view.margin),
+            "lists": view.of_lists,
+        }
+        pairs += [
+            ("Tests", sentence("tests", **values)),
+            ("What p values say", sentence("limits_of_lists" if view.of_lists else "limits")),
+        ]
+    if view.main == MAINSTREAM:
+        pairs.append(("Caveat", sentence("caveat")))
     if "Versions" not in facts:
         pairs.append(("Versions", _versions()))
     settings = [
         Settings(label, json.dumps(runs[0].config, default=str, sort_keys=True))
         for label, runs in view.runs.items()
     ]
-    more = [Details("Settings of each model", settings)] if settings else []
+    more = [Details("Settings of each model", settings)] if settings and not view.of_lists else []
     return Section("How it was made", [Definitions(pairs), *more])
 
 
@@ -83,13 +98,15 @@ def _runs(comparison: Comparison) -> tuple[str, str]:
 
 def _groups(view: View) -> str:
     """How the users were put in groups."""
+    if view.main != MAINSTREAM:
+        return sentence("own_groups", names=view.groups(view.main))
     runs = [run for runs in view.runs.values() for run in runs]
     bounds: dict[int, float] = {}
     for run in runs:
         sample = run.mainstream_sample
         bounds[sample] = max(run.mainstream_bound, bounds.get(sample, 0.0))
     samples = [(sample, bound) for sample, bound in sorted(bounds.items()) if sample]
-    return sentence("groups", samples=samples, seeds=view.comparison is not None)
+    return sentence("groups", samples=samples, seeds=view.comparison is not None and not view.of_lists)
 
 
 def _versions() -> str:

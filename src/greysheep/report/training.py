@@ -78,7 +78,7 @@ def _learning(view: View, drawn: Mapping[str, Report]) -> Section | None:
         _learning_figure(view.short[label], series, metric, 1.04 * top or 1.0, drawn[label].best_epoch, n)
         for n, (label, series) in enumerate(series_of.items())
     ]
-    groups = view.groups(MAINSTREAM)
+    groups = view.groups(view.main)
     head = ["model", *groups, "epoch kept"]
     rows, later, counted = _peaks(view, groups, metric)
     if view.comparison is None:
@@ -97,6 +97,9 @@ def _learning(view: View, drawn: Mapping[str, Report]) -> Section | None:
         summary = "The epochs as a table, median over the seeds (earliest to latest)"
         head.append("niche peaks later")
     table = Details(summary, [Table(caption, head, rows)])
+    if view.main != MAINSTREAM:
+        lead = sentence("peaks_of_own", drawn=_seed(drawn, series_of))
+        return Section("When each group is at its peak", [Text(lead), Figures(figures, "learning curves")])
     return Section("Do niche users peak later?", [Text(lead), Figures(figures, "learning curves"), table])
 
 

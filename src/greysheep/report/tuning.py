@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from greysheep.evaluation.numbers import decimal, number, seconds
-from greysheep.mainstream.groups import GROUPS
 from greysheep.report.canvas import canvas, file_of, inline_svg, picture_kind
 from greysheep.report.html import Definitions, Figure, Section, Table, Text, document
 from greysheep.report.palette import GRID, INK, MODELS, MUTED
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 CELL_WIDTH, CELL_HEIGHT = 220, 190
 LOOKS = {"finished": ("o", MODELS[2][0]), "pruned": ("x", MUTED), "stopped": ("s", MODELS[1][0])}
-NUMBERS = ("mean", *GROUPS)
 
 
 def tuning_page(tuning: Tuning, title: str | None) -> str:
@@ -37,7 +35,10 @@ def tuning_page(tuning: Tuning, title: str | None) -> str:
         chart = inline_svg(drawing, "trials", aria)
     note = "A ring: the best trial. Dashed: the model with its defaults."
     top = tuning.top().drop("value", "message")
-    rows = [[_written(name, value) for name, value in row.items()] for row in top.iter_rows(named=True)]
+    rows = [
+        [_written(name, value, tuning.groups) for name, value in row.items()]
+        for row in top.iter_rows(named=True)
+    ]
     warning = "The best of many trials on validation rows is partly the luckiest: measure it on test rows."
     provenance = [("Model", tuning.model), ("Objective", tuning.objective), ("Protocol", tuning.protocol),
             ("Seed", str(tuning.seed)), ("Trials", f"{tuning.trials.height}, {tuning.finished} with a value"),
@@ -91,9 +92,9 @@ def _drawn(tuning: Tuning, *, columns: int, text_as_paths: bool) -> Iterator[Dra
         yield figure
 
 
-def _written(name: str, value: object) -> str:
+def _written(name: str, value: object, groups: Sequence[str]) -> str:
     """A cell of the table of trials."""
-    if name in NUMBERS:
+    if name == "mean" or name in groups:
         return decimal(number(value))
     if name == "seconds":
         return seconds(value)

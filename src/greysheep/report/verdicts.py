@@ -6,7 +6,7 @@ import math
 
 from greysheep.evaluation.numbers import number, p_value, percent, signed
 from greysheep.metrics.statistics import LEVEL
-from greysheep.report.html import Cell, Definitions, Details, Part, Section, Table, Text
+from greysheep.report.html import Cell, Definitions, Details, Part, Section, Table, Text, group_head
 from greysheep.report.sentences import sentence
 from greysheep.report.view import Row, View
 
@@ -28,13 +28,20 @@ def _differences(view: View) -> Details:
     """Difference, share, p value and verdict, for each model and group."""
     labels = view.others
     groups = list(dict.fromkeys(group for _, group in view.tests))
-    values = {"shown": view.shown, "reference": view.against, "seeds": view.comparison is not None}
+    values = {
+        "shown": view.shown,
+        "reference": view.against,
+        "seeds": view.comparison is not None and not view.of_lists,
+        "lists": view.of_lists,
+    }
     lead = sentence("differences", margin=percent(view.margin), **values)
     rows = [
         [view.named(label), *(_cell(view.tests.get((label, group), {})) for group in groups)]
         for label in labels
     ]
-    table = Table(f"Paired differences in {view.shown} to {view.against}", ["model", *groups], rows)
+    table = Table(
+        f"Paired differences in {view.shown} to {view.against}", [view.noun, *map(group_head, groups)], rows
+    )
     opened = len(labels) <= OPEN
     return Details("The differences by group, with p values", [Text(lead), table], opened=opened)
 

@@ -24,12 +24,13 @@ from greysheep.metrics.statistics import LEVEL, holm
 from greysheep.report.html import Name
 from greysheep.report.palette import Style, styles
 
-MAINSTREAM, ACTIVITY, NICHE = "mainstream", "activity", FOCUS
+MAINSTREAM, OWN, ACTIVITY, NICHE = "mainstream", "own", "activity", FOCUS
 MARGIN = 0.02
 """Relative loss that still counts as no harm between single reports."""
 
 Triple = tuple[float, float, float]
 Row = Mapping[str, Any]
+Means = dict[tuple[str, str, str], Row]
 Drawable = Report | Sequence[Report] | Comparison
 
 
@@ -49,6 +50,8 @@ class View:
     seeds: Sequence[int]
     k: int
     margin: float
+    main: str
+    """The grouping that is tested: `mainstream`, or `own`."""
     comparison: Comparison | None
     """None for single reports, each of which has its own label."""
 
@@ -69,12 +72,15 @@ class View:
         runs: dict[str, list[Report]] = {}
         for run in record.runs:
             runs.setdefault(run.label, []).append(run)
-        means = {
+        means: Means = {
             (row["label"], row["grouping"], row[GROUP]): row for row in record.summary.iter_rows(named=True)
         }
+        if record.of_lists:  # one split: the intervals are the reports' own
+            for label, (report,) in runs.items():
+                means = _joined(means, _own_means(label, report))
         return cls(
             runs, short_names(record.labels), _styles(runs), means, record.reference, record.seeds, record.k,
-            record.margin, record,
+            record.margin, record.grouping, record,
         )  # fmt: skip
 
     @cached_property
@@ -99,6 +105,31 @@ class View:
     def against(self) -> str:
         """The short name of the reference."""
         return self.short.get(self.reference, self.reference)
+
+    @property
+    def of_lists(self) -> bool:
+        """Whether it is an audit: lists of other recommenders, compared on one split."""
+        return self.comparison is not None and self.comparison.of_lists
+
+    @property
+    def noun(self) -> str:
+        """What stands in the first column of a table."""
+        return "lists" if self.of_lists else "model"
+
+    @property
+    def focus(self) -> str:
+        """The group that sentences are about first."""
+        return NICHE if self.comparison is None else self.comparison.focus
+
+    @property
+    def of_groups(self) -> str:
+        """What the tested groups are called."""
+        return "mainstream group" if self.main == MAINSTREAM else "group of one's own"
+
+    @property
+    def notes(self) -> list[str]:
+        """What small groups can show."""
+        return next((runs[0].notes for runs in self.runs.values()), [])
 
     @property
     def even(self) -> bool:
@@ -126,15 +157,15 @@ class View:
         row = self.means.get((label, grouping, group), {})
         return number(row.get("mean")), number(row.get("ci_low")), number(row.get("ci_high"))
 
-    def mean(self, label: str, group: str, grouping: str = MAINSTREAM) -> float:
+    def mean(self, label: str, group: str, grouping: str = "") -> float:
         """Mean over the seeds of a group's means; NaN where there is none."""
-        return self.triple(label, grouping, group)[0]
+        return self.triple(label, grouping or self.main, group)[0]
 
-    def deviation(self, label: str, group: str, grouping: str = MAINSTREAM) -> float:
+    def deviation(self, label: str, group: str, grouping: str = "") -> float:
         """Standard deviation over the seeds of a group's means; NaN with one seed."""
-        return number(self.means.get((label, grouping, group), {}).get("sd"))
+        return number(self.means.get((label, grouping or self.main, group), {}).get("sd"))
 
-    def score(self, label: str, group: str, grouping: str = MAINSTREAM) -> float:
+    def score(self, label: str, group: str, grouping: str = "") -> float:
         """What labels are ranked by: the mean; NaN where that is unknown or cannot be ranked.
 
         The means of different splits cannot be ranked, so where a run is missing it is the difference to the
@@ -142,13 +173,13 @@ class View:
         """
         if self.even:
             return self.mean(label, group, grouping)
-        if grouping != MAINSTREAM:
+        if grouping not in ("", self.main):
             return math.nan
         if label == self.reference:
             return 0.0 * self.mean(label, group)
         return number(self.tests.get((label, group), {}).get("ratio"))
 
-    def best(self, group: str, grouping: str = MAINSTREAM) -> float:
+    def best(self, group: str, grouping: str = "") -> float:
         """Highest score of a column; NaN where fewer than two labels have one."""
         known = finite(self.score(label, group, grouping) for label in self.labels)
         return max(known) if len(known) > 1 else math.nan
@@ -185,8 +216,9 @@ class View:
             return 0
         return 1 if difference > 0 else -1
 
-    def ranked(self, group: str = NICHE) -> list[str]:
-        """Labels with a score in a group, the best first."""
+    def ranked(self) -> list[str]:
+        """Labels with a score in the group that sentences are about, the best first."""
+        group = self.focus
         known = [label for label in self.labels if math.isfinite(self.score(label, group))]
         return sorted(known, key=lambda label: -self.score(label, group))
 
@@ -262,21 +294,36 @@ def _of_reports(reports: Sequence[Report], reference: str | None) -> View:
         raise ConfigError(f"reference {reference!r} is none of the reports: {', '.join(named)}")
     means: dict[tuple[str, str, str], Row] = {}
     for label, report in named.items():
-        metric = report.metric
-        columns = {"mean": metric, "ci_low": f"{metric}_low", "ci_high": f"{metric}_high"}
-        columns |= {name: name for name in (N_USERS, TRAIN_ROWS)}
-        overall = report.overall.get(metric)
-        all_users = dict(overall) if isinstance(overall, dict) else {}
-        means[label, MAINSTREAM, OVERALL] = all_users | {N_USERS: report.overall.get(N_USERS)}
-        for grouping, frame in ((MAINSTREAM, report.by_group), (ACTIVITY, report.by_activity)):
-            for row in frame.iter_rows(named=True):
-                means[label, grouping, str(row[GROUP])] = {to: row.get(name) for to, name in columns.items()}
+        means |= _own_means(label, report)
     runs = {label: [report] for label, report in named.items()}
     seeds = sorted({report.seed for report in reports})
     return View(
         runs, short_names(list(named)), _styles(runs), means, reference or next(iter(named)), seeds,
-        reports[0].k, MARGIN, None,
+        reports[0].k, MARGIN, reports[0].grouping, None,
     )  # fmt: skip
+
+
+def _own_means(label: str, report: Report) -> dict[tuple[str, str, str], Row]:
+    """Means and intervals of one report by (label, grouping, group)."""
+    means: dict[tuple[str, str, str], Row] = {}
+    metric = report.metric
+    columns = {"mean": metric, "ci_low": f"{metric}_low", "ci_high": f"{metric}_high"}
+    columns |= {name: name for name in (N_USERS, TRAIN_ROWS)}
+    overall = report.overall.get(metric)
+    all_users = dict(overall) if isinstance(overall, dict) else {}
+    means[label, report.grouping, OVERALL] = all_users | {N_USERS: report.overall.get(N_USERS)}
+    tables = {report.grouping: report.by_group, ACTIVITY: report.by_activity}
+    if report.grouping == OWN:
+        tables[MAINSTREAM] = report.by_mainstream
+    for grouping, frame in tables.items():
+        for row in frame.iter_rows(named=True):
+            means[label, grouping, str(row[GROUP])] = {to: row.get(name) for to, name in columns.items()}
+    return means
+
+
+def _joined(one: Means, other: Means) -> Means:
+    """The rows of both, the other's values before the one's."""
+    return {**one, **{key: {**one.get(key, {}), **row} for key, row in other.items()}}
 
 
 def _paired(view: View) -> Mapping[tuple[str, str], Row]:

@@ -40,6 +40,25 @@ def whole_number(name: str, value: Any, least: int = 1, most: int = MOST) -> int
     raise ConfigError(f"{name}={shown(value)} is not a whole number {bounds}")
 
 
+def list_lengths(value: Any) -> list[int]:
+    """The lengths of lists to measure, ascending and each once: of one whole number, or of several.
+
+    >>> list_lengths(20), list_lengths([20, 5, 10])
+    ([20], [5, 10, 20])
+
+    Raises:
+        ConfigError: one of them is no whole number from 1 up, or there is none.
+    """
+    try:
+        parts = [value] if isinstance(value, str | bytes) else list(value)
+    except TypeError:  # what cannot be gone through, an array without dimensions among it
+        parts = [value]
+    lengths = sorted({whole_number("k", one) for one in parts})
+    if not lengths:
+        raise ConfigError(f"k={shown(value)} names no length of a list")
+    return lengths
+
+
 def seed_number(value: Any, name: str = "seed") -> int:
     """The seed as an int.
 

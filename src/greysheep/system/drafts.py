@@ -32,7 +32,7 @@ def draft_of(path: Path, *, folder: bool) -> Iterator[Path]:
     On failure the parents that were made for it go, too. Drafts of killed processes are swept before.
 
     Raises:
-        OSError: also where a writer says an error of the system in words of its own.
+        OSError: with the name of `path`, also where a writer says an error of the system in words of its own.
     """
     with no_empty_folders(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def draft_of(path: Path, *, folder: bool) -> Iterator[Path]:
             fresh.rename(draft)
             yield draft
         except _writing_errors() as error:
-            raise _plain(error) from error
+            raise _plain(error, path, draft) from error
         finally:
             for left in (fresh, draft):
                 remove(left)
@@ -108,6 +108,15 @@ def sweep(path: Path) -> None:
         for old in _left(path, "old"):
             with suppress(OSError), _dead(_draft_of_old(old)):
                 remove(old)
+
+
+def is_trace(name: str) -> bool:
+    """Whether a name is that of a draft or a lock: what a killed process leaves, and nobody's work.
+
+    >>> [is_trace(name) for name in (".lock", ".study.journal.lock", ".m.0123abcd.tmp", ".git", "a.lock")]
+    [True, True, True, False, False]
+    """
+    return re.fullmatch(r"\.(.*\.)?lock|\..*\.[0-9a-f]{8}\.(new|tmp)(\.[^.]*)?", name) is not None
 
 
 def remove(path: Path) -> None:
@@ -187,9 +196,14 @@ def _writing_errors() -> tuple[type[Exception], ...]:
     return (OSError, *(getattr(sys.modules[where], name) for where, name in known if where in sys.modules))
 
 
-def _plain(error: Exception) -> Exception:
-    """The OSError behind what polars or safetensors say, "... (os error 28)"; any other error as it is."""
+def _plain(error: Exception, path: Path, draft: Path) -> Exception:
+    """An error of the system in writing `path`, with that name: nobody knows the draft's. Others as they are.
+
+    Polars and safetensors say theirs as "... (os error 28)".
+    """
     said = re.search(r"\(os error (\d+)\)", str(error))
-    if said is None or getattr(error, "errno", None) is not None:
+    code = getattr(error, "errno", None) or (int(said[1]) if said is not None else None)
+    of_another = not str(getattr(error, "filename", None) or draft).startswith(str(draft))
+    if code is None or of_another:
         return error
-    return OSError(int(said[1]), os.strerror(int(said[1])))
+    return OSError(code, os.strerror(code), str(path))

@@ -6,12 +6,12 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from greysheep.errors import ConfigError, GreysheepError
-from greysheep.system.drafts import draft_of, take_place
+from greysheep.system.drafts import draft_of, is_trace, take_place
 
 
 def check_file(path: Path, *, suffixes: Iterable[str] = (), inputs: Iterable[Path | None] = ()) -> None:
@@ -48,7 +48,7 @@ def check_folder(
         if path.exists() and not path.is_dir():
             raise ConfigError(f"output {path} is a file: name a folder")
         _check_place(path, inputs)
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and not all(is_trace(entry.name) for entry in path.iterdir()):
             if not overwrite:
                 raise ConfigError(
                     f"output {path} already holds files: name another folder or add --overwrite"
@@ -147,6 +147,21 @@ def new_file(path: Path) -> Iterator[Path]:
     with draft_of(path, folder=False) as draft:
         yield draft
         draft.replace(path)
+
+
+def write_together(files: Mapping[Path, str | Callable[[Path], object]]) -> list[Path]:
+    """Write files, each a text or a function of a path; none takes its place before all are whole.
+
+    Returns their paths.
+    """
+    with ExitStack() as stack:
+        for path, content in files.items():
+            draft = stack.enter_context(new_file(path))
+            if isinstance(content, str):
+                draft.write_text(content, encoding="utf-8")
+            else:
+                content(draft)
+    return list(files)
 
 
 @contextmanager

@@ -97,12 +97,14 @@ class Process:
     def failure(self) -> str:
         """One line that says why a process that ended left no result."""
         code = self.process.returncode
-        last = self.said()[-1:] or ["it said nothing"]
-        if code == 2 and last[0].startswith("error: "):
+        last = self.said()[-1:]
+        if code == 2 and last and last[0].startswith("error: "):
             return last[0].removeprefix("error: ")
         if code < 0:
             name = signal.Signals(-code).name
             return f"ended by {name}" + (": perhaps it needs more memory" if name == "SIGKILL" else "")
+        if not last:
+            return f"it said nothing and ended with code {code}: perhaps the disk is full"
         return f"{last[0]} (more in {self.log})"
 
     def close(self) -> None:

@@ -16,42 +16,49 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from greysheep.errors import SealError
+from greysheep.system.files import new_file
 
 MANIFEST, DIGEST = "manifest.json", "manifest.sha256"
 MOST_BYTES = 1 << 22
 """Of a JSON file that is read whole; the largest of greysheep's own has some thousands."""
 
 
-def write_seal(folder: Path, about: Mapping[str, Any]) -> None:
+def write_seal(folder: Path, about: Mapping[str, Any], prefix: str = "") -> None:
     """Write `about` and the digests of all files of a flat folder as its manifest; all is on disk after.
 
     `sha256sum --check manifest.sha256` accepts the digest of the manifest.
+
+    prefix: of the two names; `_` where the folder is a table in parts, whose readers pass such files over.
     """
-    paths = [path for path in sorted(folder.iterdir()) if path.name not in (MANIFEST, DIGEST)]
+    manifest, digest = prefix + MANIFEST, prefix + DIGEST
+    visible = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    paths = [path for path in visible if path.name not in (manifest, digest)]
     with ThreadPoolExecutor(1) as pool:
         on_disk = [pool.submit(sync, path) for path in paths]  # the disk works while digests are made
         files = {path.name: {"bytes": path.stat().st_size, "sha256": digest_of(path)} for path in paths}
         for written in on_disk:
             written.result()
-    text = json.dumps({**about, "files": files}, indent=1, allow_nan=False) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
-    (folder / DIGEST).write_bytes(_digest_line(digest_of(folder / MANIFEST)))
-    for path in (folder / MANIFEST, folder / DIGEST, folder):
-        sync(path)
+    data = (json.dumps({**about, "files": files}, indent=1, allow_nan=False) + "\n").encode()
+    (folder / digest).write_bytes(_digest_line(hashlib.sha256(data).hexdigest(), manifest))
+    sync(folder / digest)
+    with new_file(folder / manifest) as draft:  # last and whole: a folder that has a manifest is sealed
+        draft.write_bytes(data)
+        sync(draft)
+    sync(folder)
 
 
-def check_seal(folder: Path) -> dict[str, Any]:
+def check_seal(folder: Path, prefix: str = "") -> dict[str, Any]:
     """The manifest of a sealed folder, all of whose files are as they were written.
 
     Raises:
         SealError: a file is missing, is no regular file in the folder, or has changed; the message names it.
     """
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, prefix)
     check_contents(folder, manifest)
     return manifest
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, prefix: str = "") -> dict[str, Any]:
     """The manifest of a sealed folder, itself unchanged; its files are there, of their sizes, not yet read.
 
     Files that it does not name are no part of the folder: they are neither looked at nor refused.
@@ -59,16 +66,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises:
         SealError: a file is missing, is no regular file in the folder, or has another size.
     """
-    data = read_whole(folder, MANIFEST)
-    manifest = parse_json(folder, MANIFEST, data)
-    if read_whole(folder, DIGEST) != _digest_line(hashlib.sha256(data).hexdigest()):
-        refuse(folder, MANIFEST, f"has changed since it was written, or {DIGEST} beside it has")
+    own, digest = prefix + MANIFEST, prefix + DIGEST
+    data = read_whole(folder, own)
+    manifest = parse_json(folder, own, data)
+    if read_whole(folder, digest) != _digest_line(hashlib.sha256(data).hexdigest(), own):
+        refuse(folder, own, f"has changed since it was written, or {digest} beside it has")
     files = manifest.get("files")
     if not isinstance(files, dict):
-        refuse(folder, MANIFEST, "holds no digests of the files")
+        refuse(folder, own, "holds no digests of the files")
     for name, facts in files.items():
-        if Path(name).name != name or name in (MANIFEST, DIGEST) or not isinstance(facts, dict):
-            refuse(folder, MANIFEST, f"names {name!r}, which is no file of a sealed folder")
+        if Path(name).name != name or name in (own, digest) or not isinstance(facts, dict):
+            refuse(folder, own, f"names {name!r}, which is no file of a sealed folder")
         with open_inside(folder, name) as file:
             size = os.fstat(file.fileno()).st_size
         if size != facts.get("bytes"):
@@ -153,8 +161,8 @@ def refuse(folder: Path, name: str, why: str) -> NoReturn:
     raise SealError(f"{folder / name} {why}")
 
 
-def _digest_line(digest: str) -> bytes:
-    return f"{digest}  {MANIFEST}\n".encode("ascii")
+def _digest_line(digest: str, name: str) -> bytes:
+    return f"{digest}  {name}\n".encode("ascii")
 
 
 def digest_of(path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import Field, model_validator
 
-from greysheep.data.splitting import TESTED
+from greysheep.data.protocols import TESTED, Protocol
 from greysheep.errors import ConfigError, MissingExtraError
 from greysheep.models import REGISTRY, Model, create, parse
 from greysheep.models.base import IterativeModel
@@ -33,7 +33,7 @@ class TuneRequest(Request):
     """The request of a search; its construction checks all that can be checked without data.
 
     >>> list(TuneRequest(model="ease-weighted", fixed={"user_power": 0.5}).plan.dimensions)
-    ['regularization', 'item_power']
+    ['regularization', 'item_power', 'relax']
 
     Raises:
         ConfigError: something in it is not possible; the message says what is.
@@ -79,8 +79,7 @@ class TuneRequest(Request):
                 "tune needs validation rows that no model trains on, and under protocol 'all' closed forms "
                 f"do: use {' or '.join(TESTED)}"
             )
-        if self.protocol not in TESTED:
-            raise ConfigError(f"there is no protocol {self.protocol!r}; tune takes {', '.join(TESTED)}")
+        Protocol.parse(self.protocol)
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"objective {self.objective!r} of tune is none of {', '.join(OBJECTIVES)}")
         if self.reference is not None and self.objective != "no-harm":

@@ -53,6 +53,8 @@ class Tuning:
     """For `no-harm`: the reference's mean and its groups' means."""
     interrupted: bool = False
     """Whether Ctrl-C ended the search."""
+    groups: tuple[str, ...] = GROUPS
+    """Columns of the trials that hold a group's mean."""
 
     @property
     def finished(self) -> int:
@@ -81,7 +83,9 @@ class Tuning:
     def __str__(self) -> str:
         best = self.trials.row(by_predicate=pl.col("number") == self.best_trial, named=True)
         named = f"trial {self.best_trial} of {self.finished} measured: validation {best['mean']:.4f}"
-        low = "" if best["low"] is None else f", low {best['low']:.4f}"
+        known = [group for group in self.groups if best[group] is not None]
+        first = GROUPS[0] if GROUPS[0] in self.groups else min(known, key=best.__getitem__, default="")
+        low = f", {first} {best[first]:.4f}" if first in known else ""
         harm = " (every trial harms a group beyond the margin)" if self.best_value < 0 else ""
         return f"{named}{low}{harm}; {self.text}"
 
@@ -90,7 +94,7 @@ def result(plan: Plan, records: Sequence[Record], reference: Score | None, inter
     """Sum up the records, of which one at least has a value."""
     measured = [record for record in records if record.value is not None]
     best = max(measured, key=lambda record: (record.value, -record.number))
-    if best.value is None:
+    if best.value is None or best.score is None:
         raise ConfigError("no trial was measured")
     # a trial cut short is run again when the search goes on: the whole one counts
     plain = [record for record in measured if record.settings == plan.complete({})]
@@ -99,7 +103,7 @@ def result(plan: Plan, records: Sequence[Record], reference: Score | None, inter
     return Tuning(
         model=plan.model, objective=request.objective, protocol=request.protocol, seed=request.seed,
         best=plan.differences(best.settings), best_value=best.value, best_trial=best.number,
-        text=plan.text(best.settings), trials=frame(plan, records),
+        text=plan.text(best.settings), trials=frame(plan, records), groups=tuple(best.score.columns),
         defaults=None if defaults is None else defaults.number,
         log_scaled=tuple(name for name, one in plan.dimensions.items() if getattr(one, "log", False)),
         reference=None if reference is None else {"mean": reference.mean, **reference.groups},
@@ -110,16 +114,17 @@ def result(plan: Plan, records: Sequence[Record], reference: Score | None, inter
 def frame(plan: Plan, records: Sequence[Record]) -> pl.DataFrame:
     """One row per record."""
     rows = []
+    groups = next((tuple(record.score.columns) for record in records if record.score is not None), GROUPS)
     for record in records:
-        score = record.score or Score(math.nan, dict.fromkeys(GROUPS, math.nan))
+        columns = dict.fromkeys(groups, math.nan) if record.score is None else record.score.columns
         rows.append({
             "number": record.number, "state": record.state, "value": record.value,
-            "mean": score.mean, **score.groups,
+            "mean": math.nan if record.score is None else record.score.mean, **columns,
             "epochs": record.epochs, "best_epoch": record.best_epoch, "seconds": record.seconds,
             "message": record.message or None,
             **{name: record.settings.get(name) for name in plan.dimensions},
         })  # fmt: skip
-    numbers = ("value", "mean", *GROUPS, "seconds")
+    numbers = ("value", "mean", *groups, "seconds")
     types: dict[str, Any] = dict.fromkeys(numbers, pl.Float64) | {"message": pl.String}
     return pl.DataFrame(rows, infer_schema_length=None, schema_overrides=types).with_columns(
         pl.col(numbers).fill_nan(None)

@@ -14,18 +14,18 @@ from greysheep.errors import DataError
 from greysheep.mainstream.groups import GROUPS
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.models.base import Model
-from greysheep.models.training.objective import MEAN_NDCG_CUTS, Objective
+from greysheep.models.training.objective import MEAN_NDCG_CUTS, OWN, Objective
 
 OBJECTIVES = ("mean", "worst", "no-harm")
 
 
 @dataclass(frozen=True)
 class Score:
-    """Mean of NDCG@1, 5, 10 and 20 on validation rows: of all users and of each mainstream group."""
+    """Mean of NDCG@1, 5, 10 and 20 on validation rows: of all users and of each group."""
 
     mean: float
     groups: dict[str, float]
-    """Niche first; NaN for a group without validation rows."""
+    """Niche first, or one's own; NaN for a group without validation rows."""
 
     @classmethod
     def of_model(cls, model: Model) -> Score:
@@ -35,19 +35,37 @@ class Score:
         users = np.flatnonzero(np.diff(truth.indptr))
         hit = hits(model.rank(users, k=max(MEAN_NDCG_CUTS), stage="validation"), truth[users])
         values = per_user(hit, np.diff(truth.indptr)[users], MEAN_NDCG_CUTS, ("ndcg",))
-        member = split.mainstream.groups[users]
+        member = split.user_groups.of(users)
         objective = Objective.parse("mean-ndcg")
-        groups = {group: replace(objective, who=group).value(values, member) for group in GROUPS}
+        of_groups = {group: replace(objective, who=f"{OWN}{group}") for group in member.names}
+        groups = {group: one.value(values, member) for group, one in of_groups.items()}
         return cls(objective.value(values, member), groups)
 
     @classmethod
     def of_epoch(cls, row: Mapping[str, Any]) -> Score:
         """The same from a line of the training history, where an absent value is None."""
-        return cls(_mean(row), {group: _mean(row["by_group"][group]) for group in GROUPS})
+        return cls(_mean(row), {group: _mean(values) for group, values in row["by_group"].items()})
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """The groups' means by the names of their columns in a table of trials."""
+        return {group if group in GROUPS else f"group {group}": mean for group, mean in self.groups.items()}
+
+    def in_words(self) -> str:
+        """Mean of all users, and of the most niche group or the worst of one's own."""
+        group = GROUPS[0] if GROUPS[0] in self.groups else self.worst_group
+        mean = self.groups.get(group, math.nan)
+        return f"validation {self.mean:.4f}" + ("" if math.isnan(mean) else f" ({group} {mean:.4f})")
+
+    @property
+    def worst_group(self) -> str:
+        """The group with the lowest mean; empty where none has one."""
+        known = {group: mean for group, mean in self.groups.items() if not math.isnan(mean)}
+        return min(known, key=known.__getitem__, default="")
 
     def worst(self) -> float:
         """The lowest mean of a group."""
-        return min((mean for mean in self.groups.values() if not math.isnan(mean)), default=math.nan)
+        return self.groups.get(self.worst_group, math.nan)
 
     def loss_against(self, reference: Score) -> float:
         """The largest relative loss of a group; negative where every group gains.

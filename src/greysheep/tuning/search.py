@@ -125,7 +125,7 @@ class Search:
             if getattr(model, "interrupted", False):
                 raise KeyboardInterrupt
             self.notebook.keep_reference(score)
-            self._say(f"reference {self.plan.reference}: {_in_words(score)}")
+            self._say(f"reference {self.plan.reference}: {score.in_words()}")
         return score
 
     def _try(self, trial: Trial) -> None:
@@ -181,7 +181,7 @@ class Search:
         state = {"finished": ""}.get(record.state, f" {record.state}")
         if record.state in ("pruned", "stopped") and record.epochs:
             state += f" after {record.epochs} epochs"
-        what = record.message if record.score is None else _in_words(record.score)
+        what = record.message if record.score is None else record.score.in_words()
         best = ", best so far" if record.value is not None and record.value >= max(known) else ""
         changed = self.plan.differences(record.settings).items()
         settings = ", ".join(f"{key}={value}" for key, value in changed if key not in self.plan.fixed)
@@ -192,11 +192,6 @@ class Search:
     def _say(self, line: str) -> None:
         if self.show:
             print(line, file=sys.stderr, flush=True)
-
-
-def _in_words(score: Score) -> str:
-    low = score.groups["low"]
-    return f"validation {score.mean:.4f}" + ("" if math.isnan(low) else f" (low {low:.4f})")
 
 
 def _one_line(error: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from greysheep.errors import ConfigError
-from greysheep.system.files import locked
+from greysheep.system.files import locked, refused
 from greysheep.tuning.score import Score
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def open_notebook(path: Path | None, identity: Mapping[str, str], seed: int) -> 
     """Make a study, or open the one in the file at `path`, and lock it.
 
     Raises:
-        ConfigError: the file is no study, holds another one, or is in use.
+        ConfigError: the file is no study, holds another one, is in use, or (meanwhile) cannot be written.
     """
     import optuna
     from optuna.storages import InMemoryStorage, JournalStorage
@@ -158,7 +158,10 @@ def open_notebook(path: Path | None, identity: Mapping[str, str], seed: int) -> 
     pruner = optuna.pruners.MedianPruner(n_startup_trials=COMPARABLE_TRIALS, n_min_trials=COMPARABLE_TRIALS)
     try:
         busy = f"{path} is in use: another process tunes there"
-        with locked(path.with_name(f".{path.name}.lock"), busy) if path is not None else nullcontext():
+        with ExitStack() as stack:
+            if path is not None:
+                stack.enter_context(locked(path.with_name(f".{path.name}.lock"), busy))
+                stack.enter_context(refused(path))
             try:
                 storage = InMemoryStorage() if path is None else JournalStorage(_journal(path))
                 if NAME in optuna.get_all_study_names(storage):
@@ -202,11 +205,17 @@ def _journal(path: Path) -> JournalFileBackend:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Take away the beginning of a line that was being written: the next one would be joined to it."""
+    """Take away the beginning of a line that was being written: the next one would be joined to it.
+
+    Raises:
+        ValueError: it is no journal, but a user's file; Optuna would write in it all the same.
+    """
     with path.open("rb+") as journal:
-        text = journal.read()
+        text, begin = journal.read(), b'{"op_code":'
+        if not text.startswith(begin) and not begin.startswith(text):
+            raise ValueError("it is no journal of Optuna's")
         whole = text.rfind(b"\n") + 1
-        if whole < len(text) and text.startswith(b'{"op_code":'):  # else it is no journal, but a user's file
+        if whole < len(text):
             journal.truncate(whole)
 
 
@@ -219,6 +228,7 @@ def _check(study: Study, path: Path | None, identity: Mapping[str, str]) -> None
         if known.get(key) != value:
             what = {
                 "log": "another log, or another split of it",
+                "groups": "other groups of users",
                 "search space": "another search space (other fixed settings, or another version)",
             }.get(key, f"{key} {known.get(key)}, not {value}")
             raise ConfigError(f"{path} holds a search of {what}: name another place for this one")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from greysheep.data.own_groups import read_groups
 from greysheep.data.splitting import Split, split
 from greysheep.errors import GreysheepWarning
 from greysheep.system.checks import a_path
@@ -33,6 +35,7 @@ def tune(
     margin: float = 0.02,
     fixed: Mapping[str, Any] | None = None,
     epochs: int | None = None,
+    groups: Any = None,
     progress: bool = True,
 ) -> Tuning:
     """Search the settings of a model for the best NDCG on validation rows; test rows are taken away first.
@@ -60,6 +63,8 @@ def tune(
         margin: the relative loss that `no-harm` allows.
         fixed: settings and run options of every trial; they are not searched.
         epochs: the most epochs of a trial.
+        groups: a file or frame of user_id and group that "worst" and "no-harm" are about, in place of the
+            groups by mainstream taste; a split has its own.
         progress: one line per trial on stderr.
 
     A trial that diverges or fails is recorded with its message. Ctrl-C ends the search and keeps what there
@@ -82,13 +87,19 @@ def tune(
         model=model, protocol=protocol, seed=seed, objective=objective, trials=trials, minutes=minutes,
         reference=reference, margin=margin, fixed=settings, epochs=epochs,
     )  # fmt: skip
-    return run_request(request, data, storage, progress=progress)
+    return run_request(request, data, storage, groups=groups, progress=progress)
 
 
-def run_request(request: TuneRequest, data: Any, storage: str | Path | None, *, progress: bool) -> Tuning:
+def run_request(
+    request: TuneRequest, data: Any, storage: str | Path | None, *, groups: Any = None, progress: bool
+) -> Tuning:
     """Carry out a request; see `tune`."""
     plan = request.plan
-    rows = blind(data if isinstance(data, Split) else split(data, request.protocol, request.seed))
+    if isinstance(data, Split):
+        data = data if groups is None else replace(data, groups=read_groups(groups, data.log))
+    else:
+        data = split(data, request.protocol, request.seed, groups=groups)
+    rows = blind(data)
     if plan.unfair:
         message = (
             f"{', '.join(plan.unfair)} not searched: under protocol 'paper' a gate reads validation rows"
@@ -96,6 +107,7 @@ def run_request(request: TuneRequest, data: Any, storage: str | Path | None, *, 
         warnings.warn(f"{message}; use strict", GreysheepWarning, stacklevel=3)
     path = None if storage is None else a_path("storage", storage)
     identity = {**plan.identity(), "protocol": rows.protocol, "log": rows.fingerprint()}
+    identity["groups"] = "mainstream" if rows.groups is None else rows.groups.fingerprint()
     with open_notebook(path, identity, request.seed) as notebook:
         search = Search(plan, rows, notebook, progress)
         interrupted = search.run()

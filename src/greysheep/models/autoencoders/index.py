@@ -26,6 +26,7 @@ from greysheep.errors import ConfigError, DataError
 from greysheep.mainstream.groups import GROUPS
 from greysheep.metrics.ranking import hits, per_user
 from greysheep.models.autoencoders.base import MixtureModel
+from greysheep.models.contributions import Contributions
 from greysheep.models.recommender import Recommender
 from greysheep.nn.sparse_rows import SparseRows
 from greysheep.system.checks import a_path, number, one_of, seed_number, whole_number
@@ -80,7 +81,8 @@ class Index(Recommender):
 
     def _of_rows(self, users: NDArray[Any], stage: Stage = "serving") -> NDArray[Any]:
         assert self.model.gates is not None
-        return self._project(self.split.input_rows(stage)[users], self.model.gates[users])
+        rows = self.known_part(self.split.input_rows(stage)[users])
+        return self._project(rows, self.model.gates[users])
 
     def _user_state(self, seen: csr_matrix, held_out: csr_matrix) -> NDArray[Any]:
         """Vectors [B, r] of people given by their rows."""
@@ -100,6 +102,10 @@ class Index(Recommender):
         unit = self.item_vectors / length
         return np.asarray(unit[items] @ unit.T)
 
+    def contributions(self, user: Any = None, items: Any = None, *, history: Any = None) -> Contributions:
+        """Those of the model that it was made from."""
+        return self.model.contributions(user, items, history=history)
+
     def export(self, directory: str | Path) -> Path:
         """Write users.parquet and items.parquet, one id and vector per row, for any vector index.
 
@@ -113,7 +119,7 @@ class Index(Recommender):
         with refused(folder, DataError), new_folder(folder) as draft:
             for name, column, ids, vectors in (
                 (INDEX_FILES[0], USER, self.log.user_ids, self.user_vectors),
-                (INDEX_FILES[1], ITEM, self.log.item_ids, self.item_vectors),
+                (INDEX_FILES[1], ITEM, self.log.decode_items(self.known_items), self.item_vectors),
             ):
                 vector = pl.Series(VECTOR, vectors, dtype=pl.Array(pl.Float32, vectors.shape[1]))
                 pl.DataFrame({column: ids, VECTOR: vector}).write_parquet(draft / name)
@@ -194,12 +200,12 @@ def right_vectors(model: MixtureModel, rank: int, seed: int) -> NDArray[Any]:
     scores' factors in place of the scores: nothing is U x I.
     """
     h = torch.from_numpy(decoders(model))
-    n_users, n_items = model.log.n_users, model.log.n_items
+    n_users, n_items = model.log.n_users, h.shape[1]
     width = min(rank + SPARE, n_users, n_items, h.shape[0])
     generator = torch.Generator().manual_seed(seed)
     basis = torch.linalg.qr(torch.randn(n_items, width, generator=generator, dtype=h.dtype)).Q
     assert model.gates is not None
-    rows, small = model.split.input_rows("test"), torch.empty(0)
+    rows, small = model.known_part(model.split.input_rows("test")), torch.empty(0)
     for last in [False] * PASSES + [True]:
         projected, gathered = h @ basis, torch.zeros(h.shape[0], width, dtype=h.dtype)
         gram = torch.zeros(width, width, dtype=torch.float64)

@@ -38,15 +38,13 @@ class EASE(Model):
     """
 
     name = "ease"
+    linear = True
     Config: ClassVar[type[EASEConfig]] = EASEConfig
     search_space: ClassVar[dict[str, Dimension]] = {"regularization": Real(10.0, 5000.0, log=True)}
     solution: ItemForm | UserForm
 
     def _fit(self, split: Split) -> None:
-        self._keep(self._solve(self.fit_rows))
-
-    def _solve(self, rows: csr_matrix) -> ItemForm | UserForm:
-        return solve(rows, self.config.regularization, self.config.form)
+        self._keep(solve(self.fit_rows, self.config.regularization, self.config.form))
 
     def _keep(self, solution: ItemForm | UserForm) -> None:
         self.solution = solution
@@ -70,4 +68,4 @@ class EASE(Model):
             return
         rows = take_sparse(state, n_items)
         inverse = take(state, "inverse", rows.shape[0], rows.shape[0])
-        self._keep(UserForm(inverse, rows, take(state, "diagonal", n_items)))
+        self._keep(UserForm(inverse, rows, take(state, "factors", n_items)))

@@ -1,7 +1,12 @@
 """EASE's weights in two forms: over items, a matrix [I, I], or over users, an inverse [U, U].
 
-With P = (X'X + lambda)^-1 the weights are B = 1 - P diag(P)^-1. Over users P is (1 - X'GX) / lambda with
-G = (XX' + lambda)^-1, so x B = (xX'GX - x q) / (1 - q), q = diag(X'GX), and no I x I matrix is made.
+With P = (X'X + lambda)^-1 the weights are B = 1 - P diag(f). f_j = 1 / P_jj makes the diagonal of B zero
+(Steck, WWW 2019, eq. 8). Where it may go up to `relax`, f_j = max(lambda, (1 - relax) / P_jj): lambda alone
+is ridge regression, and the multiplier of the constraint adds to it only where the constraint binds (Moon,
+Kim & Lee, SIGIR 2023, RDLAE).
+
+Over users P is (1 - X'GX) / lambda with G = (XX' + lambda)^-1, so x B = h xX'GX - (h - 1) x with
+h = f / lambda, and no I x I matrix is made.
 """
 
 from __future__ import annotations
@@ -40,18 +45,22 @@ class ItemForm:
     weights: NDArray[np.float32]
 
     @classmethod
-    def fit(cls, rows: csr_matrix, regularization: float, dtype: Any) -> tuple[Self, Floats] | None:
-        """Weights of rows [U, I] and lambda diag(P) [I]; None where they cannot be had in this precision."""
+    def fit(
+        cls, rows: csr_matrix, regularization: float, relax: float, dtype: Any
+    ) -> tuple[Self, Floats] | None:
+        """Weights of rows [U, I] and h [I]; None where they cannot be had in this precision."""
         found = inverse(rows, regularization, dtype)
         if found is None:
             return None
-        diagonal = found.diagonal().copy()
+        diagonal = found.diagonal().astype(np.float64) * regularization
         weights = found if found.dtype == np.float32 else np.empty(found.shape, np.float32)
         with np.errstate(all="ignore"):  # what overflows is no number, and is found by the check
+            h = column_factors(diagonal, relax)
+            factors = (h * -regularization).astype(found.dtype)
             for block in blocks(*found.shape):
-                weights[block] = found[block] / -diagonal
-        np.fill_diagonal(weights, 0.0)
-        return cls(weights), diagonal.astype(np.float64) * regularization
+                weights[block] = found[block] * factors
+            np.fill_diagonal(weights, 1 - diagonal * h)
+        return cls(weights), h
 
     def scores(self, x: csr_matrix) -> NDArray[Any]:
         """X B [B, I] of rows X [B, I]."""
@@ -72,22 +81,25 @@ class UserForm:
 
     inverse: NDArray[Any]
     rows: csr_matrix
-    diagonal: Floats
-    """[I] of X'GX."""
+    factors: Floats
+    """h [I]."""
 
     def __post_init__(self) -> None:
         self.columns = csr_matrix(self.rows.T)
         """[I, U]"""
 
     @classmethod
-    def fit(cls, rows: csr_matrix, regularization: float, dtype: Any) -> tuple[Self, Floats] | None:
-        """The form of rows [U, I] and lambda diag(P) [I]; None where they cannot be had in this precision."""
+    def fit(
+        cls, rows: csr_matrix, regularization: float, relax: float, dtype: Any
+    ) -> tuple[Self, Floats] | None:
+        """The form of rows [U, I] and h [I]; None where they cannot be had in this precision."""
         columns = csr_matrix(rows.T)
         found = inverse(columns, regularization, dtype)
         if found is None:
             return None
-        diagonal = quadratic_forms(columns, found)
-        return cls(found, csr_matrix(rows, dtype=dtype), diagonal), 1 - diagonal
+        with np.errstate(all="ignore"):
+            h = column_factors(1 - quadratic_forms(columns, found), relax)
+        return cls(found, csr_matrix(rows, dtype=dtype), h), h
 
     def scores(self, x: csr_matrix) -> NDArray[Any]:
         """X B [B, I] of rows X [B, I], in the precision of the inverse."""
@@ -96,19 +108,27 @@ class UserForm:
         few = shared.nnz * 50 < shared.shape[0] * shared.shape[1]  # a dense product is that much faster
         through = (shared if few else shared.toarray()) @ self.inverse
         scores = np.ascontiguousarray((self.columns @ through.T).T)
-        q = self.diagonal.astype(scores.dtype)
-        scores -= x.toarray() * q
-        scores /= 1 - q
+        scores *= self.factors.astype(scores.dtype)
+        scores -= x.toarray() * (self.factors - 1).astype(scores.dtype)
         return scores
 
     def precise_scores(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """X B in float64."""
         through = precise_product(x @ self.columns, self.inverse)
-        return np.asarray((through @ self.rows - x * self.diagonal) / (1 - self.diagonal))
+        return np.asarray((through @ self.rows) * self.factors - x * (self.factors - 1))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """What is saved."""
-        return {"inverse": self.inverse, "diagonal": self.diagonal, **sparse_state(self.rows)}
+        return {"inverse": self.inverse, "factors": self.factors, **sparse_state(self.rows)}
+
+
+def column_factors(diagonal: Floats, relax: float) -> Floats:
+    """Return h = f / lambda [I] of lambda diag(P) [I]: no item weighs more than `relax` on itself.
+
+    >>> column_factors(np.array([0.2, 0.8]), relax=0.5)
+    array([2.5, 1. ])
+    """
+    return np.asarray(np.maximum((1 - relax) / diagonal, 1.0))
 
 
 def quadratic_forms(columns: csr_matrix, matrix: NDArray[Any]) -> NDArray[np.float64]:
@@ -125,7 +145,9 @@ def quadratic_forms(columns: csr_matrix, matrix: NDArray[Any]) -> NDArray[np.flo
     return out
 
 
-def solve(rows: csr_matrix, regularization: float, form: Form | None = None) -> ItemForm | UserForm:
+def solve(
+    rows: csr_matrix, regularization: float, form: Form | None = None, relax: float = 0.0
+) -> ItemForm | UserForm:
     """EASE's weights of rows [U, I], in float32 where that is exact enough, else in float64.
 
     Raises:
@@ -136,7 +158,7 @@ def solve(rows: csr_matrix, regularization: float, form: Form | None = None) -> 
     size = rows.shape[1] if form == "items" else rows.shape[0]
     for dtype in (np.float64,) if size <= PRECISE else (np.float32, np.float64):
         _check_memory(size, rows.shape[1], dtype)
-        found = kind.fit(rows, regularization, dtype)
+        found = kind.fit(rows, regularization, relax, dtype)
         if found is not None and score_error(found[0], found[1], rows, regularization) <= TOLERANCE:
             return found[0]
         del found  # before the next, larger one
@@ -168,7 +190,7 @@ def _check_memory(size: int, n_items: int, dtype: Any) -> None:
         )
 
 
-def score_error(found: ItemForm | UserForm, left: Floats, rows: csr_matrix, regularization: float) -> float:
+def score_error(found: ItemForm | UserForm, h: Floats, rows: csr_matrix, regularization: float) -> float:
     """Largest error of a score beside the largest score of its row, in some rows; NaN where one is no number.
 
     Scores come from y = lambda x P, whose residual r = x - y (X'X + lambda) / lambda can be taken in float64
@@ -185,7 +207,7 @@ def score_error(found: ItemForm | UserForm, left: Floats, rows: csr_matrix, regu
     x = probes.toarray()
     with np.errstate(all="ignore"):
         score = found.precise_scores(x)
-        y = left * (x - score)
+        y = (x - score) / h
         residual = x - y - (y @ exact.T) @ exact / regularization
         error = residual - found.precise_scores(residual)
         error = np.abs(error) + np.abs(found.scores(csr_matrix(probes, dtype=np.float32)) - score)

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix, diags_array
 from greysheep.data.splitting import Split
 from greysheep.models.base import take
 from greysheep.models.linear.ease import EASE, EASEConfig
+from greysheep.models.linear.ease_forms import solve
 from greysheep.models.linear.product import linear_scores
 from greysheep.models.search_space import Dimension, Real
 
@@ -19,12 +20,15 @@ from greysheep.models.search_space import Dimension, Real
 class WeightedEASEConfig(EASEConfig):
     """Settings of weighted EASE; the defaults were chosen on validation rows of ML-1M."""
 
-    regularization: float = Field(1.65, gt=0, le=1e30)
+    regularization: float = Field(12.0, gt=0, le=1e30)
     """lambda, added to the weighted Gram matrix's diagonal."""
-    user_power: float = Field(0.47, ge=0, le=2)
+    user_power: float = Field(0.53, ge=0, le=2)
     """p: a user's row counts n_u^-p in the Gram matrix. 0: every row counts alike, 1: every user does."""
-    item_power: float = Field(0.32, ge=0, le=2)
+    item_power: float = Field(0.16, ge=0, le=2)
     """b: an item's column is divided by pop_i^b before the fit and multiplied by it afterwards."""
+    relax: float = Field(0.62, ge=0, lt=1)
+    """The largest weight that an item may have on itself. 0: none, as in EASE. More lets the popular items'
+    columns shrink, whose own rows explain them."""
 
 
 class WeightedEASE(EASE):
@@ -44,6 +48,7 @@ class WeightedEASE(EASE):
         "regularization": Real(0.1, 300.0, log=True),
         "user_power": Real(0.0, 1.0),
         "item_power": Real(0.0, 1.0),
+        "relax": Real(0.0, 0.9),
     }
     # without item powers the Gram matrix is larger, and so is the lambda that suits it
     search_starts: ClassVar[tuple[dict[str, Any], ...]] = (
@@ -57,7 +62,7 @@ class WeightedEASE(EASE):
         self.item_scale = per_item**self.config.item_power
         by_user, by_item = per_user ** (-self.config.user_power / 2), 1 / self.item_scale
         scaled = csr_matrix(diags_array(by_user) @ rows @ diags_array(by_item))
-        self._keep(self._solve(scaled))
+        self._keep(solve(scaled, self.config.regularization, self.config.form, self.config.relax))
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         def score(rows: csr_matrix) -> NDArray[Any]:

@@ -71,6 +71,7 @@ class IALS(Model):
 
     name = "ials"
     Config = IALSConfig
+    solved_anew = False
     search_space: ClassVar[dict[str, Dimension]] = {
         "factors": Whole(16, 256, log=True),
         "alpha": Real(0.5, 50.0, log=True),
@@ -165,7 +166,7 @@ class IALS(Model):
         known: NDArray[Any] = self._known[1]
         new = users[~known[users].any(axis=1)]
         if len(new):
-            known[new] = self._vectors(self.rows[new])
+            known[new] = self._vectors(self.known_part(self.rows[new]))
         return np.asarray(known[users])
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:

@@ -47,6 +47,7 @@ class ItemKNN(Model):
     """
 
     name = "itemknn"
+    linear = True
     Config = ItemKNNConfig
     search_space: ClassVar[dict[str, Dimension]] = {
         "neighbours": Whole(10, 500, log=True),

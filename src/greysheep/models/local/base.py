@@ -57,6 +57,7 @@ class GlobalFirst(Model):
     binary = True
     presets = paper_settings.MULTVAE
     validates = True
+    solved_anew = False
     bank: ExpertBank
     global_epochs: int = 0
     """The best epoch of the global model."""
@@ -153,6 +154,12 @@ class LocalModel(GlobalFirst, IterativeModel):
 
     def _mixing_entropy(self) -> float | None:
         return None if self.user_state is None else mean_entropy(self.user_state)
+
+    def _speakers(self, user_state: NDArray[Any] | None) -> list[tuple[str, float]]:
+        if user_state is None:
+            return []
+        names = ["global model"] * self.keeps_global + [f"anchor {k + 1}" for k in range(len(user_state))]
+        return [(name, float(weight)) for name, weight in zip(names, user_state, strict=False)]
 
     def _scores(self, rows: csr_matrix, user_state: NDArray[Any] | None) -> NDArray[Any]:
         assert user_state is not None

@@ -12,12 +12,14 @@ from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from greysheep.data.splitting import Split
+from greysheep.errors import DataError
 from greysheep.models.autoencoders import search_spaces
 from greysheep.models.base import take
 from greysheep.models.config import MANY
 from greysheep.models.local.base import LocalModel
 from greysheep.models.local.config import LocalConfig
 from greysheep.models.local.neighbours import Jaccard, greedy_cover, nearest
+from greysheep.models.move import Move
 from greysheep.nn.bank import ExpertBank
 
 
@@ -94,4 +96,15 @@ class EnLFT(LocalModel):
         self.anchors = take(state, "anchors", self.bank.n_experts, kind="i")
         if (self.anchors < 0).any() or (self.anchors >= self.log.n_users).any():
             raise ValueError("tensor 'anchors' names users that the model does not have")
-        self.anchor_rows = self.split.train_rows(gated=False)[self.anchors]
+        self.anchor_rows = self.known_part(self.split.train_rows(gated=False)[self.anchors])
+
+    def _kept(self, move: Move) -> tuple[dict[str, Any], None]:
+        """Without the experts of anchors who are gone; all states are new, as the anchors' rows may be."""
+        now = np.full(self.log.n_users, -1)
+        old = np.flatnonzero(move.users >= 0)
+        now[move.users[old]] = old
+        stay = now[self.anchors] >= 0
+        if not stay.any():
+            raise DataError(f"none of the {len(stay)} anchors of this {self.name} is left: fit it again")
+        state = {key: np.asarray(value)[stay] for key, value in self._state().items()}
+        return state | {"anchors": now[self.anchors[stay]]}, None

@@ -106,7 +106,7 @@ class LFT(GlobalFirst):
     def _choose_steps(self, split: Split) -> None:
         """Every user's number of steps, from her validation rows and all users'."""
         n_stages = self.config.steps + 1
-        objective, groups = Objective.parse(self.config.objective), split.mainstream.groups
+        objective, groups = Objective.parse(self.config.objective), split.user_groups
         validation = Validation(split, objective)
         n_rows = np.diff(validation.truth.indptr)
         gain = np.zeros((split.log.n_users, n_stages))
@@ -138,7 +138,7 @@ class LFT(GlobalFirst):
     def _neighbourhood(self) -> tuple[csr_matrix, Jaccard, Tensor]:
         """Train rows [U, I] of those who can be neighbours, how near they are, their latents [U, D]."""
         if self._known is None:
-            rows = self.split.train_rows(gated=False)
+            rows = self.known_part(self.split.train_rows(gated=False))
             self._known = rows, Jaccard(rows), self._latents(rows, self.bank)
         return self._known
 

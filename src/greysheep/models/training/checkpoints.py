@@ -1,6 +1,6 @@
 """Checkpoints of a fit, from which another process goes on to the same bits.
 
-A fit runs one loop of epochs, or several: a refit's, the global and the local models', those of a blend's
+A fit runs one loop of epochs, or several: a refit's, the global and the local models', those of an ensemble's
 parts. Each is a stage, numbered in the order of their beginning. A checkpoint is a sealed folder,
 `STAGE-EPOCH`, of all that the epochs to come depend on; a resumed fit does again what lies between the
 stages, which depends on the log and the settings alone, and takes each stage up from its last checkpoint.

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from greysheep.errors import ConfigError, warn
-from greysheep.mainstream.groups import GROUPS
+from greysheep.mainstream.groups import UserGroups
 from greysheep.models.training.checkpoints import Checkpoints, Resumable
 from greysheep.models.training.objective import Objective, mean
 from greysheep.models.training.progress import Progress
@@ -65,7 +65,7 @@ def run(
     patience: int,
     start_epoch: int,
     objective: Objective | None,
-    groups: NDArray[np.int8],
+    groups: UserGroups,
     progress: Progress,
     watch: Watch | None = None,
     checkpoints: Checkpoints | None = None,
@@ -73,7 +73,7 @@ def run(
     """Train until `epochs`, or until `patience` epochs after the best one (counted from `start_epoch` on).
 
     objective: None = no validation rows: all epochs are run and the last weights kept.
-    groups: [U] mainstream group of each user, for the means in the history.
+    groups: of the users, for the means in the history.
     watch: may end the run early; not called after the last epoch.
     checkpoints: those of the fit; the run is its next stage, and goes on from the last one of this stage.
     Ctrl-C ends the run with the best weights so far; before the end of the first epoch it is passed on. A
@@ -134,7 +134,7 @@ def _diverged(row: dict[str, Any], best: Any) -> bool:
 
 
 def _epoch(
-    trainer: Trainer, epoch: int, objective: Objective | None, groups: NDArray[np.int8], progress: Progress
+    trainer: Trainer, epoch: int, objective: Objective | None, groups: UserGroups, progress: Progress
 ) -> dict[str, Any]:
     """One epoch as a line of the history."""
     begun = time.perf_counter()
@@ -150,9 +150,9 @@ def _epoch(
     row |= {name: _mean(values) for name, values in per_user.items()}
     row["objective"] = objective.value(per_user, groups) if objective is not None else None
     row["by_group"] = {
-        group: {name: _mean(values[groups == g]) for name, values in per_user.items()}
-        | ({} if weight is None else {"weight": _mean(weight[groups == g])})
-        for g, group in enumerate(GROUPS)
+        group: {name: _mean(values[groups.codes == g]) for name, values in per_user.items()}
+        | ({} if weight is None else {"weight": _mean(weight[groups.codes == g])})
+        for g, group in enumerate(groups.names)
     }
     row["gate_entropy"] = None if entropy is None else _mean(entropy)
     row |= {"train_seconds": trained - begun, "validation_seconds": validated - trained}

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator
 
 from greysheep.errors import ConfigError
-from greysheep.mainstream.groups import GROUPS
+from greysheep.mainstream.groups import GROUPS, UserGroups
 from greysheep.metrics.ranking import METRICS
 
 MEAN_NDCG_CUTS = (1, 5, 10, 20)
+WORST, OWN = "worst", "group="
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Objective:
     """Parsed form of `<metric>[:<who>]`.
 
     metric: `mean-ndcg` (mean of NDCG@1, 5, 10 and 20, as in the paper) or `<name>@<N>`.
-    who: all users when left out, a group's name, or `worst` for the group served worst at that moment.
+    who: all users when left out; `worst` for the group served worst at that moment; a mainstream group's
+    name; or `group=NAME` for a group of one's own (`greysheep.split(..., groups=...)`).
 
     >>> Objective.parse("recall@20:low")
     Objective(keys=('recall@20',), who='low')
@@ -39,8 +41,10 @@ class Objective:
             ConfigError: no such metric or group.
         """
         metric, _, who = text.partition(":")
-        if who not in ("", "worst", *GROUPS):
-            raise ConfigError(f"objective {text!r}: the part after ':' is one of worst, {', '.join(GROUPS)}")
+        if not who.startswith(OWN) and who not in ("", WORST, *GROUPS):
+            raise ConfigError(
+                f"objective {text!r}: the part after ':' is one of worst, {', '.join(GROUPS)}, or {OWN}NAME"
+            )
         if metric == "mean-ndcg":
             return cls(tuple(f"ndcg@{n}" for n in MEAN_NDCG_CUTS), who or None)
         match = re.fullmatch(r"([a-z_]+)@([1-9][0-9]*)", metric)
@@ -60,18 +64,33 @@ class Objective:
         """List lengths it needs."""
         return tuple(int(key.partition("@")[2]) for key in self.keys)
 
-    def value(self, per_user: dict[str, NDArray[np.float64]], groups: NDArray[np.int8]) -> float:
-        """The objective from one value per user ([U], NaN = no validation rows) and groups [U].
+    def place(self, members: UserGroups) -> int | None:
+        """Place of the group that it is about among the groups; None for all users or the worst group.
+
+        Raises:
+            ConfigError: there is no such group.
+        """
+        if self.who is None or self.who == WORST:
+            return None
+        name = self.who.removeprefix(OWN)
+        if name not in members.names:
+            known = ", ".join(members.names)
+            raise ConfigError(f"the objective is about the group {name!r}, but the groups are {known}")
+        return members.names.index(name)
+
+    def value(self, per_user: dict[str, NDArray[np.float64]], members: UserGroups) -> float:
+        """The objective from one value per user, [U] (NaN = no validation rows), and the users' groups.
 
         NaN if no user has a value.
         """
         values = np.mean([per_user[key] for key in self.keys], axis=0)
         if self.who is None:
             return mean(values)
-        means = [mean(values[groups == g]) for g in range(len(GROUPS))]
-        if self.who == "worst":
-            return float(np.nanmin(means)) if not np.isnan(means).all() else float("nan")
-        return means[GROUPS.index(self.who)]
+        place = self.place(members)
+        if place is not None:
+            return mean(values[members.codes == place])
+        means = [mean(values[members.codes == g]) for g in range(len(members.names))]
+        return float(np.nanmin(means)) if not np.isnan(means).all() else float("nan")
 
 
 def _check(text: str) -> str:

@@ -67,7 +67,7 @@ def _best(
     """
     if not isinstance(scores, np.ndarray):
         if scores.is_cuda:
-            import torch  # here, as a blend of closed forms validates without it
+            import torch  # here, as an ensemble of closed forms validates without it
 
             from greysheep.nn.sparse_rows import SparseRows
 

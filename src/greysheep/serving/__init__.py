@@ -1,0 +1,1 @@
+"""A fitted model put to work: lists by the million, vectors for other systems, and answers over HTTP."""
