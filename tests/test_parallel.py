@@ -55,3 +55,29 @@ def test_an_error_in_a_block_is_the_callers(two_threads: None) -> None:
 
     with pytest.raises(ValueError, match="the second block"):
         in_parallel(work, cut(10, 5, 2))
+
+
+def test_a_recycled_gradient_is_the_same_in_the_same_memory() -> None:
+    net = ExpertBank(3, 40, 5, torch.Generator().manual_seed(0))
+    large = (net.encoder_weight, net.decoder_weight)
+    gate = torch.softmax(torch.randn(16, 3, generator=torch.Generator().manual_seed(1)), 1)
+    rows = [SparseRows.from_csr(random_sparse(16, 40, 0.2, "csr", random_state=seed)) for seed in (0, 1)]
+
+    def step(batch: SparseRows) -> tuple[list[torch.Tensor], list[int]]:
+        """Copies of the large gradients, and where they lie."""
+        mu, logvar = net.encode(batch)
+        net.mix(mu + logvar, gate).square().sum().backward()
+        return [weight.grad.clone() for weight in large], [weight.grad.data_ptr() for weight in large]
+
+    fresh = []
+    for batch in rows:
+        fresh.append(step(batch)[0])
+        net.zero_grad(set_to_none=True)
+    _, places = step(rows[1])
+    for batch, expected in zip(rows, fresh, strict=True):
+        net.recycle()
+        assert all(weight.grad is None for weight in large)
+        grads, again = step(batch)
+        assert again == places and not net.spare
+        for grad, wanted in zip(grads, expected, strict=True):
+            torch.testing.assert_close(grad, wanted, rtol=1e-6, atol=1e-6)

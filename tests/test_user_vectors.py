@@ -119,6 +119,16 @@ def test_vectors_are_left_out_with_the_rows(tmp_path: Path) -> None:
     assert "user_vectors" in load_file(model.save(tmp_path / "whole") / "model.safetensors")
 
 
+def test_contributions_are_of_rows_not_of_what_is_kept() -> None:
+    log = world()
+    model = fitted(log)
+    kept = model.contributions("003", ["0001", "0003"])
+    anew = model.contributions(items=["0001", "0003"], history=rows_of(log, ["003"]))
+    assert kept.rows["contribution"].abs().max() > 1e-3
+    assert kept.rows.drop("contribution").equals(anew.rows.drop("contribution"))
+    assert_allclose(kept.rows["contribution"], anew.rows["contribution"], atol=1e-6)
+
+
 def test_an_ensemble_with_vectors_in_it_serves_known_and_new_people_alike(tmp_path: Path) -> None:
     log = world()
     ensemble = gs.Ensemble(members="ials[factors=4]+ease", weights="1+1", progress=False).fit(log)

@@ -14,7 +14,7 @@ from speed_parts.settings import KINDS, LABELS, NAMES, PROGRAMS
 STYLE = {  # colour, marker, line
     "bare": ("#6e7781", "o", "--"),
     "greysheep": ("#d55e00", "D", "-"),
-    "greysheep-epoch": ("#e69f00", "v", "-"),
+    "greysheep-batch": ("#e69f00", "v", "-"),
     "loop-sparse": ("#0064a8", "s", "-"),
     "loop-dense": ("#cf66b5", "^", "-"),
 }

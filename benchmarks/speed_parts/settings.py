@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 BARE, EVALUATE = "bare", "evaluate"
-LIBRARY = ("greysheep", "greysheep-epoch")
+LIBRARY = ("greysheep", "greysheep-batch")
 PROGRAMS = (*LIBRARY, "loop-sparse", "loop-dense")
 NAMES = {
     BARE: "bare products",
     "greysheep": "greysheep",
-    "greysheep-epoch": "greysheep, gates once an epoch",
+    "greysheep-batch": "greysheep, gates with every batch",
     "loop-sparse": "loop, sparse input",
     "loop-dense": "loop, dense input",
 }

@@ -141,7 +141,7 @@ class Library(Program):
         self.model = tall(cell, device=device, **settings)
         self.trainer = self.model._trainer(split, Objective.parse("mean-ndcg"))
         self.n_users = len(self.trainer.users)
-        if settings and cell.n_experts > 1:  # as if an epoch had been validated
+        if self.trainer.net.keeps_gates:  # as if an epoch had been validated
             shape = split.log.n_users, cell.n_experts
             self.trainer.gates = torch.full(shape, 1 / cell.n_experts, device=device)
         self.epoch = 0
@@ -248,7 +248,7 @@ def build(name: str, cell: Cell, device: str) -> tuple[Program, dict[str, Any]]:
     if name == BARE:
         program: Program = Bare(split.log.n_items, batch_size_of(split, cell), cell, device)
     elif name in LIBRARY:
-        refreshed = {"gate_refresh": "epoch"} if name == "greysheep-epoch" else {}
+        refreshed = {"gate_refresh": "batch"} if name == "greysheep-batch" else {}
         program = Library(split, cell, device, **refreshed)
     else:
         program = Loop(split, cell, device, dense=name == "loop-dense")

@@ -300,7 +300,8 @@ class Ensemble(Model):
         return self._with_members([part._state() for part in self.parts])
 
     def _saved_state(self, with_rows: bool) -> dict[str, Any]:
-        return self._with_members([part.tensors(with_rows) for part in self.parts])
+        # members score rows: what one alone would keep of known users, such as their vectors, is not read
+        return self._with_members([part.tensors(with_rows=False) for part in self.parts])
 
     def _with_members(self, states: list[dict[str, Any]]) -> dict[str, Any]:
         own: dict[str, Any] = {"weights": self.weights, WIDTHS: self.state_widths}

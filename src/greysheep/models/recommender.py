@@ -362,6 +362,8 @@ class Recommender(ABC):
             items = self.recommend(audience.ids, k=10, history=history)[ITEM]
         codes = self._item_codes(items)
         row, state = self._input(audience, np.zeros(1, np.int64))
+        if self.user_state is None:
+            state = None  # what was kept of her whole row says nothing of its parts
 
         def score(rows: csr_matrix) -> NDArray[Any]:
             state_of_each = None if state is None else np.repeat(state, rows.shape[0], axis=0)

@@ -23,31 +23,36 @@ BLOCK_CELLS = 1 << 22
 """Experts' logits in memory at once (16 MB in float32, which fits in caches), or BLOCK_ROWS rows of them."""
 CUDA_BLOCK_CELLS = 1 << 27
 """The same on a GPU, which wants large products: 512 MB."""
-BLOCK_ROWS = 32
+BLOCK_ROWS = 96
 """With fewer rows a matrix product is bound by reading the decoders from memory."""
+
+Spare = dict[str, Tensor]
+"""Memory for gradients by the names of their parameters, to be taken out once: see `ExpertBank.recycle`."""
 
 
 class _SparseLinear(torch.autograd.Function):
     """x @ W_k for every expert, x sparse [B, I], W [K, I, H] -> [K, B, H]."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, rows: SparseRows, values: Tensor) -> Tensor:
-        ctx.rows, ctx.values = rows, values
+    def forward(ctx: Any, weight: Tensor, rows: SparseRows, values: Tensor, spare: Spare) -> Tensor:
+        ctx.rows, ctx.values, ctx.spare = rows, values, spare
         out = weight.new_empty(weight.shape[0], rows.n_rows, weight.shape[2])
         for k, expert in enumerate(weight):
             out[k] = rows.gather_sum(expert, values)
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (grad,) = grad_outputs
         rows: SparseRows = ctx.rows
         transposed, order = rows.transposed()
         values = ctx.values[order]
-        out = grad.new_empty(grad.shape[0], rows.n_items, grad.shape[2])
+        out = ctx.spare.pop("encoder_weight", None)
+        if out is None:
+            out = grad.new_empty(grad.shape[0], rows.n_items, grad.shape[2])
         for k, expert in enumerate(grad):
             out[k] = transposed.gather_sum(expert.contiguous(), values)
-        return out, None, None
+        return out, None, None, None
 
 
 class _HeldOutLosses(torch.autograd.Function):
@@ -89,10 +94,10 @@ class _Mixture(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, logits: Tensor, low: Any
+        ctx: Any, z: Tensor, weight: Tensor, bias: Tensor, gate: Tensor, logits: Tensor, bank: ExpertBank
     ) -> Tensor:
         ctx.save_for_backward(z, weight, gate)
-        ctx.low = low
+        ctx.low, ctx.spare = bank.low, bank.spare
         ctx.mark_dirty(logits)  # returned as it is, not as a view of itself
         return logits
 
@@ -103,7 +108,9 @@ class _Mixture(torch.autograd.Function):
         (n_experts, latent, n_items), n_rows = weight.shape, len(gate)
         grad_gated = product(grad, weight.flatten(0, 1).T, ctx.low).view(n_rows, n_experts, latent)
         grad_z = (grad_gated * gate.unsqueeze(-1)).transpose(0, 1)
-        grad_weight = product(_gated(z, gate).T, grad, ctx.low).view(n_experts, latent, n_items)
+        out = ctx.spare.pop("decoder_weight", None)
+        out = None if out is None else out.flatten(0, 1)
+        grad_weight = product(_gated(z, gate).T, grad, ctx.low, out=out).view(n_experts, latent, n_items)
         return grad_z, grad_weight, gate.T @ grad, None, None, None
 
 
@@ -127,6 +134,7 @@ class ExpertBank(nn.Module):
 
     def __init__(self, n_experts: int, n_items: int, latent: int, generator: torch.Generator | None = None):
         super().__init__()
+        self.spare: Spare = {}
         self.encoder_weight = nn.Parameter(torch.empty(n_experts, n_items, 2 * latent))
         self.encoder_bias = nn.Parameter(torch.empty(n_experts, 2 * latent))
         self.decoder_weight = nn.Parameter(torch.empty(n_experts, latent, n_items))
@@ -151,6 +159,16 @@ class ExpertBank(nn.Module):
         """D."""
         return self.decoder_weight.shape[1]
 
+    def recycle(self) -> None:
+        """Drop the large gradients, and leave their memory to the next ones.
+
+        Fresh memory comes page by page from the system: where items are many, a quarter of a step's time.
+        """
+        for name in ("encoder_weight", "decoder_weight"):
+            parameter = self.get_parameter(name)
+            if parameter.grad is not None:
+                self.spare[name], parameter.grad = parameter.grad, None
+
     def encode(self, rows: SparseRows, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Latent means and log-variances of B rows: two [K, B, D] tensors.
 
@@ -159,7 +177,7 @@ class ExpertBank(nn.Module):
         values = rows.unit_values(self.encoder_weight.dtype)
         if keep is not None:
             values = values * keep
-        h = apply(_SparseLinear, self.encoder_weight, rows, values) + self.encoder_bias[:, None]
+        h = apply(_SparseLinear, self.encoder_weight, rows, values, self.spare) + self.encoder_bias[:, None]
         mu, logvar = h.chunk(2, dim=-1)
         return mu, logvar
 
@@ -189,6 +207,13 @@ class ExpertBank(nn.Module):
 
     def mix(self, z: Tensor, gate: Tensor) -> Tensor:
         """Mixture logits s(u) = sum_k G_k(u) (z_k W_k + b_k): z [K, B, D], gate [B, K] -> [B, I]."""
+        if gate.requires_grad:
+            return self._mixed(z, gate)
+        with torch.no_grad():
+            logits = self._mixed(z, gate)
+        return apply(_Mixture, z, self.decoder_weight, self.decoder_bias, gate, logits, self)
+
+    def _mixed(self, z: Tensor, gate: Tensor) -> Tensor:
         bias, weight = gate @ self.decoder_bias, self.decoder_weight.flatten(0, 1)
         if self.low is None:
             return torch.addmm(bias, _gated(z, gate), weight)
@@ -208,7 +233,7 @@ class ExpertBank(nn.Module):
         """
         with torch.no_grad():
             gate, logits = self._gated_logits(z.detach(), seen, held_out, gate_of, fill)
-        return gate, apply(_Mixture, z, self.decoder_weight, self.decoder_bias, gate, logits, self.low)
+        return gate, apply(_Mixture, z, self.decoder_weight, self.decoder_bias, gate, logits, self)
 
     def _gated_logits(
         self,
@@ -222,24 +247,30 @@ class ExpertBank(nn.Module):
         n_items = self.decoder_bias.shape[1]
         weight = self.decoder_weight if self.low is None else self.decoder_weight.to(self.low)
         gate, logits = z.new_empty(n_rows, n_experts), z.new_empty(n_rows, n_items)
+        cells = CUDA_BLOCK_CELLS if z.is_cuda else BLOCK_CELLS
+        size = max(BLOCK_ROWS, cells // (n_experts * n_items))
+        blocks = cut(n_rows, size, 1 if z.is_cuda else torch.get_num_threads())
+        most = max((here.stop - here.start for here in blocks), default=0)
+        free: list[Tensor] = []  # experts' logits of blocks that are done: memory for those to come
 
         @torch.no_grad()
         def fill_block(here: slice) -> None:
             """Write gate and mixture of some rows."""
-            each = z.new_empty(n_experts, here.stop - here.start, n_items)
-            each = product(z[:, here], weight, self.low, out=each)
+            rows = here.stop - here.start
+            room = free.pop() if free else z.new_empty(n_experts, most, n_items)
             known, wanted = seen.block(here), held_out.block(here)
             scratch = logits[here]  # serves as scratch first, holds the mixture in the end
-            losses = []
-            for expert, bias in zip(each, self.decoder_bias, strict=True):
+            each, losses = [], []
+            for k, bias in enumerate(self.decoder_bias):
+                expert = product(z[k, here], weight[k], self.low, out=room[k, :rows])
                 expert.add_(bias)  # cheaper here, in the cache, than within the product
                 losses.append(kept_nll(expert, known, wanted, fill, scratch))
+                each.append(expert)
             gate[here] = gate_of(torch.stack(losses, dim=1), wanted.lengths)
             torch.mul(each[0], gate[here, :1], out=scratch)
             for k in range(1, n_experts):
                 scratch.addcmul_(each[k], gate[here, k : k + 1])
+            free.append(room)
 
-        cells = CUDA_BLOCK_CELLS if z.is_cuda else BLOCK_CELLS
-        size = max(BLOCK_ROWS, cells // (n_experts * n_items))
-        in_parallel(fill_block, cut(n_rows, size, 1 if z.is_cuda else torch.get_num_threads()))
+        in_parallel(fill_block, blocks)
         return gate, logits

@@ -126,6 +126,7 @@ class MixtureTrainer:
         total = weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
         ce = (weight * row_nll(logits, rows)).sum() / total
         loss = ce + self.config.kl_weight(self.step, self.steps_an_epoch) * kl
+        self.net.bank.recycle()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
