@@ -84,6 +84,25 @@ def write_page(page: Path, **values: Any) -> Path:
     return write_text(page, filled(page.name, **values))
 
 
+def section(page: Path, name: str) -> str:
+    """What stands between a section's two marks in a page; nothing if it has none."""
+    begin, end = _marks(name)
+    _, found, rest = (page.read_text() if page.exists() else "").partition(begin)
+    return rest.partition(end)[0].strip("\n") if found else ""
+
+
+def put_section(page: Path, name: str, text: str) -> Path:
+    """Write a section between its marks in a page, at the end of it the first time."""
+    begin, end = _marks(name)
+    before, _, rest = (page.read_text() if page.exists() else "").partition(begin)
+    parts = (before.rstrip("\n"), f"{begin}\n{text.strip()}\n{end}", rest.partition(end)[2].strip("\n"))
+    return write_text(page, "\n\n".join(part for part in parts if part) + "\n")
+
+
+def _marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: begin, written by benchmarks/{name}.py -->", f"<!-- {name}: end -->"
+
+
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         jobs.converse(importlib.import_module(sys.argv[1]).begin, sys.stdin)

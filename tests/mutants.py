@@ -70,8 +70,10 @@ def faults(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield from _changed(node, "op", other())
         elif isinstance(node, ast.BoolOp):
             yield from _changed(node, "op", ast.Or() if isinstance(node.op, ast.And) else ast.And())
-        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub | ast.Invert):
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.Invert):
             yield from _changed(node, "op", ast.UAdd() if isinstance(node.op, ast.USub) else ast.Not())
+        elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            yield from _changed(node, "operand", ast.UnaryOp(ast.Not(), node.operand))
         elif isinstance(node, ast.Constant) and type(node.value) in (bool, int, float):
             value = not node.value if isinstance(node.value, bool) else node.value + 1
             yield from _changed(node, "value", value)

@@ -87,8 +87,10 @@ odd("weights 0", lambda: frame(PAIRS, weight=[0.0] * N))
 odd("some weights 0", lambda: frame(PAIRS, weight=[float(i % 3) for i in range(N)]))
 odd("weights whole", lambda: frame(PAIRS, weight=[i % 7 + 1 for i in range(N)]))
 odd("weights of 2 to the power", lambda: frame(PAIRS, weight=[2.0 ** (i % 60) for i in range(N)]))
-odd("a weight below 0", lambda: frame(PAIRS, weight=[-1.0] + [1.0] * (N - 1)), refused=True)
-odd("a weight of NaN", lambda: frame(PAIRS, weight=[np.nan] + [1.0] * (N - 1)), refused=True)
+odd("a weight below 0", lambda: frame(PAIRS, weight=[-1.0] + [1.0] * (N - 1)))  # nobody named it: left out
+odd("a weight of NaN", lambda: frame(PAIRS, weight=[np.nan] + [1.0] * (N - 1)))
+odd("a weight below 0, named", lambda: frame(PAIRS, weight=[-1.0] + [1.0] * (N - 1)), refused=True,
+    weight_col="weight")  # fmt: skip
 odd("weights that sum beyond float32", lambda: frame(PAIRS * 9, weight=[1e38] * 9 * N), refused=True)
 
 # Ids
@@ -111,7 +113,11 @@ odd(
     "ids of thousands of letters",
     lambda: with_ids(lambda u: "x" * 5000 + str(u), lambda i: "é" * 3000 + str(i)),
 )
-odd("ids with quotes and line ends", lambda: with_ids(lambda u: f'"{u}\n', lambda i: f"a,{i}\t'"))
+odd(
+    "ids with quotes and line ends",
+    lambda: with_ids(lambda u: f'"{u}\n', lambda i: f"a,{i}\t'"),
+    missing_ids="keep",
+)
 odd(
     "ids that differ by case and blanks",
     lambda: with_ids(lambda u: "aA"[u % 2] + str(u // 2), lambda i: "x" + " " * (i % 3 + 1) + str(i // 3)),
@@ -121,8 +127,8 @@ odd(
     lambda: with_ids(lambda u: str(uuid.UUID(int=u)), lambda i: str(uuid.UUID(int=i << 64))),
 )
 odd("ids of categories", lambda: frame(PAIRS).cast(pl.Categorical))
-odd("ids of dates", lambda: with_ids(lambda u: dt.date(2020, 1, u + 1), str))
-odd("ids of bools", lambda: with_ids(lambda u: u % 2 == 0, str))
+odd("ids of dates", lambda: with_ids(lambda u: dt.date(2020, 1, u + 1), str), refused=True)
+odd("ids of bools", lambda: with_ids(lambda u: u % 2 == 0, str), refused=True)
 odd("ids of fractions", lambda: with_ids(lambda u: u + 0.5, str), refused=True)
 odd("an id that is missing", lambda: with_ids(lambda u: f"u{u}" if u else None, str), refused=True)
 odd(

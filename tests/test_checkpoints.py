@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import greysheep as gs
 from contract import assert_same_state, text_of, world
@@ -21,7 +22,7 @@ from greysheep.errors import ConfigError, GreysheepWarning
 from greysheep.models import create
 from greysheep.models.autoencoders.trainer import MixtureTrainer
 from greysheep.models.training import checkpoints
-from greysheep.models.training.checkpoints import Stage
+from greysheep.models.training.checkpoints import Checkpoints, Stage, State
 from greysheep.system.signals import ctrl_c_waits, on_sigterm, terminate
 
 TINY = {"latent": 6, "epochs": 5, "batch_size": 24, "learning_rate": 1e-2, "progress": False}
@@ -178,6 +179,120 @@ def test_the_first_one_waits_until_writing_is_cheap(tmp_path: Path) -> None:
         assert kept.due(10**9) and not kept.due(10**10)
         kept.cost = 5.0  # as measured
         assert not kept.due(1)
+
+
+class Trained:
+    """Stands for a trainer of any kind."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def state(self) -> State:
+        return State({"weights": torch.ones(3)})
+
+    def load_state(self, state: State) -> str:
+        if self.error is not None:
+            raise self.error
+        return f"best of {len(state.facts['history'])}"
+
+
+def epoch_of(state: State | None) -> int | None:
+    return None if state is None else len(state.facts["history"])
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """Checkpoints of a fit that took 100 seconds: of epochs 1 to 3 of a stage, 1 to 4 of the next."""
+    with Checkpoints(tmp_path / "c", {"settings": {"latent": 6}}) as kept:
+        kept.begun -= 100
+        for number, epochs in enumerate((3, 4)):
+            for epoch in range(1, epochs + 1):
+                facts = {"history": [{}] * epoch, "best_epoch": epoch - 1}
+                kept.write(number, epoch, State({"weights": torch.ones(3)}, facts))
+        assert kept.cost is not None and kept.cost < 50
+    return tmp_path / "c"
+
+
+def test_the_last_two_of_a_stage_and_the_last_of_those_before_are_kept(written: Path) -> None:
+    names = ["00-000003", "01-000003", "01-000004"]
+    assert [path.name for path in checkpoints.found(written)] == names
+    assert checkpoints.unfinished(written) == "an unfinished training up to epoch 4"
+    (written / ".01-000005.0000.tmp").mkdir()  # of a process that was killed
+    with Checkpoints(written, {"settings": {"latent": 6}}, resume=True) as kept:
+        assert not (written / ".01-000005.0000.tmp").exists()
+        assert [epoch_of(kept.read(stage)) for stage in (0, 1, 2)] == [3, 4, None]
+        (written / names[2] / "state.json").write_text("{}")
+        with pytest.warns(GreysheepWarning, match=r"01-000004/state.json .* passed over"):
+            assert epoch_of(kept.read(1)) == 3
+    assert sorted(path.name for path in written.iterdir()) == [".lock", *names]
+    with Checkpoints(written.parent / "d", {}) as kept:
+        assert kept.read(0) is None
+
+
+def test_a_damaged_one_does_not_hide_that_the_next_is_of_another_fit(written: Path) -> None:
+    (written / "00-000003" / "manifest.json").write_text("{}")
+    other = Checkpoints(written, {"settings": {"latent": 7}}, resume=True)
+    with pytest.raises(ConfigError, match=r"01-000003 cannot be resumed.* latent is 6 there and 7 here"):
+        other.__enter__()
+
+
+def test_a_stage_is_taken_up_where_it_was(written: Path) -> None:
+    with Checkpoints(written, {"settings": {"latent": 6}}, resume=True) as kept:
+        kept.last -= 100
+        with kept.stage() as stage:
+            assert stage.begin(Trained()) == ([{}] * 3, 2, "best of 3")
+        assert 100 <= kept.seconds_before < 150
+        assert time.monotonic() - kept.last < 50  # the next one is not due at once
+        with kept.stage() as stage:
+            for error in (KeyError("w"), ValueError("w"), RuntimeError("w\nx"), TypeError("w")):
+                with pytest.raises(ConfigError, match=r"another version of the model: .?w"):
+                    stage.begin(Trained(error))
+        kept.begun -= 60
+        kept.write(1, 5, State({"weights": torch.ones(3)}, {"history": []}))
+    with Checkpoints(written, {"settings": {"latent": 6}}, resume=True) as kept:
+        assert kept.read(1) is not None and 160 <= kept.seconds_before < 200
+
+
+def test_sigterm_waits_for_an_epoch_that_no_checkpoint_holds(tmp_path: Path) -> None:
+    with Checkpoints(tmp_path / "c", {}) as kept:
+        with pytest.raises(SystemExit):
+            kept._asked()  # between two stages
+        with kept.stage() as stage:
+            assert stage.begin(Trained()) == ([], 0, None)
+            assert kept.unwritten  # the first epoch, too, is trained to the end
+            kept.write(0, 1, Trained().state())
+            with pytest.raises(SystemExit):
+                kept._asked()
+            kept.last = time.monotonic()
+            stage.end_of_epoch(Trained(), [{}, {}], 1)  # writing is not due yet
+            kept._asked()
+            assert kept.ending
+            with pytest.raises(SystemExit):
+                kept._asked()
+            with pytest.raises(SystemExit):
+                stage.end_of_epoch(Trained(), [{}, {}, {}], 1)
+            assert not kept.unwritten and checkpoints.found(tmp_path / "c")[-1].name == "00-000003"
+            kept.ending = False
+        with pytest.raises(SystemExit), kept.stage():
+            kept._asked()  # in its last epoch
+
+
+def test_a_checkpoint_that_cannot_be_written_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with Checkpoints(tmp_path / "c", {}) as kept, kept.stage():
+        with pytest.warns(GreysheepWarning, match="No space left"):
+            kept.write(0, 1, Trained().state())
+        kept.last -= 10**6
+        assert kept.unwritten and not kept.due(1)
+
+
+def test_a_fit_that_fails_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(Killed), Checkpoints(tmp_path / "deep" / "c", {}):
+        raise Killed
+    assert list(tmp_path.iterdir()) == []
 
 
 # Signals

@@ -16,7 +16,8 @@ from scipy.sparse import csr_matrix
 
 import greysheep as gs
 import oracle
-from greysheep.errors import ConfigError, DataError
+from greysheep.data.splitting import PARTS
+from greysheep.errors import ConfigError, DataError, GreysheepWarning
 from greysheep.models.base import Model
 from greysheep.models.linear import ease_forms, gram
 from greysheep.models.linear.ease_forms import ItemForm, UserForm, smaller_form, solve
@@ -242,3 +243,18 @@ def test_a_model_over_users_is_the_model_over_items(kind: Any, tmp_path: Path) -
     again = kind(form="users").fit(log)
     again.config = again.config.model_copy(update={"form": "items"})
     again.fit(log).save(tmp_path / "no rows", include_history=False)
+
+
+@pytest.mark.parametrize(("protocol", "learned"), [("paper", "train"), ("strict", "train gate")])
+def test_the_rows_a_model_learns_from_have_their_weights(protocol: str, learned: str) -> None:
+    rng = np.random.default_rng(0)
+    users, items = np.nonzero(rng.random((12, 9)) < 0.7)
+    frame = pl.DataFrame({"user_id": users, "item_id": items, "weight": rng.integers(1, 9, len(users)) / 2})
+    parts = gs.split(gs.Interactions.read(frame), protocol)
+    kept = np.isin(parts.part, [PARTS.index(name) for name in learned.split()])
+    expected, log = np.zeros((12, 9)), parts.log
+    expected[log.users[kept], log.items[kept]] = log.weights[kept]
+    np.testing.assert_array_equal(gs.EASE().fit(parts).fit_rows.toarray(), expected)
+    with pytest.warns(GreysheepWarning, match="binary"):
+        binary = gs.MultVAE(latent=2, epochs=1, progress=False).fit(parts)
+    np.testing.assert_array_equal(binary.fit_rows.toarray(), expected > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import inspect
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ import polars as pl
 import pytest
 
 import greysheep as gs
+from greysheep.cli import compare as command
 from greysheep.cli import run
 from greysheep.comparison import progress, run_folder, splits, worker
 from greysheep.comparison.run_folder import Run
@@ -490,7 +492,23 @@ def test_a_real_run(tmp_path: Path):
     assert found.facts["Log"] == "simulated: 1,260 rows, 90 users, 50 items"
 
 
+def test_the_command_and_the_function_have_the_same_defaults():
+    ours, theirs = (inspect.signature(one).parameters for one in (gs.compare, command.compare))
+    shared = [name for name in ours if name in theirs and ours[name].default is not inspect.Parameter.empty]
+    assert {"protocol", "seeds", "k", "margin", "jobs"} <= set(shared)
+    for name in shared:
+        assert str(ours[name].default) == str(theirs[name].default), name
+
+
 # Progress
+
+
+def test_a_table_on_a_terminal_is_drawn_on_stderr(capsys: Capture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with progress.Progress(["ease"], [0], "ndcg@20", show=True) as shown:
+        shown.started(("ease", 0))
+        assert shown.live is not None and shown.live.console.stderr
+    assert capsys.readouterr().out == ""
 
 
 def test_lines_tell_of_long_runs_now_and_then(capsys: Capture, monkeypatch: pytest.MonkeyPatch):

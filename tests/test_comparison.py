@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 import greysheep as gs
+from greysheep.comparison import tables
 from greysheep.comparison.facts import facts
 from greysheep.comparison.record import Failure
 from greysheep.comparison.request import (
@@ -32,7 +35,7 @@ from greysheep.comparison.request import (
 from greysheep.comparison.result import Comparison
 from greysheep.comparison.run_folder import Run
 from greysheep.comparison.tables import GROUPINGS, paired_tests, summarise
-from greysheep.comparison.text import LEFT_OUT, _mark, markdown
+from greysheep.comparison.text import LEFT_OUT, _mark, markdown, title
 from greysheep.comparison.verdicts import SENTENCES, state, verdict
 from greysheep.errors import ConfigError, DataError
 from greysheep.evaluation.numbers import MINUS
@@ -104,6 +107,11 @@ RUNS = [
 @pytest.fixture(scope="module")
 def made():
     return comparison(RUNS)
+
+
+def test_the_title_names_the_seeds():
+    for seeds, words in (((4,), "seed 4:"), ((4, 7), "seeds 4, 7:"), ((0, 1, 2), "seeds 0, 1, 2:")):
+        assert words in title(comparison([report("a", seed) for seed in seeds]))
 
 
 def test_summary_is_the_plain_loop(made):
@@ -647,3 +655,9 @@ def test_nothing_finished_is_told_too():
     assert empty.summary.height == empty.tests.height == 0 and empty.missing == [("b", 0)]
     assert "failed: a, seed 0: broken" in str(empty) and "missing: b, seed 0" in str(empty)
     assert json.dumps(empty.to_dict(), allow_nan=False)
+
+
+def test_sums_of_the_tables_do_not_depend_on_threads():
+    """Polars sums the rows of a group as its threads come to them, once in some hundred times another way."""
+    groupings = re.findall(r"\.group_by\((.*?)\)", inspect.getsource(tables))
+    assert len(groupings) >= 5 and all("maintain_order=True" in one for one in groupings)

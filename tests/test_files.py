@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import polars as pl
 import pytest
@@ -214,6 +215,22 @@ def test_two_drafts_of_one_place_do_not_meet(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"a": "first"}  # the one that is finished last
 
 
+def test_what_the_system_says_through_a_library_is_an_error_of_the_system(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as caught, new_file(tmp_path / "a"):
+        raise pl.exceptions.ComputeError("cannot write: it is full (os error 28)")
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(pl.exceptions.ComputeError), new_file(tmp_path / "a"):
+        raise pl.exceptions.ComputeError("of another kind")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("new", [new_file, new_folder])
+def test_a_draft_at_work_is_not_swept(new: Any, tmp_path: Path) -> None:
+    with new(tmp_path / "a") as draft:
+        drafts.sweep(tmp_path / "a")
+        assert draft.exists()
+
+
 def test_a_folder_of_others_is_not_touched(tmp_path: Path) -> None:
     marker = tmp_path / "manifest.json"
     check_folder(tmp_path, marker="manifest.json")
@@ -227,6 +244,19 @@ def test_a_folder_of_others_is_not_touched(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="already holds files"):
         check_folder(tmp_path, marker="manifest.json")
     assert is_ours(tmp_path, "manifest.json") and not is_ours(tmp_path, "study.journal")
+
+
+def test_a_folder_with_nothing_but_traces_of_a_killed_process_is_empty(tmp_path: Path) -> None:
+    for name in (".lock", ".study.journal.lock", ".compare.0123abcd.tmp.json", ".m.0123abcd.new"):
+        (tmp_path / name).touch()
+    check_folder(tmp_path, marker="compare.json")
+    for name in (".git", "lock", "tmp", ".notes.tmp"):
+        (tmp_path / name).touch()
+        with pytest.raises(ConfigError, match="already holds files"):
+            check_folder(tmp_path, marker="compare.json")
+        with pytest.raises(ConfigError, match=r"holds files but no compare\.json"):
+            check_folder(tmp_path, marker="compare.json", overwrite=True)
+        (tmp_path / name).unlink()
 
 
 def test_a_lock_keeps_other_processes_out_while_it_is_held(tmp_path: Path) -> None:

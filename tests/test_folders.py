@@ -21,9 +21,9 @@ from typer.testing import CliRunner
 import greysheep as gs
 from contract import world
 from greysheep.cli import app
-from greysheep.errors import DataError, GreysheepError, ModelFolderError
+from greysheep.errors import DataError, GreysheepError, GreysheepWarning, ModelFolderError, SealError
 from greysheep.mainstream.groups import GROUPS, Mainstream
-from greysheep.models import derived
+from greysheep.models import derived, folder_checks
 from greysheep.models.registry import parse
 
 CHAOS = Path(__file__).resolve().parents[1] / "benchmarks" / "chaos"
@@ -63,6 +63,27 @@ def test_folders_made_to_harm_are_refused_though_their_seal_is_right(
             pytest.fail(f"{case} was loaded")
         assert "\n" not in str(caught.value), case
     assert not (tmp_path / hostile.CANARY).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", -1), ("seed", 1 << 64), ("epochs", -1), ("best_epoch", -1), ("train_seconds", -1.0),
+        ("peak_memory_bytes", -1), ("protocol", "other"), ("metrics", {"ndcg@20": "high"}),
+        ("epochs", 1.5), ("has_history", 1), ("strange", 0),
+        ("options", {"seed": -1, "precision": "float32"}),
+        ("options", {"seed": 0, "precision": "float16"}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_facts_of_a_folder_are_held_to_their_bounds(
+    name: str, value: Any, good: Path, tmp_path: Path
+) -> None:
+    place = shutil.copytree(good / "ease", tmp_path / "it")
+    change, file = (hostile.about, "config") if name == "options" else (hostile.manifest, "manifest")
+    change(**{name: value})(place)
+    with pytest.raises(ModelFolderError, match=rf"{file}\.json cannot be used"):
+        gs.load(place)
 
 
 def test_a_table_that_grows_in_memory_is_refused_by_its_footer(
@@ -108,6 +129,15 @@ def test_loaded_weights_are_those_saved_and_can_be_trained_on(good: Path, tmp_pa
     }
     assert all(weight.requires_grad and not weight.is_meta for weight in again.net.parameters())
     assert again.fit(world(24)).recommend(k=2).height == 48
+
+
+def test_a_model_that_nobody_has_validation_rows_for_is_read_again(tmp_path: Path) -> None:
+    log = gs.Interactions.read(pl.DataFrame({"user_id": [1, 2, 3], "item_id": [1, 1, 2]}))
+    with pytest.warns(GreysheepWarning, match="no user has a validation row"):
+        model = gs.TALL(n_experts=2, latent=3, epochs=1, progress=False).fit(log)
+    assert model.history[-1]["objective"] is None
+    loaded = gs.load(model.save(tmp_path / "m"))
+    assert loaded.recommend(k=2).equals(model.recommend(k=2))
 
 
 @pytest.mark.parametrize("text", ["lft[latent=4]", "enlft[latent=4]", "ensemble[members=lft+ease]"])
@@ -165,6 +195,110 @@ def test_a_full_disk_is_one_line_and_the_earlier_file_stays(good: Path, tmp_path
     said = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, env=os.environ)
     assert said.returncode == 2 and "Traceback" not in said.stderr and "cannot be written" in said.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["lists.csv"] and out.read_text() == "earlier"
+
+
+# What files must be before they are believed
+
+
+def tensors_file(folder: Path, header: Any, data: bytes, size: int | None = None) -> None:
+    """A file of tensors with any header."""
+    text = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes((size or len(text)).to_bytes(8, "little") + text + data)
+
+
+def of(shape: list[Any], start: int, stop: int, dtype: str = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, stop]}
+
+
+def test_tensors_that_lie_end_to_end_are_read(tmp_path: Path) -> None:
+    header = {"b": of([2, 1], 4, 12), "__metadata__": {"x": "y"}, "c": of([0, 3], 12, 12), "a": of([], 0, 4)}
+    tensors_file(tmp_path, header, np.arange(3, dtype=np.float32).tobytes())
+    found = folder_checks.read_tensors(tmp_path)
+    assert {name: values.tolist() for name, values in found.items()} == {"a": 0, "b": [[1], [2]], "c": []}
+
+
+@pytest.mark.parametrize(
+    ("header", "n_bytes", "says"),
+    [
+        ({"a": of([2], 0, 8), "b": of([1], 4, 8)}, 8, "overlap"), ({"a": of([1], 4, 8)}, 8, "overlap, or"),
+        ({"a": of([1], 0, 4)}, 8, "gaps"), ({"a": of([2], 0, 8)}, 4, "gaps"),
+        ({"a": of([3], 0, 8)}, 8, "8 bytes"),
+        ({"a": of([-2, -1], 0, 8)}, 8, "shape"), ({"a": of([2.0], 0, 8)}, 8, "shape"),
+        ({"a": of([True], 0, 4)}, 4, "shape"), ({"a": of([1], 0, 4, "F128")}, 4, "type"), ({"a": 1}, 0, ""),
+        ([], 0, "JSON object"),
+    ],
+    ids=range(11),
+)  # fmt: skip
+def test_tensors_that_do_not_are_refused(header: Any, n_bytes: int, says: str, tmp_path: Path) -> None:
+    tensors_file(tmp_path, header, bytes(n_bytes))
+    with pytest.raises(SealError, match=rf"model\.safetensors .*{says}"):
+        folder_checks.read_tensors(tmp_path)
+
+
+def test_a_header_of_tensors_has_at_most_so_many_bytes(tmp_path: Path) -> None:
+    tensors_file(tmp_path, {}, b"", size=1 << 62)  # reading so much would ask for as much memory
+    with pytest.raises(SealError, match="has a header of 4,611,686,018,427,387,904 bytes"):
+        folder_checks.read_tensors(tmp_path)
+
+
+def test_numbers_must_be_finite() -> None:
+    for fine in ([3e38, 3e38], [-1.0], [], [0.0]):
+        folder_checks.check_finite(np.array(fine, np.float32), "it")  # the sum of large ones is infinite
+    folder_checks.check_finite(np.array([1, 2]), "it")
+    for bad in ([np.inf], [1, -np.inf], [np.nan], [np.inf, -np.inf]):
+        with pytest.raises(ValueError, match="it holds NaN or infinity"):
+            folder_checks.check_finite(np.array(bad, np.float32), "it")
+    with pytest.raises(SealError, match="train_seconds"):  # JSON may say 1e999
+        facts = {"train_seconds": float("inf")}
+        folder_checks.check_fields(folder_checks.Manifest, Path("it"), "manifest.json", facts)
+
+
+def test_ids_must_be_unique_ascending_and_of_one_type() -> None:
+    for fine, kind in (([1, 2, 9], "Int64"), (["a", "b"], "String"), ([5], "Int64")):
+        folder_checks.check_ids(pl.Series(fine), kind)
+    for bad, kind, says in (
+        ([1, 1, 2], "Int64", "unique"), ([2, 1], "Int64", "ascending"), (["b", "a"], "String", "ascending"),
+        ([1, 2], "String", "type"), ([1, 2], "Int32", "type"), ([1.0, 2.0], "Float64", "type"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=says):
+            folder_checks.check_ids(pl.Series(bad), kind)
+    with pytest.raises(ValueError, match="no rows"):
+        folder_checks.check_ids(pl.Series([], dtype=pl.Int64), "Int64")
+
+
+def test_gates_must_be_shares_of_each_user() -> None:
+    for fine in ([[0.5, 0.5], [1.0, 0.0]], [[0.3, 0.7004], [0.3, 0.6996]]):
+        folder_checks.check_gates(np.array(fine, np.float32), 2, 2)
+    folder_checks.check_gates(np.empty((0, 2)), 0, 2)
+    half = [0.5, 0.5]
+    for bad in (
+        None,
+        [half],
+        [half] * 3,
+        [[1.0]] * 2,
+        [half, [1.5, -0.5]],
+        [half, [0.5, 0.51]],
+        [half, [0, 0]],
+    ):
+        with pytest.raises(ValueError, match="gates"):
+            folder_checks.check_gates(None if bad is None else np.array(bad, np.float32), 2, 2)
+
+
+def test_tables_have_their_columns_and_no_gaps(tmp_path: Path) -> None:
+    pl.DataFrame({"a": [1, 2], "b": [1, None]}).write_parquet(tmp_path / "t.parquet")
+    assert folder_checks.read_table(tmp_path, "t.parquet", "a").height == 2
+    with pytest.raises(SealError, match=r"t\.parquet .* no column 'c'"):
+        folder_checks.read_table(tmp_path, "t.parquet", "a", "c")
+    with pytest.raises(SealError, match=r"t\.parquet .* column 'b' has rows without a value"):
+        folder_checks.read_table(tmp_path, "t.parquet", "a", "b")
+    with (
+        pytest.raises(SealError, match=r"x\.parquet cannot be used: once"),
+        folder_checks.reading(tmp_path, "x.parquet"),
+    ):
+        raise pl.exceptions.PanicException("once\nmore")
+
+
+# Groups beside a model
 
 
 class Groups:

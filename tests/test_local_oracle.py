@@ -283,6 +283,8 @@ def test_gates_and_scores_of_loca() -> None:
     covered = expected[:, 0] == 0.3
     assert covered.any() and not covered.all()
     np.testing.assert_allclose(model.user_state, expected, atol=1e-9)
+    entropies = [-sum(weight * math.log(weight) for weight in row if weight) for row in expected.tolist()]
+    assert model.gate_entropy == pytest.approx(sum(entropies) / 20, abs=1e-9)
     given = csr_matrix(rows[:6].astype(np.float32))
     logits = np.zeros((6, 12))
     for u, k in itertools.product(range(6), range(3)):

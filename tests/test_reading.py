@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 
 from greysheep.cli import main, run
 from greysheep.data import lines
+from greysheep.data.clues import cause
+from greysheep.data.formats import TextFormat
 from greysheep.data.interactions import Interactions
 from greysheep.data.sources import open_source
 from greysheep.data.splitting import Split, split
@@ -90,12 +92,64 @@ def test_texts_of_several_lines_are_no_rows(tmp_path):
     assert rows(write(tmp_path, "b.csv", odd)) == [(1, 2), (3, 4), (5, 6)]
 
 
+def test_blanks_before_quotes_are_stripped_with_those_around_names(tmp_path):
+    path = write(tmp_path, "a.csv", 'user_id, item_id\n1, "a"\n2, "b,c"\n')
+    assert rows(path, strip=True) == [(1, "a"), (2, "b,c")]
+    odd = 'user_id, item_id, note\n1, "a,b", x"y\n2, "c", ""\n'  # polars does not know quotes within fields
+    assert rows(write(tmp_path, "b.csv", odd), strip=True) == [(1, "a,b"), (2, "c")]
+
+
+def test_an_empty_field_is_no_value_whatever_the_quotes(tmp_path):
+    content = "user_id,item_id,weight,note\n1,2,,a\n4,5,6,b\n"
+    for name, text in (("a.csv", content), ("b.csv", content.replace("2,,a", '"2",,a "wide" one'))):
+        refused(write(tmp_path, name, text), "'weight'", "no value in 1 of 2 rows", weight_col="weight")
+
+
+def test_a_lone_carriage_return_is_not_dropped(tmp_path):
+    refused(write(tmp_path, "a.csv", "user_id,item_id\n1,a\rb\n2,c\n"), "line 2")
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_name(tmp_path):
+    for encoding in ("utf-16-le", "utf-16-be", "utf-8", "gb18030"):
+        path = write(tmp_path, "a.csv", "\ufeffuser_id,item_id\n1,2\n".encode(encoding))
+        assert rows(path, encoding=encoding) == [(1, 2)]
+
+
+def test_blank_lines_of_a_file_with_odd_quotes_are_no_rows(tmp_path):
+    path = write(tmp_path, "a.csv", 'user_id,item_id,note\n1,"2",a "wide" one\n\n3,4,"b"\n  \n')
+    assert rows(path) == [(1, 2), (3, 4)]
+
+
+def test_a_long_separator_gives_way_to_a_letter_that_the_file_lacks(tmp_path):
+    path = write(tmp_path, "a.dat", "u\x1f\x1e::i\x1d\nv::j\n")
+    assert rows(path, columns="user_id,item_id") == [("u\x1f\x1e", "i\x1d"), ("v", "j")]
+
+
+def test_a_column_named_twice_is_refused_whatever_the_quotes(tmp_path):
+    content = "x,user_id,item_id,user_id,x\n9,1,2,3,a\n9,4,5,6,b\n"
+    odd = content.replace("3,a", '"3",a "wide" one')
+    for name, text in (("a.csv", content), ("b.csv", odd)):
+        path = write(tmp_path, name, text)
+        refused(path, "two columns named 'user_id'")
+        assert rows(path, user_col="user_id_duplicated_0") == [(3, 2), (6, 5)]
+
+
 def test_quotes_are_checked_in_pieces(tmp_path, monkeypatch):
     frame = pl.DataFrame({"user_id": [f"u{i},{i}" for i in range(50)], "item_id": ["a"] * 50})
     frame.write_csv(tmp_path / "log.csv", quote_style="always")
     monkeypatch.setattr(lines, "_AT_ONCE", 10)
     assert Interactions.read(tmp_path / "log.csv").frame().sort("user_id").equals(frame.sort("user_id"))
     refused(write(tmp_path, "bad.csv", (tmp_path / "log.csv").read_text() + '"u,b\n'), "line 52")
+
+
+def test_a_second_separator_within_fields_is_no_cause():
+    assert cause(["a,b;c", "d,e;f"], ",", TextFormat(), 0) == ("", False)
+    assert cause([], ",", TextFormat(), 0) == ("", False)
+
+
+def test_quotes_of_a_long_last_line_are_checked_from_its_beginning(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "_AT_ONCE", 10)
+    refused(write(tmp_path, "log.csv", 'user_id,item_id\na,b\n"u"x,' + "b" * 99), "line 3")
 
 
 # --- lines and columns
@@ -116,6 +170,56 @@ def test_blank_lines_line_ends_and_an_index_column_do_not_matter(tmp_path, conte
     log = Interactions.read(write(tmp_path, "log.csv", content))
     assert log.frame().rows() == [(1, 10), (1, 11), (2, 10)]
     assert log.summary.rows_in == 3
+
+
+def test_the_folder_of_a_parquet_file_says_nothing_of_its_columns(tmp_path):
+    place = tmp_path / "item_id=5"  # as where tables are written in parts
+    place.mkdir()
+    pl.DataFrame({"user_id": [1], "item_id": [7]}).write_parquet(place / "log.parquet")
+    assert rows(place / "log.parquet") == [(1, 7)]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet"])
+def test_a_name_with_brackets_or_stars_is_that_of_one_file(tmp_path, ending):
+    for number, name in enumerate(("log[1]", "log1", "log*", "log**")):
+        frame = pl.DataFrame({"user_id": [number], "item_id": [number]})
+        if ending == ".parquet":
+            frame.write_parquet(tmp_path / (name + ending))
+        else:
+            content = frame.write_csv().encode()
+            write(tmp_path, name + ending, gzip.compress(content) if ending.endswith(".gz") else content)
+    for number, name in enumerate(("log[1]", "log1", "log*", "log**")):
+        assert rows(tmp_path / (name + ending)) == [(number, number)]
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "word"),
+    [
+        ("separator", ("", '"', "\n", "a\r", "\0", 5), "separates nothing"),
+        ("encoding", ("hex", "rot13", "utf-9", 5, ""), "is not known"),
+        ("columns", (",,", (), "user_id,user_id", 5, ["user_id", 5]), "columns"),
+        ("skip_lines", (-1, 1.0, "1"), "skip_lines"),
+        ("header", (0, "no"), "neither True nor False"),
+        ("format", ("movie", 5), "there is no format"),
+    ],
+)
+def test_options_that_say_nothing_are_refused(tmp_path, option, values, word):
+    path = write(tmp_path, "log.csv", "user_id,item_id\n1,2\n")
+    for value in values:
+        refused(path, word, **{option: value})
+
+
+def test_what_is_given_counts_more_than_the_format(tmp_path):
+    path = write(tmp_path, "ratings.csv", "1;2;5;9\n3;4;1;9\n")
+    assert rows(path, format="amazon-2014", separator=";") == [(1, 2, 9), (3, 4, 9)]
+    path = write(tmp_path, "movies.csv", "who,movieId\n1,2\n")
+    assert rows(path, format="movielens", user_col="who") == [(1, 2)]
+
+
+def test_several_columns_may_be_unwanted(tmp_path):
+    path = write(tmp_path, "log.csv", "x,1,y,10\nx,2,y,11\n")
+    assert rows(path, columns=",user_id,,item_id") == [(1, 10), (2, 11)]
+    refused(path, "'user_id' twice", columns="user_id,user_id,,item_id")
 
 
 ML = "1::1193::5::978300760\n1::661::3::978302109\n2::661::4::978302109\n"
@@ -186,6 +290,7 @@ def test_times_and_ratings_of_a_file_without_header(tmp_path):
         ("a.csv", "é\n".encode("latin-1"), {}, ["UTF-8", "--encoding"]),
         ("a.csv", "\udce9".encode("utf-8", "surrogateescape"), {"encoding": "ascii"}, ["ascii"]),
         ("a.dat", "a:::b\n", {"columns": "user_id,item_id"}, ["line 1", "':::'"]),
+        ("a.dat", "x\ny\na::b\na:::b\n", {"columns": "user_id,item_id", "skip_lines": 2}, ["line 4"]),
         ("a.txt", ML, {}, ["'.txt'", "--separator"]),
         ("a.csv.gz", gzip.compress(AMAZON.encode() * 99, mtime=0)[:-9], {}, ["damaged or unfinished"]),
         ("a.csv.gz", AMAZON, {}, ["not compressed"]),

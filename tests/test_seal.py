@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greysheep.errors import SealError
-from greysheep.system.seal import check_seal, read_json, read_manifest, write_seal
+from greysheep.system.seal import (
+    DIGEST,
+    MANIFEST,
+    MOST_BYTES,
+    check_seal,
+    read_json,
+    read_manifest,
+    write_seal,
+)
 
 FILES = {"weights.bin": b"\x00\x01\x02" * 50, "log.jsonl": b'{"epoch": 1}\n', "empty.txt": b""}
 
@@ -59,6 +67,27 @@ def test_every_changed_bit_and_every_cut_is_found_and_the_file_named(
     check_seal(folder)
 
 
+@pytest.mark.parametrize("name", [MANIFEST, DIGEST])
+def test_where_the_seal_cannot_be_written_there_is_none(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if Path(name).stem in self.name and self.suffix == Path(name).suffix:
+            write(self, data[:5])
+            raise OSError(28, "No space left on device")
+        return write(self, data)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(Path, "write_bytes", full)
+        write_seal(tmp_path, {})
+    assert not (tmp_path / MANIFEST).exists() and not list(tmp_path.glob(".*"))
+    write_seal(tmp_path, {})
+    assert list(check_seal(tmp_path)["files"]) == ["a.txt"]
+
+
 def test_sizes_are_checked_without_reading_the_files(tmp_path: Path) -> None:
     folder = sealed(tmp_path / "it")
     (folder / "weights.bin").write_bytes(b"\xff" * 150)
@@ -84,8 +113,21 @@ def test_only_regular_files_of_the_folder_itself_are_read(tmp_path: Path, name: 
         file.symlink_to(tmp_path / "nowhere")
     elif kind == "device":
         file.symlink_to("/dev/zero")
-    with pytest.raises(SealError, match=name):
+    what = "no regular file" if kind in ("folder", "pipe") else "a link" if "link" in kind else ""
+    with pytest.raises(SealError, match=f"{name} .*{what}"):
         check_seal(folder)
+    held = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(SealError):
+        check_seal(folder)
+    assert len(os.listdir("/proc/self/fd")) == held  # what was opened is closed
+
+
+def test_a_small_file_has_at_most_so_many_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b" " * (MOST_BYTES - 2) + b"{}")
+    assert read_json(tmp_path, "a.json") == {}
+    (tmp_path / "a.json").write_bytes(b" " * (MOST_BYTES - 1) + b"{}")
+    with pytest.raises(SealError, match="more than"):
+        read_json(tmp_path, "a.json")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -296,7 +297,7 @@ def test_numbers_count_requests_and_lists_by_group(place: Path) -> None:
     assert f"greysheep_request_seconds_count{{{route}}} 2.0" in said
     assert f'greysheep_list_seconds_count{{group="{group}"}} 1.0' in said
     assert 'greysheep_list_seconds_count{group="unknown"} 1.0' in said
-    assert '"003"' not in said and "/003" not in said and "secret" not in said
+    assert '"003' not in said and "/003" not in said and "secret" not in said
 
 
 def test_a_fault_of_ours_tells_nothing_and_stops_nothing(
@@ -307,6 +308,8 @@ def test_a_fault_of_ours_tells_nothing_and_stops_nothing(
     def faulty(self: Any, users: Any = None, **rest: Any) -> Any:
         if "001" in users.to_list():
             raise RuntimeError("/secret/path")
+        if "003" in users.to_list():
+            raise pl.exceptions.PanicException("/secret/path")
         return whole(self, users, **rest)
 
     monkeypatch.setattr(Recommender, "recommend", faulty)
@@ -318,13 +321,14 @@ def test_a_fault_of_ours_tells_nothing_and_stops_nothing(
                     {user: client.get(f"/v1/users/{user}/recommendations")}
                 )
             )
-            for user in ("000", "001", "002")
+            for user in ("000", "001", "002", "003")
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert "secret" not in error_of(replies["001"], 500)
+    for user in ("001", "003"):
+        assert "secret" not in error_of(replies[user], 500)
     assert replies["000"].status_code == replies["002"].status_code == 200
 
 
@@ -464,3 +468,43 @@ def test_a_service_that_cannot_begin_says_why(
     assert run(["serve", *(argument.format(place / "text") for argument in arguments)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and why in line
+
+
+DOC = Path(__file__).parents[1] / "docs" / "serving.md"
+
+
+def test_the_commands_of_its_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = DOC.read_text(encoding="utf-8").replace("data get ml-100k", "data simulate")
+    lines = "".join(re.findall(r"^```sh\n(.*?)^```", text, flags=re.M | re.S)).splitlines()
+    assert len(lines) == 14
+    for line in lines:
+        words = shlex.split(line.replace("ml-100k", "simulated"))
+        if words[1] == "serve":
+            serving = words
+        elif words[0] == "greysheep":
+            assert run(words[1:]) == 0, line
+        elif words[0] != "curl":
+            subprocess.run(words, check=True)
+    assert (tmp_path / "models" / "current" / "manifest.json").is_file()
+    model = gs.load("models/first")
+    user, *items = model.log.user_ids[0], *model.log.item_ids[:3]
+    command = [sys.executable, "-m", "greysheep", *serving[1:], "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        base = process.stdout.readline().split()[-1]
+        try:
+            for words in (shlex.split(line) for line in lines if line.startswith("curl")):
+                # the ids of ML-100K, for those of the log that the simulator made
+                path = words[-1].removeprefix("http://127.0.0.1:8000")
+                path = path.replace("users/1/", f"users/{user}/").replace("items/50/", f"items/{items[0]}/")
+                body = json.loads(words[words.index("--json") + 1]) if "--json" in words else None
+                if body is not None:
+                    body.update(
+                        {"users": [user] * 2} if "users" in body else {"histories": [{"items": items}]}
+                    )
+                    body.update({"exclude_items": items[:1]} if "exclude_items" in body else {})
+                reply = httpx.get(base + path) if body is None else httpx.post(base + path, json=body)
+                assert reply.status_code == 200, reply.text
+        finally:
+            process.terminate()

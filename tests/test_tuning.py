@@ -27,7 +27,7 @@ from greysheep.models.search_space import Choice, Real, Whole
 from greysheep.tuning import search
 from greysheep.tuning.plan import Plan, TuneRequest
 from greysheep.tuning.score import Score, blind
-from greysheep.tuning.study import Notebook, Record
+from greysheep.tuning.study import Notebook, Record, State, open_notebook
 from test_report import Page
 
 SMALL = {"latent": 8, "batch_size": 16, "learning_rate": 1e-2}
@@ -687,3 +687,54 @@ def test_what_a_killed_search_left_does_not_stop_the_next(
     assert more.trials["state"].to_list() == ["finished"] * 3
     assert not old.is_symlink() and fresh.is_symlink()
     assert b'{"op_code":5,"wor\n' not in Path("study.journal").read_bytes()
+
+
+def test_trials_of_a_killed_process_are_closed_as_their_records_say(tmp_path: Path) -> None:
+    place = tmp_path / "study.journal"
+    with open_notebook(place, {"log": "a"}, 0) as book:
+        states: tuple[State, ...] = ("finished", "pruned", "failed")
+        for state in states:
+            record = Record(state, {}, value=0.5)
+            book.study.ask().set_user_attr("record", record.stored())
+        book.begin(book.study.ask(), {"x": 1})
+        book.study.ask()  # killed before it began
+    with open_notebook(place, {"log": "a"}, 0) as book:
+        found = [trial.state.name for trial in book.study.get_trials()]
+        assert found == ["COMPLETE", "PRUNED", "FAIL", "FAIL", "FAIL"] and book.study.best_value == 0.5
+        kept = [(record.number, record.state) for record in book.records()]
+        assert kept == [(0, "finished"), (1, "pruned"), (2, "failed"), (3, "stopped")]
+        assert [record.number for record in book.settled()] == [0, 1, 2]
+        again = book.next([])
+        assert again.user_attrs == {"again": 3}
+        book.write(again, Record("finished", {"x": 1}, value=0.1))
+        drawn = []
+        for _ in range(2):
+            trial = book.next([])
+            assert "again" not in trial.user_attrs
+            drawn.append(trial.suggest_float("z", 0, 1))
+            book.write(trial, Record("failed", {}))
+        assert drawn[0] != drawn[1]
+
+
+def test_a_study_is_of_one_identity_and_stays_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import optuna
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "below").mkdir()
+    loud = optuna.logging.get_verbosity()
+    with open_notebook(Path("study.journal"), {"log": "a"}, 0) as book:
+        monkeypatch.chdir(tmp_path / "below")
+        book.begin(book.study.ask(), {})
+    assert optuna.logging.get_verbosity() == loud and list(Path().iterdir()) == []
+    for identity in ({"log": "b"}, {"log": "a", "protocol": "paper"}):
+        with pytest.raises(ConfigError, match="holds a search of"):
+            open_notebook(tmp_path / "study.journal", identity, 0).__enter__()
+    (tmp_path / "notes.txt").write_text("mine, without an end of line")
+    with pytest.raises(ConfigError, match="cannot be read as a study"):
+        open_notebook(tmp_path / "notes.txt", {"log": "a"}, 0).__enter__()
+    assert (tmp_path / "notes.txt").read_text() == "mine, without an end of line"
+    (tmp_path / "torn").write_text('{"op')  # killed with the first line half written
+    with open_notebook(tmp_path / "torn", {"log": "a"}, 0) as book:
+        assert book.records() == []

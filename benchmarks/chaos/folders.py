@@ -151,7 +151,12 @@ def main() -> None:
         good.mkdir()
         prepare(good)
         rows = strangers(good, desk)
-        facts = {"seed": ask.seed, **damage(good, ask.flips, ask.cuts, ask.seed), "hostile": rows}
+        facts = {
+            "seed": ask.seed,
+            "models": MODELS,
+            **damage(good, ask.flips, ask.cuts, ask.seed),
+            "hostile": rows,
+        }
     ask.out.parent.mkdir(parents=True, exist_ok=True)
     ask.out.write_text(json.dumps(facts, indent=1) + "\n")
     bad = [row for row in rows if not row["ok"]]

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from folders import MODELS, MOST_MB, MOST_SECONDS
+from folders import MOST_MB, MOST_SECONDS
 
 import greysheep as gs
 
@@ -65,7 +65,7 @@ def main() -> None:
         RESULTS / "chaos.md",
         version=gs.__version__,
         folders=facts,
-        models=", ".join(f"`{text}`" for text in MODELS),
+        models=", ".join(f"`{text}`" for text in facts["models"]),
         damage=damage,
         refused=sum(row["outcome"] == "refused" for row in rows),
         events=sum(bool(row["events"] or row["code_run"]) for row in rows),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from stage import Record, filled, write_page
+from stage import Record, filled, put_section, section, write_page
 
 from speed_parts import tables
 from speed_parts.settings import KINDS, LABELS, NAMES, PROGRAMS
@@ -23,8 +23,10 @@ LEAST_SHARE = 0.005  # smaller stages are added up
 
 
 def write(records: list[Record], docs: Path) -> Path:
-    """Write the page and its pictures below `docs`."""
-    return write_page(docs / PAGE, **_content(records), pictures=pictures(records, docs / "img"))
+    """Write the page and its pictures below `docs`; the section that benchmarks/peers.py writes stays."""
+    beside = section(docs / PAGE, "peers")
+    page = write_page(docs / PAGE, **_content(records), pictures=pictures(records, docs / "img"))
+    return put_section(page, "peers", beside) if beside else page
 
 
 def text(records: list[Record]) -> str:

@@ -144,7 +144,8 @@ def by_hand(table: Table) -> pl.DataFrame:
     if table.format.header:
         heads = [column[0] or "" for column in columns]
         columns = [column[1:] for column in columns]
-        names = [n if heads.index(n) == i else f"{n}_duplicated_{i}" for i, n in enumerate(heads)]
+        earlier = [heads[:i].count(n) for i, n in enumerate(heads)]  # a second one is named as polars does
+        names = [f"{n}_duplicated_{k - 1}" if k else n for n, k in zip(heads, earlier, strict=True)]
     return pl.DataFrame(
         {name: pl.Series(column, dtype=pl.String) for name, column in zip(names, columns, strict=True)}
     )

@@ -240,12 +240,12 @@ class Ensemble(Model):
             for width, end in zip(self.state_widths, ends, strict=True)
         ]
 
-    def _voices(self, user_state: NDArray[Any] | None) -> list[tuple[str, float]]:
+    def _speakers(self, user_state: NDArray[Any] | None) -> list[tuple[str, float]]:
         """The members; in place of one with experts these, by its weight."""
         voices = []
         own = zip(self.config.members, self.parts, self.weights, self._own_states(user_state), strict=True)
         for text, part, weight, state in own:
-            within = part._voices(state) or [("", 1.0)]
+            within = part._speakers(state) or [("", 1.0)]
             voices += [(f"{text} {voice}".strip(), float(weight * share)) for voice, share in within]
         return voices
 

@@ -51,7 +51,8 @@ class Manifest(_Strict):
     protocol: str
     seed: int = Field(ge=0, le=MOST_SEED)
     has_history: bool
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
+    """None where nobody had validation rows."""
     train_seconds: float = Field(ge=0)
     epochs: int = Field(ge=0)
     best_epoch: int = Field(ge=0)

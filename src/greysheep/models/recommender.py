@@ -82,7 +82,7 @@ class Recommender(ABC):
         """State of known users; the same at every stage unless a subclass says otherwise."""
         return None if self.user_state is None else self.user_state[users]
 
-    def _voices(self, user_state: NDArray[Any] | None) -> list[tuple[str, float]]:
+    def _speakers(self, user_state: NDArray[Any] | None) -> list[tuple[str, float]]:
         """Names and weights of the experts or members that score a person of this state [S]."""
         return []
 
@@ -364,7 +364,7 @@ class Recommender(ABC):
 
         with torch_threads(self.options.threads):
             each = (alone if self.linear else left_out)(score, row, codes)
-        voices = self._voices(None if state is None else state[0])
+        voices = self._speakers(None if state is None else state[0])
         return as_frames(self.log, row, codes, each, voices, self.linear)
 
     def _item_codes(self, items: Any) -> NDArray[np.int64]:

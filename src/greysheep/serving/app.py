@@ -15,7 +15,8 @@ from starlette.types import ASGIApp
 
 from greysheep.errors import GreysheepError, ServiceError
 from greysheep.serving import schemas
-from greysheep.serving.guard import INTERNAL, Guard, Json, refusal
+from greysheep.serving.faults import FAULTS, INTERNAL
+from greysheep.serving.guard import Guard, Json, refusal
 from greysheep.serving.lists import ListsAsk
 from greysheep.serving.lookups import GroupAsk, SimilarAsk
 from greysheep.serving.microbatch import Ask, Batcher
@@ -210,6 +211,6 @@ async def _watch(shelf: Shelf, settings: ServeSettings, numbers: Numbers, reader
         await asyncio.sleep(settings.watch)
         try:
             await loop.run_in_executor(reader, shelf.refresh)
-        except Exception:  # a bug, but none that ends the watch
+        except FAULTS:
             log.exception("the folders could not be looked at")
         numbers.swaps.set(shelf.swaps)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greysheep.errors import GreysheepError, ServiceError
+from greysheep.serving.faults import FAULTS, INTERNAL
 from greysheep.serving.numbers import Numbers
 from greysheep.serving.settings import KEY, LOOPBACK, ServeSettings
 
@@ -20,7 +21,6 @@ log = logging.getLogger("greysheep.serving")
 
 LOCKED = ("/v1/", "/metrics")
 """Beginnings of the paths that need the key: all that tells of people, or of their number."""
-INTERNAL = "this request could not be answered; the log of the service says why"
 
 
 class Json(Response):
@@ -59,7 +59,7 @@ class Guard:
             await self.app(scope, await self._whole_body(scope, receive), noted)
         except ServiceError as error:
             await refusal(error)(scope, receive, noted)
-        except Exception:
+        except FAULTS:
             log.exception("%s %s failed", scope["method"], _route(scope))
             if not status:
                 await Json({"error": INTERNAL}, 500)(scope, receive, noted)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from greysheep.errors import GreysheepError, ServiceError
+from greysheep.serving.faults import FAULTS, INTERNAL
 from greysheep.serving.served import Served
 from greysheep.serving.settings import ServeSettings
 
@@ -48,12 +49,12 @@ def answers(asks: Sequence[Ask], served: Served) -> list[Reply | Exception]:
 def _together(asks: list[Ask], served: Served) -> list[Reply | Exception]:
     try:
         return asks[0].answer(asks, served)
-    except Exception as error:
+    except FAULTS as error:
         if len(asks) > 1:
             return [reply for ask in asks for reply in _together([ask], served)]
         if not isinstance(error, GreysheepError):
             log.exception("a request could not be answered")
-        return [error]
+        return [error if isinstance(error, Exception) else ServiceError(500, INTERNAL)]
 
 
 class Batcher:

@@ -110,6 +110,15 @@ def sweep(path: Path) -> None:
                 remove(old)
 
 
+def is_trace(name: str) -> bool:
+    """Whether a name is that of a draft or a lock: what a killed process leaves, and nobody's work.
+
+    >>> [is_trace(name) for name in (".lock", ".study.journal.lock", ".m.0123abcd.tmp", ".git", "a.lock")]
+    [True, True, True, False, False]
+    """
+    return re.fullmatch(r"\.(.*\.)?lock|\..*\.[0-9a-f]{8}\.(new|tmp)(\.[^.]*)?", name) is not None
+
+
 def remove(path: Path) -> None:
     """Remove a file or a folder, as far as that can be done; a link goes, not what it points to."""
     if path.is_dir() and not path.is_symlink():

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from greysheep.errors import ConfigError, GreysheepError
-from greysheep.system.drafts import draft_of, take_place
+from greysheep.system.drafts import draft_of, is_trace, take_place
 
 
 def check_file(path: Path, *, suffixes: Iterable[str] = (), inputs: Iterable[Path | None] = ()) -> None:
@@ -48,7 +48,7 @@ def check_folder(
         if path.exists() and not path.is_dir():
             raise ConfigError(f"output {path} is a file: name a folder")
         _check_place(path, inputs)
-        if path.is_dir() and any(path.iterdir()):
+        if path.is_dir() and not all(is_trace(entry.name) for entry in path.iterdir()):
             if not overwrite:
                 raise ConfigError(
                     f"output {path} already holds files: name another folder or add --overwrite"

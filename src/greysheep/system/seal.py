@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from greysheep.errors import SealError
+from greysheep.system.files import new_file
 
 MANIFEST, DIGEST = "manifest.json", "manifest.sha256"
 MOST_BYTES = 1 << 22
@@ -37,11 +38,13 @@ def write_seal(folder: Path, about: Mapping[str, Any], prefix: str = "") -> None
         files = {path.name: {"bytes": path.stat().st_size, "sha256": digest_of(path)} for path in paths}
         for written in on_disk:
             written.result()
-    text = json.dumps({**about, "files": files}, indent=1, allow_nan=False) + "\n"
-    (folder / manifest).write_text(text, encoding="utf-8")
-    (folder / digest).write_bytes(_digest_line(digest_of(folder / manifest), manifest))
-    for path in (folder / manifest, folder / digest, folder):
-        sync(path)
+    data = (json.dumps({**about, "files": files}, indent=1, allow_nan=False) + "\n").encode()
+    (folder / digest).write_bytes(_digest_line(hashlib.sha256(data).hexdigest(), manifest))
+    sync(folder / digest)
+    with new_file(folder / manifest) as draft:  # last and whole: a folder that has a manifest is sealed
+        draft.write_bytes(data)
+        sync(draft)
+    sync(folder)
 
 
 def check_seal(folder: Path, prefix: str = "") -> dict[str, Any]:

@@ -205,11 +205,17 @@ def _journal(path: Path) -> JournalFileBackend:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Take away the beginning of a line that was being written: the next one would be joined to it."""
+    """Take away the beginning of a line that was being written: the next one would be joined to it.
+
+    Raises:
+        ValueError: it is no journal, but a user's file; Optuna would write in it all the same.
+    """
     with path.open("rb+") as journal:
-        text = journal.read()
+        text, begin = journal.read(), b'{"op_code":'
+        if not text.startswith(begin) and not begin.startswith(text):
+            raise ValueError("it is no journal of Optuna's")
         whole = text.rfind(b"\n") + 1
-        if whole < len(text) and text.startswith(b'{"op_code":'):  # else it is no journal, but a user's file
+        if whole < len(text):
             journal.truncate(whole)
 
 

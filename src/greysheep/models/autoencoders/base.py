@@ -138,7 +138,7 @@ class MixtureModel(IterativeModel):
         gate = torch.from_numpy(user_state).to(self.device, self.dtype)
         return self.net.scores(SparseRows.from_csr(rows, self.device), gate).cpu().numpy()
 
-    def _voices(self, user_state: NDArray[Any] | None) -> list[tuple[str, float]]:
+    def _speakers(self, user_state: NDArray[Any] | None) -> list[tuple[str, float]]:
         if user_state is None or self.n_experts == 1:
             return []
         return [(f"expert {k}", float(weight)) for k, weight in enumerate(user_state, 1)]

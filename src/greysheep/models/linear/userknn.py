@@ -13,6 +13,7 @@ from greysheep.data.splitting import Split
 from greysheep.metrics.ranking import top_n
 from greysheep.models.base import Model
 from greysheep.models.config import MANY, ModelConfig
+from greysheep.models.linear.product import LARGEST
 from greysheep.models.linear.sparse_state import sparse_state, take_sparse
 from greysheep.models.search_space import Dimension, Real, Whole
 
@@ -56,19 +57,18 @@ class UserKNN(Model):
 
     def _keep(self, rows: csr_matrix) -> None:
         n_users, n_items = rows.shape
-        self.neighbour_rows = rows
+        largest = float(rows.data.max(initial=0))
+        self.unit = largest if largest > LARGEST else 1.0  # in which sums of rows stay within float32
+        self.neighbour_rows, self.votes = rows, csr_matrix(rows / np.float32(self.unit))
         popularity = np.bincount(rows.indices, minlength=n_items)
         self.item_weights = np.log((1 + n_users) / (1 + popularity))
         self.directions = csr_matrix(self._directions(rows).T)
 
     def _directions(self, rows: csr_matrix) -> csr_matrix:
         """Weighted rows [B, I] of length 1 (0 where nothing is left), whatever the size of their weights."""
-        largest = np.maximum(
-            rows.max(axis=1).toarray().ravel() if rows.nnz else np.zeros(rows.shape[0]), 1e-38
-        )
-        weighted = (
-            diags_array(1 / largest) @ csr_matrix(rows, dtype=np.float64) @ diags_array(self.item_weights)
-        )
+        rows = csr_matrix(rows, dtype=np.float64)
+        largest = rows.max(axis=1).toarray().ravel() if rows.nnz else np.ones(rows.shape[0])
+        weighted = diags_array(1 / np.maximum(largest, 1e-300)) @ rows @ diags_array(self.item_weights)
         length = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
         scale = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
         return csr_matrix(diags_array(scale) @ weighted, dtype=np.float32)
@@ -77,10 +77,11 @@ class UserKNN(Model):
         directions, n_users = self._directions(rows), self.neighbour_rows.shape[0]
         size = max(1, BLOCK_CELLS // n_users)
         parts = [
-            self._speakers(directions[start : start + size]) @ self.neighbour_rows
+            self._speakers(directions[start : start + size]) @ self.votes
             for start in range(0, rows.shape[0], size)
         ]
-        return np.concatenate([part.toarray() for part in parts]) if parts else rows.toarray()
+        scores = np.concatenate([part.toarray() for part in parts]) if parts else rows.toarray()
+        return scores if self.unit == 1 else scores * self.unit
 
     def _speakers(self, directions: csr_matrix) -> csr_matrix:
         """S [B, U] of people with these directions [B, I]."""

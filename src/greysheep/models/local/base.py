@@ -155,7 +155,7 @@ class LocalModel(GlobalFirst, IterativeModel):
     def _mixing_entropy(self) -> float | None:
         return None if self.user_state is None else mean_entropy(self.user_state)
 
-    def _voices(self, user_state: NDArray[Any] | None) -> list[tuple[str, float]]:
+    def _speakers(self, user_state: NDArray[Any] | None) -> list[tuple[str, float]]:
         if user_state is None:
             return []
         names = ["global model"] * self.keeps_global + [f"anchor {k + 1}" for k in range(len(user_state))]
