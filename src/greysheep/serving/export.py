@@ -136,9 +136,9 @@ def _agreement(
     seed: int,
 ) -> float:
     """Share of some users' best unseen items that the vectors find, too."""
-    random = np.random.default_rng([seed, 1])
+    generator = np.random.default_rng([seed, 1])
     n_users = model.log.n_users
-    some = np.sort(random.choice(n_users, min(SAMPLE, n_users), replace=False))
+    some = np.sort(generator.choice(n_users, min(SAMPLE, n_users), replace=False))
     same, asked = 0, 0
     for chunk, scores in _scores(model, items, some):
         seen = model.rows[chunk][:, items]
