@@ -77,13 +77,13 @@ class UserKNN(Model):
         directions, n_users = self._directions(rows), self.neighbour_rows.shape[0]
         size = max(1, BLOCK_CELLS // n_users)
         parts = [
-            self._speakers(directions[start : start + size]) @ self.votes
+            self._neighbours(directions[start : start + size]) @ self.votes
             for start in range(0, rows.shape[0], size)
         ]
         scores = np.concatenate([part.toarray() for part in parts]) if parts else rows.toarray()
         return scores if self.unit == 1 else scores * self.unit
 
-    def _speakers(self, directions: csr_matrix) -> csr_matrix:
+    def _neighbours(self, directions: csr_matrix) -> csr_matrix:
         """S [B, U] of people with these directions [B, I]."""
         similarity = (directions @ self.directions).toarray()
         similarity[similarity <= 0] = -np.inf
