@@ -1,4 +1,4 @@
-"""Which members to fit within so many minutes: what `greysheep fit` does when no model is named."""
+"""Which members to fit within so many minutes."""
 
 from __future__ import annotations
 
