@@ -266,6 +266,18 @@ def test_reports_and_saved_models_keep_the_bound(monkeypatch, tmp_path):
     assert "mainstream_sample" not in exact.to_dict() and "compared with" not in report_html([exact])
 
 
+def test_density_of_users_who_cannot_be_told_apart():
+    pytest.importorskip("sklearn")
+    rows = np.zeros((60, 12))
+    rows[:30, 0] = 1  # more than the 20 neighbours of the score
+    rows[30:] = np.random.default_rng(0).random((30, 12)) < 0.5
+    with pytest.warns() as told:
+        assert np.isfinite(density_scores(sparse.csr_matrix(rows))).all()
+    assert [one.category for one in told] == [GreysheepWarning]
+    assert "at least 20 users cannot be told apart" in str(told[0].message)
+    assert "--min-user-items" in str(told[0].message)
+
+
 def test_edges():
     assert mainstream_scores(sparse.csr_matrix((0, 4))).shape == (0,)
     np.testing.assert_array_equal(mainstream_scores(sparse.csr_matrix([[1.0, 1.0]])), [0.0])

@@ -6,11 +6,13 @@ log is too large for that, it is the mean over a sample of the others, with a bo
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from greysheep.errors import DataError, MissingExtraError
+from greysheep.errors import DataError, MissingExtraError, warn
 from greysheep.mainstream.jaccard import binary, mean_jaccard
 
 EXACT_PAIRS = 20_000_000_000
@@ -22,6 +24,8 @@ LEAST_SAMPLE = 1000
 
 # Size of the space in which the density score looks for neighbours.
 _DIMENSIONS = 64
+_NO_DENSITY = -1e7
+"""A factor below it is made by neighbours without any distance between them."""
 
 
 def mainstream_scores(
@@ -131,7 +135,17 @@ def density_scores(rows: sparse.csr_matrix, *, seed: int = 0) -> NDArray[np.floa
     else:
         start = np.random.default_rng(seed).standard_normal(min(n_users, n_items))
         left, values, _ = svds(ones, k=_DIMENSIONS, v0=start)
-    factor = LocalOutlierFactor(n_neighbors=min(20, n_users - 1)).fit(left * values)
+    neighbours = min(20, n_users - 1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Duplicate values", UserWarning)  # said below in words of ours
+        factor = LocalOutlierFactor(n_neighbors=neighbours).fit(left * values)
+    if factor.negative_outlier_factor_.min() < _NO_DENSITY:
+        warn(
+            f"at least {neighbours} users cannot be told apart, as those with few rows or the same ones: "
+            "groups by density mean little on this log; --min-user-items (min_user_items) leaves out users "
+            "with few rows",
+            3,
+        )
     return np.asarray(factor.negative_outlier_factor_, dtype=np.float64)
 
 
