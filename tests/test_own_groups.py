@@ -114,6 +114,7 @@ BAD = {
         "group": ["a", "a", "b"],
     },
     "cannot be called 'overall'": {"user_id": [0, 1], "group": ["overall", "b"]},
+    "cannot be called 'mean', which is everybody": {"user_id": [0, 1], "group": ["mean", "b"]},
     "no user of the log has a group": {"user_id": [1000, 1001], "group": ["a", "b"]},
     "holds values of type Float64": {"user_id": [0, 1], "group": [0.5, 1.5]},
     "holds 60 groups; at most 50": {"user_id": range(60), "group": range(60)},

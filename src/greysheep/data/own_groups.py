@@ -51,8 +51,8 @@ def read_groups(source: Any, log: Interactions) -> UserGroups:
     _refuse_two(named)
     if len(names) > MOST_GROUPS:
         raise DataError(f"the column 'group' holds {len(names):,} groups; at most {MOST_GROUPS} are reported")
-    if OVERALL in names:
-        raise DataError(f"a group cannot be called {OVERALL!r}, which is everybody: give it another name")
+    for taken in {OVERALL, "mean"} & set(names):
+        raise DataError(f"a group cannot be called {taken!r}, which is everybody: give it another name")
     known = named.filter(pl.col("code") >= 0)
     if known.is_empty():
         theirs = f"its {users.n_unique()} users are {users.dtype} like {users[0]!r}"
