@@ -350,7 +350,9 @@ def test_a_member_is_a_text_with_its_settings() -> None:
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"members": ""}, "no model ''"),
+        ({"members": ""}, "the name of a model is missing"),
+        ({"members": "ease+"}, "the name of a model is missing: it is one of ease, "),
+        ({"members": None}, r"members=None names no models: join their names by \+, as in ensemble\["),
         ({"members": ()}, "is not one or more models"),
         ({"members": "ease+ease"}, "each once"),
         ({"members": "ease+ensemble[members=ease]"}, "holds an ensemble: name its members"),
@@ -358,7 +360,7 @@ def test_a_member_is_a_text_with_its_settings() -> None:
         ({"members": "ials[alfa=1]"}, "ials has no setting 'alfa'; the nearest one is 'alpha'"),
         ({"members": "ials[alpha=-1]"}, "ials: alpha=-1 is not possible"),
         ({"members": "ials[alpha=1"}, "a variant is written"),
-        ({"members": 3}, "members=3 is not possible"),
+        ({"members": 3}, "members=3 names no models"),
         ({"weights": "1+2"}, "2 weights for 3 members"),
         ({"weights": "0+0+0"}, "one of them above 0"),
         ({"weights": "2+-1+1"}, "must be 0 or more"),

@@ -44,6 +44,11 @@ class EnsembleConfig(ModelConfig):
     @field_validator("members", mode="before")
     @classmethod
     def _read_members(cls, given: Any) -> Any:
+        if given is None or isinstance(given, bool | int | float):  # `members=` and `members=3` of a text
+            raise ConfigError(
+                f"ensemble: members={given!r} names no models: join their names by +, as in "
+                "ensemble[members=ease+userknn]"
+            )
         return split_outside(given, "+") if isinstance(given, str) else given
 
     @field_validator("weights", mode="before")

@@ -43,6 +43,8 @@ def find(name: str) -> type[Model]:
             raise ConfigError(f"entry point {name!r} ({points[name].value}) brings no model of that name")
     if name not in REGISTRY:
         known = sorted({*REGISTRY, *points})
+        if not name:
+            raise ConfigError(f"the name of a model is missing: it is one of {', '.join(known)}")
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
         raise ConfigError(f"there is no model {name!r}; the nearest is {near[0]!r} of {', '.join(known)}")
     return REGISTRY[name]
