@@ -197,7 +197,7 @@ def test_what_cannot_be_done_is_said(tmp_path: Path):
         gs.update(model)
     with pytest.raises(DataError, match="all 24 users would go"):
         gs.update(model, forget=model.log.user_ids)
-    with pytest.raises(DataError, match="has no times"):
+    with pytest.raises(DataError, match=r"has no times.*add a column of times.*time_col \(--time-col\)"):
         gs.update(model, add=pl.DataFrame({"user_id": ["new"], "item_id": ["0001"]}))
     with pytest.raises(DataError, match="the log to add holds integers"):
         gs.update(model, add=pl.DataFrame({"user_id": [1], "item_id": ["0001"], "timestamp": [1]}))

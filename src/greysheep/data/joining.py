@@ -91,7 +91,10 @@ def _times(log: Interactions, new: Interactions) -> pl.Series | None:
     if log.times is None:
         return None
     if new.times is None:
-        raise DataError("the log to add has no times, and the stored rows have: name their column (time_col)")
+        raise DataError(
+            "the log to add has no times, and the stored rows have: add a column of times; "
+            "if it has one, name it with time_col (--time-col)"
+        )
     kind, other = log.times.dtype, new.times.dtype
     if kind == other:
         return pl.concat([log.times, new.times])

@@ -222,7 +222,7 @@ def check_unknown(audience: Audience, on_unknown: str, has_history: bool) -> Non
         why = "" if has_history else " (this model was saved without its rows)"
         raise UnknownUserError(
             f"{unknown} of {len(audience.ids)} users are unknown{why}, among them {some}: "
-            "give their rows as history, or set on_unknown to skip or popular"
+            "give their rows as history (--history), or set on_unknown (--on-unknown) to skip or popular"
         )
 
 
