@@ -500,7 +500,7 @@ def test_models_can_stand_in_a_file(tmp_path: Path):
         (["a=ease", "a=popular"], "twice"),
         (["ease=popular"], "another model"),
         (["=popular"], "no name"),
-        (["a="], "no model ''"),
+        (["a="], "the name of a model is missing"),
         (["a=b=popular"], "no model"),
     ],
 )
