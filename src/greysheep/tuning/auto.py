@@ -73,7 +73,8 @@ def auto(
 
     Args:
         data: a split, a log, or anything `Interactions.read` takes; a log is used whole (protocol `all`).
-        minutes: for everything, from now to a fitted model.
+        minutes: for everything, from now to a fitted model. The trials that estimates are made from take some
+            seconds of it, and a budget of less than that is overrun.
         seed: of the split and of every training.
         progress: one line per member on stderr.
         options: run options of every member: threads, device, precision.
